@@ -1,0 +1,1 @@
+"""What operator, runtime and gateway share; imported by each, importing none of them."""

@@ -1,0 +1,73 @@
+"""What a runtime says of itself: the answer of `/health/detailed` and the termination message of a failed load.
+
+The runtime writes these, the operator reads them; both use these types, so that the two cannot drift apart.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+TERMINATION_MESSAGE_LIMIT: Final = 4096
+"""Bytes of a termination message that the kubelet keeps (Kubernetes: 4096 a container)."""
+
+
+class LoadError(StrEnum):
+    """Why a model could not be loaded. The values are reasons of the condition ModelLoaded."""
+
+    MODEL_NOT_FOUND = "ModelNotFound"
+    MODEL_FILE_INVALID = "ModelFileInvalid"
+    OUT_OF_MEMORY = "OutOfMemory"
+    INVALID_MODEL_CONFIG = "InvalidModelConfig"
+    ENGINE_FAILED = "EngineFailed"
+
+
+class Phase(StrEnum):
+    """Where a runtime is on its way to answering."""
+
+    STARTING = "starting"
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+class Termination(msgspec.Struct, frozen=True):
+    """The termination message: one JSON object, `{"reason": …, "message": …}`."""
+
+    reason: LoadError
+    message: str
+
+    def encode(self) -> bytes:
+        """The message as JSON of at most TERMINATION_MESSAGE_LIMIT bytes; a long text is cut at its end."""
+        text = self.message
+        while len(encoded := msgspec.json.encode(Termination(self.reason, text))) > TERMINATION_MESSAGE_LIMIT:
+            text = text[: len(text) * 3 // 4] + "…"
+        return encoded
+
+    @classmethod
+    def decode(cls, text: str) -> "Termination | None":
+        """The message in `text`, or None when a container died without writing one."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.DecodeError:
+            return None
+
+
+class EngineFacts(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """What is known of the loaded model. Sizes are bytes; a field that is not known is None."""
+
+    engine: str
+    engine_version: str | None = None
+    device: str | None = None
+    quantization: str | None = None
+    context_length: int | None = None
+    weights_bytes: int | None = None
+    memory_bytes: int | None = None
+
+
+class Health(msgspec.Struct, frozen=True, rename="camel"):
+    """The part of `/health/detailed` that the operator reads; unknown fields are ignored when decoding."""
+
+    status: Phase
+    facts: EngineFacts | None = None

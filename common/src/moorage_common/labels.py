@@ -1,0 +1,17 @@
+"""The names that parts of Moorage know each other's objects by: API group, labels, annotations, ports."""
+
+from typing import Final
+
+API_GROUP: Final = "moorage.dev"
+
+MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "moorage"
+MODEL_LABEL: Final = f"{API_GROUP}/model"
+"""On every pod and child of an InferenceModel; the value is the InferenceModel's name."""
+
+APPLIED_HASH_ANNOTATION: Final = f"{API_GROUP}/applied-hash"
+"""On every child: the hash of what the operator last asked for, so that a removed field is seen too."""
+
+RUNTIME_PORT: Final = 8000
+RUNTIME_PORT_NAME: Final = "http"
+SERVICE_PORT: Final = 80

@@ -1,0 +1,1 @@
+"""The operator: watches InferenceModels and makes the cluster match them."""

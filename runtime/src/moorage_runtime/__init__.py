@@ -1,0 +1,1 @@
+"""The runtime: one HTTP API in front of an engine in a child process."""
