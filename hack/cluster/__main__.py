@@ -1,0 +1,5 @@
+"""`python -m hack.cluster`."""
+
+from hack.cluster.cli import main
+
+main()
