@@ -43,7 +43,7 @@ async def alternate(
     """Measure each side once in every round, in turned order each other round, so that drift hits all sides alike."""
     results = {name: Samples(name) for name in sides}
     for round_number in range(pairs):
-        order = list(sides) if round_number % 2 == 0 else list(reversed(sides))
+        order = list(sides) if round_number % 2 == 0 else [*sides][::-1]
         for name in order:
             results[name].values.append(await sides[name]())
     return results
@@ -53,7 +53,7 @@ def alternate_sync(sides: Mapping[str, Callable[[], float]], *, pairs: int = DEF
     """Do what `alternate` does, for sides that are plain functions."""
     results = {name: Samples(name) for name in sides}
     for round_number in range(pairs):
-        order = list(sides) if round_number % 2 == 0 else list(reversed(sides))
+        order = list(sides) if round_number % 2 == 0 else [*sides][::-1]
         for name in order:
             results[name].values.append(sides[name]())
     return results
