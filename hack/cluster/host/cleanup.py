@@ -106,6 +106,8 @@ def _remove_folders(layout: Layout, *, keep_logs: bool) -> None:
         # Never delete through a mount: behind it may be somebody's files.
         return
     shutil.rmtree(layout.run, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        layout.run.parent.rmdir()
     if not keep_logs:
         shutil.rmtree(layout.root, ignore_errors=True)
         return

@@ -104,6 +104,8 @@ def controller_manager(plan: Plan) -> Command:
         f"--root-ca-file={layout.pki('ca.crt')}",
         f"--service-account-private-key-file={layout.pki('sa.key')}",
         f"--service-cluster-ip-range={SERVICE_NETWORK}",
+        # Its default is a folder of the host, which it would create.
+        f"--flex-volume-plugin-dir={layout.root / 'volume-plugins'}",
         "--use-service-account-credentials=false",
         "--kube-api-qps=200",
         "--kube-api-burst=400",

@@ -55,6 +55,15 @@ table ip {table_name(cluster)} {{
 """
 
 
+def require_free() -> None:
+    """Refuse to start a node beside another one: there is one bridge, and one set of kube-proxy's rules."""
+    taken = [f"interface {name}" for name in interfaces()]
+    taken += [f"nftables table {family} {name}" for family, name in _find_tables({PROXY_TABLE})]
+    if taken:
+        hint = "End the other cluster first (python -m hack.cluster down --name NAME), or use --control-plane-only."
+        raise ClusterError(f"Another cluster has a node on this machine: {', '.join(taken)}.", hint=hint)
+
+
 def create_network(cluster: str) -> None:
     """Make the bridge that the API server and the kubelet bind to, and let packets pass."""
     _run("ip", "link", "add", BRIDGE, "type", "bridge")
@@ -79,7 +88,11 @@ def interfaces() -> list[str]:
 
 def tables(cluster: str) -> list[tuple[str, str]]:
     """Give family and name of the nftables tables that a cluster makes."""
-    return parse_tables(_run("nft", "-j", "list", "tables"), {PROXY_TABLE, table_name(cluster)})
+    return _find_tables({PROXY_TABLE, table_name(cluster)})
+
+
+def _find_tables(names: set[str]) -> list[tuple[str, str]]:
+    return parse_tables(_run("nft", "-j", "list", "tables"), names)
 
 
 def parse_interfaces(text: str) -> list[str]:

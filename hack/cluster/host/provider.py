@@ -68,6 +68,9 @@ class HostProvider:
         return cluster_of(options)
 
     def _start(self, layout: Layout, options: ClusterOptions) -> None:
+        if not options.control_plane_only:
+            network.require_free()
+            layout.check_socket_paths()
         endpoints = pick_endpoints(control_plane_only=options.control_plane_only)
         sysctls = {} if options.control_plane_only else network.read_sysctls()
         record = Record(options, endpoints, ready=False, sysctls=sysctls)
@@ -122,7 +125,6 @@ def _start_components(plan: Plan, options: ClusterOptions) -> None:
 
 
 def _prepare_host(plan: Plan) -> None:
-    plan.layout.check_socket_paths()
     plan.layout.run.mkdir(parents=True, exist_ok=True, mode=0o711)
     network.create_network(plan.layout.name)
 
