@@ -106,7 +106,8 @@ def controller_manager(plan: Plan) -> Command:
         f"--service-cluster-ip-range={SERVICE_NETWORK}",
         # Its default is a folder of the host, which it would create.
         f"--flex-volume-plugin-dir={layout.root / 'volume-plugins'}",
-        "--use-service-account-credentials=false",
+        # The roles of the single controllers are bound to their service accounts only.
+        "--use-service-account-credentials=true",
         "--kube-api-qps=200",
         "--kube-api-burst=400",
     )

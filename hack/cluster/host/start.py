@@ -126,7 +126,11 @@ class Timer:
 
 def _node_is_ready(client: ApiClient) -> bool:
     path = f"{NODES_PATH}/{NODE_NAME}"
-    return client.answers(path) and is_ready(client.request("GET", path))
+    if not client.answers(path):
+        return False
+    node_object = client.request("GET", path)
+    # A new node is tainted until the controller manager has seen that it is ready; no pod starts before.
+    return is_ready(node_object) and not node_object["spec"].get("taints")
 
 
 def _kubeconfig_of(plan: Plan, certificate: str) -> dict[str, object]:
