@@ -1,0 +1,296 @@
+"""The server's side: one `ServerConnection` a client, one `Responder` a request, both on top of httptools.
+
+A connection parses strictly (llhttp without leniency, and the checks of `strict`), keeps the limits, lets one request
+run at a time, and tells the handler of a client that left by cancelling it. A body is buffered up to its limit, an
+answer is written with backpressure: the responder's flow is paused while the client does not read.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import httptools
+
+from moorage_common.http.message import Answer, Limits, Refusal, Request, head_bytes
+from moorage_common.http.responder import Responder
+from moorage_common.http.strict import body_too_large, error_answer, head_problem, head_too_large, origin_form
+from moorage_common.openai_errors import error_body
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Request, Responder], Awaitable[None]]
+
+
+class ServerConnection(asyncio.Protocol):
+    """One client's connection."""
+
+    def __init__(
+        self, handler: Handler, *, limits: Limits, connections: "set[ServerConnection]", is_draining: Callable[[], bool]
+    ) -> None:
+        """Serve one client with `handler`; be in `connections` as long as the connection lives."""
+        self._is_draining = is_draining
+        self.closing = False
+        self.write_paused = False
+        self._handler = handler
+        self._limits = limits
+        self._connections = connections
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._parser = httptools.HttpRequestParser(self)
+        self._queue: deque[Request] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._responder: Responder | None = None
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._refusal: Answer | None = None
+        self._in_head = True
+        self._received = 0
+        self._upgraded = False
+        self.on_message_begin()
+
+    # -- the transport's calls ----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start to wait for a request."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - tells the type, cannot fail with create_server
+        self._transport = transport
+        transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes)
+        self._connections.add(self)
+        self._expire_in(self._limits.head_seconds)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; requests that are whole are started from `on_message_complete`."""
+        if self.closing or self._upgraded:
+            return
+        if self._in_head:
+            if self._received == 0 and self._task is None:
+                self._expire_in(self._limits.head_seconds)
+            self._received += len(data)
+        elif self._task is None:
+            self._expire_in(self._limits.body_idle_seconds)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # We speak HTTP/1.1 only and answer as if no upgrade had been offered, as RFC 9110 7.8 allows; what follows
+            # the request on this connection is not read.
+            self._upgraded = True
+        except httptools.HttpParserError as error:
+            self._refuse(error_answer(400, f"This is not a valid HTTP/1.1 request: {error}."))
+            return
+        if self._refusal is None and self._in_head and self._received > self._limits.head_bytes:
+            self._refusal = head_too_large(self._limits)
+        if self._refusal is not None:
+            self._refuse(self._refusal)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Cancel the handler of a client that left."""
+        self.closing = True
+        self._connections.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        self._queue.clear()
+
+    def pause_writing(self) -> None:
+        """Hold the answer's source back: the client does not read as fast as we write."""
+        self.write_paused = True
+        self._expire_in(self._limits.write_stall_seconds)
+        if self._responder is not None:
+            self._responder.writable(paused=True)
+
+    def resume_writing(self) -> None:
+        """Let the answer's source go on."""
+        self.write_paused = False
+        self._expire_in(self._limits.keep_alive_seconds if self.idle else None)
+        if self._responder is not None:
+            self._responder.writable(paused=False)
+
+    # -- the parser's calls -------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._count = 0
+        self._head_size = 0
+        self._body: list[bytes] = []
+        self._body_size = 0
+        self._in_head = True
+
+    def on_url(self, url: bytes) -> None:
+        """Take the target, which may come in pieces."""
+        self._url += url
+        self._head_size += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one header; trailers of a chunked body are counted but not kept."""
+        self._count += 1
+        self._head_size += len(name) + len(value) + 4
+        if self._in_head:
+            name = name.lower()
+            self._headers[name] = self._headers[name] + b", " + value if name in self._headers else value
+
+    def on_headers_complete(self) -> None:
+        """Judge the head, and let a client go on that waits for our word before it sends the body."""
+        self._in_head = False
+        self._received = 0
+        version = self._parser.get_http_version()
+        self._refusal = self._refusal or head_problem(
+            self._headers, version, self._limits, self._count, self._head_size
+        )
+        if (
+            self._refusal is None
+            and self._headers.get(b"expect", b"").lower() == b"100-continue"
+            and self._task is None
+        ):
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of the body, up to the limit."""
+        self._body_size += len(body)
+        if self._body_size > self._limits.body_bytes:
+            self._refusal = self._refusal or body_too_large(self._limits)
+            self._body.clear()
+        elif self._refusal is None:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """Start the request, or queue it behind the one that runs."""
+        self._in_head = True
+        self._received = 0
+        if self._head_size > self._limits.head_bytes:
+            self._refusal = self._refusal or head_too_large(self._limits)
+        if self._refusal is not None:
+            return
+        path, _, query = origin_form(self._url).partition(b"?")
+        request = Request(
+            method=self._parser.get_method().decode("ascii"),
+            path=path.decode("latin-1"),
+            query=query,
+            headers=self._headers,
+            http11=self._parser.get_http_version() == "1.1",
+            keep_alive=self._parser.should_keep_alive() and not self._parser.should_upgrade(),
+            body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
+        )
+        if self._task is None:
+            self._start(request)
+            return
+        self._queue.append(request)
+        self._transport.pause_reading()
+        if len(self._queue) > self._limits.pipelined:
+            self._refusal = error_answer(
+                429, f"More than {self._limits.pipelined} requests were sent ahead on one connection."
+            )
+
+    # -- what the responder calls -------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Write bytes to the client, unless it is gone."""
+        if not self.closing:
+            self._transport.write(data)
+
+    def answered(self, *, keep_alive: bool) -> None:
+        """Take note of a complete answer: close, or wait for the next request."""
+        if self.closing:
+            return
+        if not keep_alive:
+            self.close()
+
+    def close(self) -> None:
+        """Close after what was written has been sent."""
+        self.closing = True
+        self._transport.close()
+        # A client that does not read could hold the connection for ever.
+        self._expire_in(self._limits.write_stall_seconds)
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.closing = True
+        self._transport.abort()
+
+    def draining(self) -> bool:
+        """Tell whether connections are to end with their answer."""
+        return self._is_draining()
+
+    @property
+    def idle(self) -> bool:
+        """True while no request is running or waiting here."""
+        return self._task is None and not self._queue
+
+    # -- our own ------------------------------------------------------------------------------------------------------
+
+    def _start(self, request: Request) -> None:
+        self._expire_in(None)
+        responder = Responder(self, request)
+        self._responder = responder
+        self._task = self._loop.create_task(self._handle(request, responder))
+        self._task.add_done_callback(self._done)
+
+    async def _handle(self, request: Request, responder: Responder) -> None:
+        try:
+            await self._handler(request, responder)
+        except Refusal as refusal:
+            responder.send(refusal.answer)
+        except Exception:
+            log.exception("a request failed", extra={"path": request.path})
+            if not responder.started:
+                responder.send(Answer(500, error_body("The server failed to handle the request.", kind="server_error")))
+        finally:
+            if responder.started and not responder.finished:
+                responder.break_off()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        self._responder = None
+        if self.closing:
+            return
+        if task.cancelled():
+            self.abort()
+        elif self._queue:
+            self._transport.resume_reading()
+            self._start(self._queue.popleft())
+        elif self._upgraded or self.draining():
+            self.close()
+        else:
+            self._expire_in(self._limits.keep_alive_seconds if self._in_head else self._limits.body_idle_seconds)
+
+    def _refuse(self, answer: Answer) -> None:
+        """Answer what cannot be parsed, and close in a way that lets the client read why."""
+        if self._task is not None:
+            # An answer is on its way to an earlier request: nothing can be written in between.
+            self.abort()
+            return
+        self.closing = True
+        self._transport.write(
+            head_bytes(answer.status, answer.content_type, length=len(answer.body), keep_alive=False) + answer.body
+        )
+        # Closing with unread bytes would reset the connection and may take the answer with it: read on for a while.
+        if self._transport.can_write_eof():
+            with contextlib.suppress(OSError):
+                self._transport.write_eof()
+        self._expire_in(self._limits.linger_seconds)
+
+    def _expire_in(self, seconds: float | None) -> None:
+        """Set the one deadline that this connection has at a time; the timer is moved only when it fires too early."""
+        if seconds is None:
+            self._deadline = float("inf")
+            return
+        self._deadline = self._loop.time() + seconds
+        if self._timer is None or self._timer.when() > self._deadline:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(self._deadline, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        if self._deadline == float("inf"):
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._expire)
+        elif self.closing or self.write_paused or (self._in_head and self._received == 0):
+            self._transport.abort()
+        else:
+            self._refuse(error_answer(408, "The request did not come in time."))

@@ -1,0 +1,54 @@
+"""What is refused before a handler sees it, where httptools (llhttp) alone would let it pass, and with which answer."""
+
+from moorage_common.http.message import JSON, Answer, Limits
+from moorage_common.openai_errors import error_body
+
+
+def origin_form(target: bytes) -> bytes:
+    """Give path and query of a request target; of the absolute form the authority is dropped (RFC 9112 3.2.2)."""
+    if target.startswith(b"/"):
+        return target
+    _, separator, rest = target.partition(b"://")
+    slash = rest.find(b"/")
+    return rest[slash:] if separator and slash >= 0 else target
+
+
+def head_problem(  # noqa: PLR0911 - a list of checks
+    headers: dict[bytes, bytes], version: str, limits: Limits, count: int, size: int
+) -> Answer | None:
+    """Find what llhttp lets pass and we do not."""
+    if size > limits.head_bytes or count > limits.headers:
+        return head_too_large(limits)
+    if version not in {"1.0", "1.1"}:
+        return error_answer(505, f"HTTP/{version} is not spoken here, HTTP/1.1 is.")
+    host = headers.get(b"host")
+    if (host is None and version == "1.1") or (host is not None and (b"," in host or b" " in host)):
+        return error_answer(400, "A request of HTTP/1.1 has exactly one Host header.")
+    encoding = headers.get(b"transfer-encoding")
+    if encoding is not None and (encoding.lower() != b"chunked" or version == "1.0"):
+        return error_answer(400, "The only Transfer-Encoding taken is chunked, in HTTP/1.1.")
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        return error_answer(415, "A body with a Content-Encoding is not taken: send it as it is.")
+    expected = headers.get(b"expect")
+    if expected is not None and expected.lower() != b"100-continue":
+        return error_answer(417, "The only expectation known is 100-continue.")
+    if int(headers.get(b"content-length", b"0")) > limits.body_bytes:
+        return body_too_large(limits)
+    return None
+
+
+def error_answer(status: int, message: str) -> Answer:
+    """Give the answer to a request that cannot be taken; the connection closes after it."""
+    return Answer(status, error_body(message), JSON, close=True)
+
+
+def head_too_large(limits: Limits) -> Answer:
+    """Give the answer to a head over the limits."""
+    return error_answer(
+        431, f"The head of a request has at most {limits.head_bytes} bytes and {limits.headers} headers."
+    )
+
+
+def body_too_large(limits: Limits) -> Answer:
+    """Give the answer to a body over the limit."""
+    return error_answer(413, f"The body of a request has at most {limits.body_bytes} bytes.")
