@@ -15,60 +15,58 @@ from pathlib import Path
 from hack.cluster.errors import LeftoverError
 from hack.cluster.host import network
 from hack.cluster.host.layout import Layout, Record
-from hack.cluster.host.leftovers import cgroups_of, has_tools, leftovers, mounts_of, processes_of
+from hack.cluster.host.leftovers import CGROUP_PARENT, CGROUPS, Footprint, bundles_of
 from hack.cluster.host.process import kill_all
 
-# Both are fixed in the code of containerd's shim and of the kubelet; they hold sockets and links into our folders.
+# These are fixed in the code of containerd's shim, of the kubelet and of the CNI library, so a node writes there too.
 _SHIM_SOCKETS = Path("/run/containerd/s")
 _CONTAINER_LOG_LINKS = Path("/var/log/containers")
-# A shim that sees its pod die may start runc to delete it: another round finds that too.
+_DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
+_CNI_RESULTS = Path("/var/lib/cni/results")
+# A shim that sees its container die may start runc to delete it: another round finds that too.
 _ROUNDS = 5
+_KILL_ORDER = {0: {"kubelet", "containerd"}, 2: {"containerd-shim-runc-v2"}}
+_KEPT_WITH_LOGS = frozenset({"logs", "config"})
 
 
 def remove_cluster(layout: Layout, *, keep_logs: bool = False) -> None:
     """End and remove everything of one cluster; raise when something stayed."""
     record = Record.read(layout)
-    # Without a readable record we cannot know, so we look for a node where we can.
+    # Only a node makes a run folder, so that tells where the record is lost.
     with_node = not record.options.control_plane_only if record else layout.run.exists()
-    with_node = with_node and has_tools()
-    stop_processes(layout)
+    footprint = Footprint.of(layout)
+    stop_processes(footprint)
+    _unmount(footprint)
     if with_node:
-        _remove_shim_sockets(layout)
-        _unmount(layout)
+        _remove_node_traces(footprint)
         network.remove_network(layout.name)
-        _remove_cgroups(layout)
-        _remove_log_links(layout)
     if record:
         network.restore_sysctls(record.sysctls)
-    _remove_folders(layout, keep_logs=keep_logs)
-    found = leftovers(layout, with_node=with_node).lines()
+    _remove_folders(footprint, keep=_KEPT_WITH_LOGS if keep_logs else frozenset())
+    found = footprint.describe(with_node=with_node)
     if found and not keep_logs:
         raise LeftoverError(f"Something of cluster {layout.name} is still there:", hint="\n".join(found))
 
 
-def stop_processes(layout: Layout) -> None:
-    """Kill components first, then shims and what pods run, until nothing is found."""
+def stop_processes(footprint: Footprint) -> None:
+    """Kill what would put things back, then what containers run, then the rest, until nothing is found."""
     for _ in range(_ROUNDS):
-        found = processes_of(layout)
+        found = footprint.processes()
         if not found:
             return
-        # The kubelet and containerd would put back what is killed before them.
-        kill_all(sorted(found, key=lambda record: record.component not in ("kubelet", "containerd")))
+        for turn in range(len(_KILL_ORDER) + 1):
+            kill_all(record for record in found if kill_turn(record.executable) == turn)
 
 
-def _unmount(layout: Layout) -> None:
-    for arguments in ((), ("--lazy",)):
-        points = [str(path) for path in mounts_of(layout)]
-        if points:
-            subprocess.run(["umount", *arguments, *points], capture_output=True, check=False)
+def kill_turn(executable: str) -> int:
+    """Say when a process is to be killed.
 
-
-def _remove_shim_sockets(layout: Layout) -> None:
-    bundles = layout.run / "containerd" / "io.containerd.runtime.v2.task" / "k8s.io"
-    for file in (*bundles.glob("*/address"), *bundles.glob("*/bootstrap.json")):
-        socket = shim_socket(file.read_text())
-        if socket and socket.parent == _SHIM_SOCKETS:
-            socket.unlink(missing_ok=True)
+    >>> [kill_turn(f"/bin/{name}") for name in ("kubelet", "python3", "containerd-shim-runc-v2")]
+    [0, 1, 2]
+    """
+    # Shims last: they are the parents of what containers run, and would leave it to others to be waited for.
+    name = Path(executable).name
+    return next((turn for turn, names in _KILL_ORDER.items() if name in names), 1)
 
 
 def shim_socket(text: str) -> Path | None:
@@ -84,33 +82,62 @@ def shim_socket(text: str) -> Path | None:
     return Path(address.removeprefix("unix://")) if address.startswith("unix://") else None
 
 
-def _remove_cgroups(layout: Layout) -> None:
-    for root in cgroups_of(layout):
-        inner = sorted((path for path in root.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts))
-        for group in (*inner, root):
-            # Only an empty group can be removed; one that is not is reported as left over.
-            with contextlib.suppress(OSError):
-                group.rmdir()
+def is_result_of(layout: Layout, text: str) -> bool:
+    """Say whether a result that the CNI library keeps is of a pod of this cluster: by the pod's network namespace."""
+    try:
+        return Path(json.loads(text)["netns"]).is_relative_to(layout.run)
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return False
 
 
-def _remove_log_links(layout: Layout) -> None:
-    if not _CONTAINER_LOG_LINKS.is_dir():
-        return
-    for link in _CONTAINER_LOG_LINKS.iterdir():
-        if link.is_symlink() and link.readlink().is_relative_to(layout.root):
+def _unmount(footprint: Footprint) -> None:
+    for arguments in ((), ("--lazy",)):
+        points = [str(path) for path in footprint.mounts()]
+        if points:
+            subprocess.run(["umount", *arguments, *points], capture_output=True, check=False)
+
+
+def _remove_node_traces(footprint: Footprint) -> None:
+    for bundle in bundles_of(footprint.layout):
+        for file in (bundle / "address", bundle / "bootstrap.json"):
+            socket = shim_socket(file.read_text()) if file.exists() else None
+            if socket and socket.parent == _SHIM_SOCKETS:
+                socket.unlink(missing_ok=True)
+    for group in footprint.cgroups():
+        inner = sorted((path for path in group.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts))
+        _remove_empty(*inner, group)
+    _remove_empty(CGROUPS / CGROUP_PARENT, *CGROUPS.glob(f"*/{CGROUP_PARENT}"))
+    for link in _CONTAINER_LOG_LINKS.iterdir() if _CONTAINER_LOG_LINKS.is_dir() else ():
+        if link.is_symlink() and link.readlink().is_relative_to(footprint.layout.root):
             link.unlink()
+    for result in _CNI_RESULTS.glob("*"):
+        if is_result_of(footprint.layout, result.read_text()):
+            result.unlink()
+    for name in ("kubelet.sock", "kubelet_internal_checkpoint"):
+        (_DEVICE_PLUGINS / name).unlink(missing_ok=True)
+    for folder in (_CONTAINER_LOG_LINKS, _SHIM_SOCKETS, _DEVICE_PLUGINS, _CNI_RESULTS):
+        _remove_empty(folder, folder.parent)
 
 
-def _remove_folders(layout: Layout, *, keep_logs: bool) -> None:
-    if mounts_of(layout):
+def _remove_folders(footprint: Footprint, *, keep: frozenset[str]) -> None:
+    if footprint.mounts():
         # Never delete through a mount: behind it may be somebody's files.
         return
+    layout = footprint.layout
     shutil.rmtree(layout.run, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        layout.run.parent.rmdir()
-    if not keep_logs:
-        shutil.rmtree(layout.root, ignore_errors=True)
-        return
+    _remove_empty(layout.run.parent)
     for path in layout.root.iterdir() if layout.root.exists() else ():
-        if path.name not in ("logs", "config"):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+        if path.name in keep:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+    _remove_empty(layout.root)
+
+
+def _remove_empty(*folders: Path) -> None:
+    for folder in folders:
+        # One that is not empty belongs to somebody else as well, or is reported as left over.
+        with contextlib.suppress(OSError):
+            folder.rmdir()

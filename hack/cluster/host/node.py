@@ -74,11 +74,6 @@ _COREFILE = """\
 """
 
 
-def cgroup_root(name: str) -> str:
-    """Give the control group below which all pods of a cluster live, so that they can be told from everything else."""
-    return f"/moorage-{name}"
-
-
 def containerd(plan: Plan) -> Command:
     """containerd with root, state and socket in the cluster's own folders."""
     return plan.command("containerd", f"--config={plan.layout.config('containerd.toml')}")
@@ -147,7 +142,6 @@ def kubelet_config(plan: Plan) -> dict[str, Any]:
         "failCgroupV1": False,
         "cgroupDriver": "cgroupfs",
         "cgroupsPerQOS": False,
-        "cgroupRoot": cgroup_root(layout.name),
         "enforceNodeAllocatable": [],
         "makeIPTablesUtilChains": False,
         "oomScoreAdj": 0,
@@ -177,7 +171,11 @@ def kube_proxy_config(plan: Plan, *, bridge_is_filtered: bool) -> dict[str, Any]
         "metricsBindAddress": f"{LOOPBACK}:{plan.endpoints.proxy_metrics}",
         # All pods hang on one bridge. Where the kernel does not show bridged packets to nftables, an answer between two
         # pods would bypass the translation back, unless the host stands in as the sender.
-        "nftables": {"masqueradeAll": not bridge_is_filtered},
+        "nftables": {
+            "masqueradeAll": not bridge_is_filtered,
+            # A Service follows its pods at once: nothing else has to be written on one small node.
+            "minSyncPeriod": "100ms",
+        },
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         "oomScoreAdj": 0,
     }
