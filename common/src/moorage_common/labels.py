@@ -9,6 +9,9 @@ MANAGED_BY: Final = "moorage"
 MODEL_LABEL: Final = f"{API_GROUP}/model"
 """On every pod and child of an InferenceModel; the value is the InferenceModel's name."""
 
+MODEL_UID_LABEL: Final = f"{API_GROUP}/model-uid"
+"""On every pod of an InferenceModel; the value is the InferenceModel's uid."""
+
 APPLIED_HASH_ANNOTATION: Final = f"{API_GROUP}/applied-hash"
 """On every child: the hash of what the operator last asked for, so that a removed field is seen too."""
 

@@ -1,0 +1,1 @@
+"""The InferenceModel as users write it, and its CustomResourceDefinition."""

@@ -1,0 +1,58 @@
+"""The types, reasons and phases of a status: closed lists, so that people and programs can rely on them.
+
+Every value has its heading in `docs/conditions.md`; a test compares the two.
+"""
+
+from enum import StrEnum
+
+
+class ConditionType(StrEnum):
+    """The conditions of an InferenceModel; all are positive: True is the good state, but for Progressing."""
+
+    READY = "Ready"
+    SCHEDULED = "Scheduled"
+    MODEL_LOADED = "ModelLoaded"
+    PROGRESSING = "Progressing"
+
+
+class Reason(StrEnum):
+    """Why a condition is as it is."""
+
+    SERVING = "Serving"
+    STOPPED = "Stopped"
+    STOPPING = "Stopping"
+    STARTING = "Starting"
+    SCHEDULED = "Scheduled"
+    WAITING_FOR_GPU = "WaitingForGPU"
+    UNSCHEDULABLE = "Unschedulable"
+    PODS_REFUSED = "PodsRefused"
+    LOADED = "Loaded"
+    LOADING = "Loading"
+    UNLOADED = "Unloaded"
+    FACTS_UNAVAILABLE = "FactsUnavailable"
+    ROLLING_OUT = "RollingOut"
+    COMPLETE = "Complete"
+    ROLLOUT_STUCK = "RolloutStuck"
+    NAME_CONFLICT = "NameConflict"
+    NO_IMAGE_FOR_DEVICE = "NoImageForDevice"
+    INVALID_SPEC = "InvalidSpec"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CONTAINER_CONFIG_INVALID = "ContainerConfigInvalid"
+    CRASH_LOOPING = "CrashLooping"
+    # What a runtime says when a model cannot be loaded; the values of moorage_common.facts.LoadError.
+    MODEL_NOT_FOUND = "ModelNotFound"
+    MODEL_FILE_INVALID = "ModelFileInvalid"
+    OUT_OF_MEMORY = "OutOfMemory"
+    INVALID_MODEL_CONFIG = "InvalidModelConfig"
+    ENGINE_FAILED = "EngineFailed"
+
+
+class Phase(StrEnum):
+    """The conditions in one word."""
+
+    STOPPED = "Stopped"
+    STOPPING = "Stopping"
+    WAITING_FOR_RESOURCES = "WaitingForResources"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    FAILED = "Failed"

@@ -1,0 +1,202 @@
+"""Builds the CustomResourceDefinition from the classes of `api.v1alpha1`. Pure.
+
+pydantic writes JSON schema of draft 2020-12; the API server wants a structural OpenAPI v3 schema: no references, no
+`anyOf` with null, no titles. https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
+"""
+
+from enum import StrEnum
+from typing import Any
+
+from moorage_operator.api import v1alpha1 as api
+from moorage_operator.api.conditions import ConditionType, Phase, Reason
+
+Schema = dict[str, Any]
+
+_DROPPED = {"title", "$defs", "examples", "additionalProperties"}
+
+
+def structural(schema: Schema, definitions: Schema) -> Schema:
+    """`schema` as a structural schema; `definitions` are the `$defs` that its references point to.
+
+    Raises ValueError for a construct that a structural schema cannot say.
+    """
+    if "$ref" in schema:
+        target = definitions[schema["$ref"].removeprefix("#/$defs/")]
+        overrides = {key: value for key, value in schema.items() if key != "$ref"}
+        return structural({**target, **overrides}, definitions)
+    if "anyOf" in schema:
+        options = [option for option in schema["anyOf"] if option != {"type": "null"}]
+        if len(options) != 1:
+            raise ValueError(f"a field must have one type: {schema}")
+        rest = {key: value for key, value in schema.items() if key != "anyOf"}
+        return structural({**options[0], **rest}, definitions)
+    return _converted(schema, definitions)
+
+
+def _converted(schema: Schema, definitions: Schema) -> Schema:
+    result: Schema = {}
+    for key, value in schema.items():
+        if key in _DROPPED or (key == "default" and value is None):
+            continue
+        if key == "properties":
+            result[key] = {name: structural(field, definitions) for name, field in value.items()}
+        elif key == "items":
+            result[key] = structural(value, definitions)
+        else:
+            result[key] = value
+    if schema.get("examples"):
+        # OpenAPI v3 has `example`, one value; kubectl explain shows the description only, so it is said there too.
+        result["example"] = schema["examples"][0]
+    return result
+
+
+def spec_schema() -> Schema:
+    """The schema of `spec`."""
+    schema = api.InferenceModelSpec.model_json_schema(by_alias=True, mode="validation")
+    return structural(schema, schema.get("$defs", {}))
+
+
+def _field(kind: str, description: str, **extra: Any) -> Schema:
+    return {"type": kind, "description": description, **extra}
+
+
+def _values(choices: type[StrEnum]) -> list[str]:
+    return [choice.value for choice in choices]
+
+
+def _condition_schema() -> Schema:
+    """One condition, in the form of KEP-1623 (metav1.Condition)."""
+    return {
+        "type": "object",
+        "description": "One aspect of the state.",
+        "required": ["type", "status", "reason", "message", "lastTransitionTime"],
+        "properties": {
+            "type": _field("string", "The aspect.", enum=_values(ConditionType)),
+            "status": _field("string", "Whether it holds.", enum=["True", "False", "Unknown"]),
+            "reason": _field("string", "Why, in one word of a closed list.", enum=_values(Reason)),
+            "message": _field("string", "Why, in a sentence for people.", maxLength=4096),
+            "lastTransitionTime": _field("string", "When status last changed.", format="date-time"),
+            "observedGeneration": _field("integer", "The generation of the spec that this is about.", format="int64"),
+        },
+    }
+
+
+def status_schema() -> Schema:
+    """The schema of `status`. Only the operator writes it."""
+    resolved = {
+        "engine": _field("string", "The engine that runs.", maxLength=64),
+        "engineVersion": _field("string", "Its version.", maxLength=64),
+        "device": _field("string", "The device that it really uses.", maxLength=64),
+        "quantization": _field("string", "The precision that the weights really have.", maxLength=64),
+        "contextLength": _field("integer", "Tokens that one request may have.", format="int64"),
+        "weightsBytes": _field("integer", "Bytes of the weights.", format="int64"),
+        "memoryBytes": _field("integer", "Bytes of memory that the engine held when it was asked.", format="int64"),
+    }
+    return {
+        "type": "object",
+        "description": "What is; written by the operator only.",
+        "properties": {
+            "phase": _field("string", "The conditions in one word.", enum=_values(Phase)),
+            "observedGeneration": _field(
+                "integer", "The generation of the spec that was last acted on.", format="int64"
+            ),
+            "replicas": _field("integer", "Pods that exist.", format="int32"),
+            "readyReplicas": _field("integer", "Pods that answer requests.", format="int32"),
+            "selector": _field("string", "Label selector of the pods, for the scale subresource.", maxLength=512),
+            "url": _field("string", "Base address of the OpenAI-compatible API inside the cluster.", maxLength=512),
+            "servedName": _field("string", 'What clients put in "model".', maxLength=128),
+            "resolved": {
+                "type": "object",
+                "description": "What the engine said of itself after loading.",
+                "properties": resolved,
+            },
+            "conditions": {
+                "type": "array",
+                "description": "The state, aspect by aspect.",
+                "maxItems": len(ConditionType),
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["type"],
+                "items": _condition_schema(),
+            },
+        },
+    }
+
+
+NAME_RULE = api.rule(
+    "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')",
+    f"metadata.name must be at most {api.MAX_NAME_LENGTH} characters: lower-case letters, digits and '-', "
+    "beginning with a letter and without dots, for example qwen2-7b",
+)
+
+
+def _column(name: str, path: str, *, kind: str = "string", wide: bool = False, description: str) -> Schema:
+    column: Schema = {"name": name, "type": kind, "jsonPath": path, "description": description}
+    return column | ({"priority": 1} if wide else {})
+
+
+def _columns() -> list[Schema]:
+    ready = '.status.conditions[?(@.type=="Ready")]'
+    return [
+        _column("Ready", f"{ready}.status", description="Whether a request sent now is answered."),
+        _column("Status", f"{ready}.reason", description="Why."),
+        _column("Framework", ".spec.framework", description="The engine."),
+        _column("GPUs", ".spec.gpu.count", kind="integer", description="GPUs of each replica."),
+        _column("Replicas", ".status.readyReplicas", kind="integer", description="Pods that answer requests."),
+        _column("Priority", ".spec.priority", kind="integer", description="Importance, 10 the highest."),
+        _column("URL", ".status.url", wide=True, description="Address of the API."),
+        _column(
+            "Quantization", ".status.resolved.quantization", wide=True, description="What the weights really have."
+        ),
+        _column("Message", f"{ready}.message", wide=True, description="Why, in a sentence."),
+        _column("Age", ".metadata.creationTimestamp", kind="date", description="Time since it was made."),
+    ]
+
+
+def custom_resource_definition() -> Schema:
+    """The whole CustomResourceDefinition."""
+    schema = {
+        "type": "object",
+        "description": "A language or embedding model that Moorage runs behind an OpenAI-compatible API.",
+        "required": ["spec"],
+        "x-kubernetes-validations": [NAME_RULE],
+        "properties": {
+            "apiVersion": _field("string", "Version of the schema of this object: moorage.dev/v1alpha1."),
+            "kind": _field("string", "The kind of this object: InferenceModel."),
+            "metadata": {"type": "object"},
+            "spec": {**spec_schema(), "description": "What is wanted."},
+            "status": status_schema(),
+        },
+    }
+    version = {
+        "name": api.VERSION,
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": schema},
+        "additionalPrinterColumns": _columns(),
+        "subresources": {
+            "status": {},
+            "scale": {
+                "specReplicasPath": ".spec.replicas",
+                "statusReplicasPath": ".status.replicas",
+                "labelSelectorPath": ".status.selector",
+            },
+        },
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{api.PLURAL}.{api.GROUP}"},
+        "spec": {
+            "group": api.GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": api.KIND,
+                "listKind": f"{api.KIND}List",
+                "plural": api.PLURAL,
+                "singular": api.KIND.lower(),
+                "shortNames": ["im", "imodel"],
+                "categories": ["ai"],
+            },
+            "versions": [version],
+        },
+    }

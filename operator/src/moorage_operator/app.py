@@ -1,0 +1,203 @@
+"""Puts the operator together: watches → store and queue → workers that reconcile, while we hold the Lease."""
+
+import asyncio
+import logging
+import random
+import signal
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from moorage_operator import handlers
+from moorage_operator.errors import ApiError, ConflictError, ThrottledError, UnavailableError
+from moorage_operator.facts import FactsProber
+from moorage_operator.handlers import CHILD_SELECTOR, CHILDREN, WatchHealth
+from moorage_operator.health import Health, WriteHealth, serve
+from moorage_operator.kube import INFERENCE_MODELS, Kube, Login, Resource, wait_for_crd
+from moorage_operator.lease import Elector
+from moorage_operator.reconcile import Reconciler
+from moorage_operator.settings import Settings
+from moorage_operator.store import Key, Store
+from moorage_operator.workqueue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+RESYNC_SECONDS: Final = 600.0
+LEASE_NAME: Final = "moorage-operator"
+
+Listing = tuple[Resource, str | None]
+
+
+class Operator:
+    """The running operator; also the sink of its watches."""
+
+    def __init__(self, settings: Settings, kube: Kube, login: Login) -> None:
+        self._settings = settings
+        self._login = login
+        self._kube = kube
+        self.namespaces: tuple[str | None, ...] = settings.watch_namespaces or (None,)
+        self._store = Store()
+        self._models: WorkQueue[Key] = WorkQueue()
+        self._listings: WorkQueue[Listing] = WorkQueue()
+        self._unsynced: set[Listing] = {(resource, ns) for resource in CHILDREN for ns in self.namespaces}
+        self._working = asyncio.Event()
+        self._prober = FactsProber(self._store, self._models)
+        self._reconciler = Reconciler(kube, self._store, settings.desired)
+        self.elector = Elector(kube, settings.namespace, LEASE_NAME, settings.pod_name)
+        self.watches = WatchHealth(self.namespaces)
+        self.writes = WriteHealth()
+
+    def synced(self) -> bool:
+        """Whether every kind of child has been listed once."""
+        return not self._unsynced
+
+    def event(self, resource: Resource, kind: str | None, obj: dict[str, Any]) -> None:
+        """Takes in an event of a watch; the model that it concerns is reconciled."""
+        if resource is INFERENCE_MODELS:
+            key = Key(obj["metadata"]["namespace"], obj["metadata"]["name"])
+            if self._store.note_model(key, obj["metadata"]["resourceVersion"]):
+                self._models.add(key)
+        elif kind == "DELETED":
+            self._changed(self._store.remove(resource.kind, obj))
+        else:
+            self._changed(self._store.put(resource.kind, obj))
+
+    def _changed(self, key: Key | None) -> None:
+        if key:
+            self._models.add(key)
+            if self._settings.facts:
+                self._prober.noticed(key)
+
+    def listed(self, resource: Resource, namespace: str | None) -> None:
+        """Takes in that kopf has listed a kind: whatever went away meanwhile is found by a list of our own."""
+        self._listings.add((resource, namespace))
+
+    async def run(self) -> None:
+        """Works until told to end by a signal; raises LeaseLostError when another replica has taken over."""
+        warn = log.warning
+        for namespace in self.namespaces:
+            await wait_for_crd(self._kube, namespace, warn)
+        health = Health(self.watches, self.elector, self.writes, synced=self.synced)
+        probes = await serve(health, self._settings.health_port)
+        # kopf ends every task that is younger than itself when it restarts, so ours are all begun before it.
+        background = [asyncio.create_task(job) for job in self._jobs()]
+        watching = asyncio.create_task(self._watch())
+        try:
+            done, _ = await asyncio.wait({watching, *background}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (watching, *background):
+                task.cancel()
+            await asyncio.gather(watching, *background, return_exceptions=True)
+            await self.elector.release()
+            await probes.cleanup()
+
+    def _jobs(self) -> list[Coroutine[Any, Any, None]]:
+        jobs = [self._lead(), self._list(), self._resync()]
+        jobs += [self._work() for _ in range(self._settings.workers)]
+        return [*jobs, self._prober.run()] if self._settings.facts else jobs
+
+    async def _watch(self) -> None:
+        await asyncio.sleep(0)
+        await handlers.watch(self._login, self.namespaces, self, self.watches)
+
+    async def _lead(self) -> None:
+        await self.elector.acquire()
+        self._begin()
+        await self.elector.hold()
+
+    def _begin(self) -> None:
+        """Lets the workers work, once everything is known and we lead."""
+        if self.synced() and self.elector.leading and not self._working.is_set():
+            log.info("reconciling", extra={"models": len(self._models)})
+            self._working.set()
+
+    async def _work(self) -> None:
+        await self._working.wait()
+        while True:
+            key = await self._models.get()
+            try:
+                await self._reconcile(key)
+            finally:
+                self._models.done(key)
+
+    async def _reconcile(self, key: Key) -> None:
+        if not self.elector.valid:
+            # The process was paused, or the API server is away: whoever leads now, it may not be us.
+            self._models.retry(key)
+            return
+        extra = {"model": "/".join(key)}
+        try:
+            again = await self._reconciler.reconcile(key)
+        except ConflictError as error:
+            log.debug("changed under our hands; looking again", extra=extra | {"error": str(error)})
+            self._models.retry(key)
+        except ThrottledError as error:
+            self._models.retry(key, error.retry_after)
+        except (ApiError, UnavailableError) as error:
+            self.writes.refused(error)
+            delay = self._models.retry(key)
+            log.warning("will try again", extra=extra | {"error": str(error), "in_seconds": round(delay, 2)})
+        except Exception:
+            # A bug must not stop the other models, nor be hidden: this one is tried again, slower each time.
+            log.exception("reconciling failed", extra=extra)
+            self._models.retry(key)
+        else:
+            self.writes.succeeded()
+            self._models.succeeded(key)
+            if again is not None:
+                self._models.add(key, again)
+
+    async def _list(self) -> None:
+        """Lists what kopf has listed, and drops what is gone."""
+        while True:
+            listing = await self._listings.get()
+            try:
+                await self._list_children(*listing)
+            except (ApiError, UnavailableError) as error:
+                delay = self._listings.retry(listing)
+                log.warning("cannot list", extra={"kind": listing[0].kind, "error": str(error), "in_seconds": delay})
+            else:
+                self._listings.succeeded(listing)
+                self._unsynced.discard(listing)
+                self._begin()
+            finally:
+                self._listings.done(listing)
+
+    async def _list_children(self, resource: Resource, namespace: str | None) -> None:
+        if resource is not INFERENCE_MODELS:
+            uids = []
+            async for obj in self._kube.list(resource, namespace, CHILD_SELECTOR):
+                uids.append(obj["metadata"]["uid"])
+                self.event(resource, None, obj)
+            for key in self._store.retain(resource.kind, uids, namespace):
+                self._models.add(key)
+        elif self.synced():
+            # Models that went away unseen are known by what they have left in the store.
+            for key in self._store.models():
+                self._models.add(key)
+
+    async def _resync(self) -> None:
+        """Looks at everything again now and then, in case that something was missed."""
+        while True:
+            await asyncio.sleep(RESYNC_SECONDS * random.uniform(0.9, 1.1))  # noqa: S311 - jitter is no secret
+            for namespace in self.namespaces:
+                for resource in CHILDREN:
+                    self._listings.add((resource, namespace))
+            for key in self._store.models():
+                self._models.add(key, random.uniform(0, 60))  # noqa: S311 - jitter is no secret
+
+
+async def run(settings: Settings, login: Login) -> None:
+    """Runs the operator until SIGTERM or SIGINT."""
+    kube = Kube(login)
+    try:
+        operator = Operator(settings, kube, login)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - we are inside a coroutine
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # Until kopf runs and sets its own; then its end is ours.
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        await operator.run()
+    finally:
+        await kube.close()

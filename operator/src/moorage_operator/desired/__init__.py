@@ -1,0 +1,14 @@
+"""The manifests that an InferenceModel asks for: `desired(model, config)`, pure and with golden files."""
+
+from typing import Any
+
+from moorage_operator.api.v1alpha1 import InferenceModel
+from moorage_operator.desired.config import DesiredConfig
+from moorage_operator.desired.service import service
+from moorage_operator.desired.workload import deployment
+
+
+def desired(model: InferenceModel, config: DesiredConfig) -> list[dict[str, Any]]:
+    """The children of `model` in the order to apply them; none while there is no runtime image for it."""
+    image = config.image(model.spec)
+    return [service(model), deployment(model, image, config)] if image else []

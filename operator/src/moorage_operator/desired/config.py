@@ -1,0 +1,24 @@
+"""What the builders of manifests take from the operator's settings. Pure data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from moorage_operator.api.v1alpha1 import InferenceModelSpec
+
+
+@dataclass(frozen=True)
+class DesiredConfig:
+    """`images` maps `FRAMEWORK/DEVICE`, device being `cpu` or `gpu`, to the image reference of a runtime."""
+
+    images: Mapping[str, str] = field(default_factory=dict)
+    image_pull_policy: str = "IfNotPresent"
+    priority_class_prefix: str = "moorage-"
+
+    def image(self, spec: InferenceModelSpec) -> str | None:
+        """The runtime image for `spec`, or None when there is none for its framework and device."""
+        return self.images.get(image_key(spec)) or None
+
+
+def image_key(spec: InferenceModelSpec) -> str:
+    """The key in `DesiredConfig.images`: `llamacpp/cpu`, say."""
+    return f"{spec.framework.value}/{'gpu' if spec.gpu.count else 'cpu'}"

@@ -1,0 +1,101 @@
+"""Builds the Deployment of a model. Pure.
+
+Every value is written as the API server stores it, so that comparing with a live object finds real differences only.
+"""
+
+from typing import Any, Final
+
+from moorage_common.labels import MODEL_UID_LABEL, RUNTIME_PORT, RUNTIME_PORT_NAME
+from moorage_operator.api.v1alpha1 import InferenceModel, InferenceModelSpec
+from moorage_operator.desired import names
+from moorage_operator.desired.config import DesiredConfig
+from moorage_operator.desired.storage import ModelStorage, storage
+from moorage_operator.engines import base as engines
+
+CONTAINER_NAME: Final = "runtime"
+TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"
+RUN_AS: Final = 65532
+LOAD_SECONDS: Final = 3600
+"""How long a model may load before the kubelet ends it; a load that fails ends by itself long before."""
+DRAIN_SECONDS: Final = 30
+
+
+def deployment(model: InferenceModel, image: str, config: DesiredConfig) -> dict[str, Any]:
+    """The Deployment: `spec.replicas` pods of the runtime `image` with the model mounted."""
+    # The uid tells the pods of this model from those that an earlier one of its name has left.
+    pod_labels = {**names.labels(model), MODEL_UID_LABEL: model.metadata.uid}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": names.metadata(model),
+        "spec": {
+            "replicas": model.spec.replicas,
+            "revisionHistoryLimit": 2,
+            "selector": {"matchLabels": names.selector(model.metadata.name)},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": {"metadata": {"labels": pod_labels}, "spec": _pod(model, image, config)},
+        },
+    }
+
+
+def _pod(model: InferenceModel, image: str, config: DesiredConfig) -> dict[str, Any]:
+    files = storage(model.spec.source.uri, config.image_pull_policy)
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "priorityClassName": f"{config.priority_class_prefix}{model.spec.priority}",
+        "terminationGracePeriodSeconds": DRAIN_SECONDS + 10,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": RUN_AS,
+            "runAsGroup": RUN_AS,
+            "fsGroup": RUN_AS,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(model, image, files, config)],
+        "volumes": [files.volume, {"name": "tmp", "emptyDir": {}}],
+    }
+
+
+def _container(model: InferenceModel, image: str, files: ModelStorage, config: DesiredConfig) -> dict[str, Any]:
+    settings = {
+        **engines.environment(model, files.path),
+        "DRAIN_TIMEOUT": str(DRAIN_SECONDS),
+        "HOME": "/tmp",  # noqa: S108 - the pod's own volume
+        "PORT": str(RUNTIME_PORT),
+    }
+    return {
+        "name": CONTAINER_NAME,
+        "image": image,
+        "imagePullPolicy": config.image_pull_policy,
+        "env": [{"name": name, "value": value} for name, value in settings.items()],
+        "ports": [{"name": RUNTIME_PORT_NAME, "containerPort": RUNTIME_PORT, "protocol": "TCP"}],
+        "resources": _resources(model.spec),
+        "startupProbe": _probe("/health/ready", period=1, failures=LOAD_SECONDS),
+        "readinessProbe": _probe("/health/ready", period=2, failures=2),
+        "livenessProbe": _probe("/health", period=10, failures=3),
+        "terminationMessagePath": TERMINATION_MESSAGE_PATH,
+        "terminationMessagePolicy": "File",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "volumeMounts": [files.mount, {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+    }
+
+
+def _resources(spec: InferenceModelSpec) -> dict[str, Any]:
+    """CPU is reserved but not limited, which would only throttle; memory and GPUs are both."""
+    gpus = {spec.gpu.resource_name: str(spec.gpu.count)} if spec.gpu.count else {}
+    memory = {"memory": str(spec.resources.memory)}
+    return {"requests": {"cpu": str(spec.resources.cpu), **memory, **gpus}, "limits": {**memory, **gpus}}
+
+
+def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": path, "port": RUNTIME_PORT_NAME, "scheme": "HTTP"},
+        "periodSeconds": period,
+        "timeoutSeconds": 3,
+        "failureThreshold": failures,
+    }

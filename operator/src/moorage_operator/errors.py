@@ -1,0 +1,52 @@
+"""What can go wrong when the operator talks to the API server: one class for each thing that is handled differently."""
+
+
+class ApiError(Exception):
+    """The API server refused a request. `message` is the server's own, cut, and carries no request body."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message[:500]}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
+class NotFoundError(ApiError):
+    """The object, or its kind, does not exist (404)."""
+
+
+class ConflictError(ApiError):
+    """Somebody else owns a field, or the object is not the one that we mean (409)."""
+
+
+class ForbiddenError(ApiError):
+    """RBAC or an admission rule says no (403)."""
+
+
+class UnauthorizedError(ApiError):
+    """Our credentials are not, or no longer, accepted (401)."""
+
+
+class InvalidError(ApiError):
+    """The server does not accept the object's content (422)."""
+
+
+class ThrottledError(ApiError):
+    """The server asks us to wait (429). `retry_after` is in seconds."""
+
+    def __init__(self, reason: str, message: str, retry_after: float) -> None:
+        super().__init__(429, reason, message)
+        self.retry_after = retry_after
+
+
+class UnavailableError(Exception):
+    """The API server cannot be reached, or answered 5xx: try again."""
+
+
+BY_STATUS: dict[int, type[ApiError]] = {
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+    422: InvalidError,
+}

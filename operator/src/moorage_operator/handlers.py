@@ -1,0 +1,146 @@
+"""The watches: kopf lists and watches, and every event goes to a `Sink`. Nothing is decided here.
+
+kopf runs in our event loop and may end after an API fault; `watch` starts it again. Its list requests are noticed,
+because a list may hide that objects have gone while nobody was watching.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
+
+import aiohttp
+import kopf
+
+from moorage_common.labels import MANAGED_BY, MANAGED_BY_LABEL
+from moorage_operator.kube import DEPLOYMENTS, INFERENCE_MODELS, PODS, SERVICES, Login, Resource
+
+log = logging.getLogger(__name__)
+
+CHILDREN: Final = (DEPLOYMENTS, SERVICES, PODS)
+WATCHED: Final = (INFERENCE_MODELS, *CHILDREN)
+CHILD_SELECTOR: Final = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
+RENEW_SECONDS: Final = 150
+"""The API server ends a watch after this time, so that its renewal proves every so often that it is alive."""
+
+
+class Sink(Protocol):
+    """Takes in what the watches see."""
+
+    def event(self, resource: Resource, kind: str | None, obj: dict[str, Any]) -> None:
+        """An object was listed (None), ADDED, MODIFIED or DELETED."""
+
+    def listed(self, resource: Resource, namespace: str | None) -> None:
+        """A list was answered: objects that were seen before and are not in it are gone."""
+
+
+class WatchHealth:
+    """When each list or watch was last answered."""
+
+    def __init__(self, namespaces: tuple[str | None, ...], clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._started = clock()
+        self._watches: dict[str, float | None] = {r.path(ns): None for r in WATCHED for ns in namespaces}
+        self.requests = {r.path(ns): (r, ns) for r in WATCHED for ns in namespaces}
+
+    def answered(self, path: str) -> None:
+        """A list or watch of `path` was answered with success."""
+        if path in self._watches:
+            self._watches[path] = self._clock()
+
+    def silent_seconds(self) -> float:
+        """How long the most silent of all watches has said nothing."""
+        return self._clock() - min(self._started if at is None else at for at in self._watches.values())
+
+    def missing(self) -> list[str]:
+        """Watches that have never been answered."""
+        return [path for path, at in self._watches.items() if at is None]
+
+
+def _registry(sink: Sink, session: Callable[[], kopf.AiohttpSession]) -> kopf.OperatorRegistry:
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        return session()
+
+    for resource in WATCHED:
+
+        @kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id=resource.plural)
+        async def event(event: kopf.RawEvent, watched: Resource = resource, **_: Any) -> None:
+            sink.event(watched, event["type"], dict(event["object"]))
+
+    return registry
+
+
+def _settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.peering.standalone = True
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.watching.chunk_size = 500
+    settings.watching.server_timeout = RENEW_SECONDS
+    settings.watching.connect_timeout = 10
+    settings.networking.connect_timeout = 10
+    settings.networking.request_timeout = 30
+    settings.networking.error_backoffs = _Backoffs()
+    settings.persistence.progress_storage = kopf.StatusProgressStorage()
+    settings.persistence.diffbase_storage = kopf.StatusDiffBaseStorage()
+    settings.process.ultimate_exiting_timeout = None
+    for resource in CHILDREN:
+        settings.watching.label_selectors[resource.group, resource.plural] = CHILD_SELECTOR
+    return settings
+
+
+class _Backoffs:
+    """Endless delays in seconds, doubling up to 8, with jitter; every request begins a new series."""
+
+    def __iter__(self) -> Iterator[float]:
+        delay = 0.25
+        while True:
+            yield delay * random.uniform(0.75, 1.25)  # noqa: S311 - jitter is no secret
+            delay = min(8.0, delay * 2)
+
+
+def _traced_session(login: Login, sink: Sink, health: WatchHealth) -> kopf.AiohttpSession:
+    connection = login()
+
+    async def answered(_session: object, _context: object, params: aiohttp.TraceRequestEndParams) -> None:
+        watched = health.requests.get(params.url.path)
+        if watched is None or params.response.status >= 400:
+            return
+        health.answered(params.url.path)
+        if "watch" not in params.url.query and "continue" not in params.url.query:
+            sink.listed(*watched)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_end.append(answered)
+    return kopf.AiohttpSession(
+        server=connection.server,
+        default_namespace=connection.default_namespace,
+        aiohttp_session=aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=connection.as_ssl_context()),
+            headers=connection.as_http_headers(),
+            trace_configs=[trace],
+        ),
+    )
+
+
+async def watch(login: Login, namespaces: tuple[str | None, ...], sink: Sink, health: WatchHealth) -> None:
+    """Watches until the process is told to end; starts kopf anew whenever it ends for another reason."""
+    for delay in _Backoffs():
+        try:
+            await kopf.operator(
+                registry=_registry(sink, lambda: _traced_session(login, sink, health)),
+                settings=_settings(),
+                clusterwide=namespaces == (None,),
+                namespaces=[namespace for namespace in namespaces if namespace],
+                standalone=True,
+            )
+        except Exception as error:  # noqa: BLE001 - whatever ends the watches, they must start again
+            log.warning("the watches ended; starting them again", extra={"error": f"{type(error).__name__}: {error}"})
+            await asyncio.sleep(delay)
+        else:
+            return

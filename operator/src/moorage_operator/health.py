@@ -1,0 +1,85 @@
+"""Tells the kubelet how the operator is: `/livez` and `/readyz`, each with its reasons as JSON.
+
+Alive means that no watch has been silent for too long, so that a restart mends what reconnecting did not. Ready means
+watching everything and able to write: the Lease was read or renewed a moment ago and the last writes were not refused.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import web
+
+from moorage_operator.handlers import WatchHealth
+from moorage_operator.lease import LEASE_SECONDS, Elector
+
+SILENT_LIMIT: Final = 210.0
+
+
+class WriteHealth:
+    """Whether writes get through: set by the reconcile workers."""
+
+    def __init__(self) -> None:
+        self.refusal: str | None = None
+
+    def succeeded(self) -> None:
+        """A reconcile went through."""
+        self.refusal = None
+
+    def refused(self, error: Exception) -> None:
+        """The API server did not let us write, or could not be reached."""
+        self.refusal = str(error)[:500]
+
+
+class Health:
+    """Joins what is known into the two answers; each is a list of reasons why not."""
+
+    def __init__(
+        self,
+        watches: WatchHealth,
+        elector: Elector,
+        writes: WriteHealth,
+        *,
+        synced: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._watches, self._elector, self._writes = watches, elector, writes
+        self._synced, self._clock = synced, clock
+
+    def not_alive(self) -> list[str]:
+        """Why the process should be started again."""
+        silent = self._watches.silent_seconds()
+        return [f"a watch has been silent for {silent:.0f} s"] if silent > SILENT_LIMIT else []
+
+    def not_ready(self) -> list[str]:
+        """Why the operator does not do its work now."""
+        reasons = self.not_alive() + [f"not watching {path}" for path in self._watches.missing()]
+        if not self._synced():
+            reasons.append("not every kind has been listed yet")
+        contact = self._elector.contact_at
+        if contact is None or self._clock() - contact > LEASE_SECONDS:
+            reasons.append("the lease could not be read or renewed")
+        if self._writes.refusal:
+            reasons.append(f"the API server refuses writes: {self._writes.refusal}")
+        return reasons
+
+
+async def serve(health: Health, port: int) -> web.AppRunner:
+    """Serves the probes on `port`; the caller ends it with `cleanup()`."""
+    app = web.Application()
+
+    def answer(reasons: list[str]) -> web.Response:
+        return web.json_response({"ok": not reasons, "reasons": reasons}, status=503 if reasons else 200)
+
+    async def livez(_request: web.Request) -> web.Response:
+        return answer(health.not_alive())
+
+    async def readyz(_request: web.Request) -> web.Response:
+        return answer(health.not_ready())
+
+    app.router.add_get("/livez", livez)
+    app.router.add_get("/readyz", readyz)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, port=port).start()
+    return runner

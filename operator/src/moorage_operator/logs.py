@@ -1,0 +1,50 @@
+"""Writes the log as JSON, one object a line, to standard error."""
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+_STANDARD: Final = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """`{"time", "level", "logger", "message", …}`; what a call gives as `extra` stands beside."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line; line breaks inside are escaped by JSON."""
+        extra = {key: value for key, value in vars(record).items() if key not in _STANDARD and _plain(value)}
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **extra,
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(entry).decode()
+
+
+def _plain(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float | bool | list | tuple | dict)
+
+
+def configure(level: str) -> None:
+    """Sends every logger's records, libraries' too, to one handler."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    handler.addFilter(_calm_kopf)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # One line for each event and handler says nothing that our own lines do not say.
+    for name in ("kopf.objects", "kopf.activities", "kopf._core.engines.activities"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _calm_kopf(record: logging.LogRecord) -> bool:
+    """kopf calls each failed attempt an error; it tries again, and liveness tells when that does not help."""
+    if record.name.startswith("kopf") and record.levelno == logging.ERROR:
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return True

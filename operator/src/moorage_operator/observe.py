@@ -1,0 +1,156 @@
+"""Reads the facts that matter out of live objects: `PodState`, `DeploymentState`, `Observation` of a model. Pure.
+
+Parsing happens here, at the edge, once for each event; what is kept is small, so thousands of models fit in little
+memory.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from moorage_common.facts import Health, Termination
+from moorage_common.labels import MODEL_UID_LABEL
+from moorage_operator.api.conditions import Reason
+from moorage_operator.desired.workload import CONTAINER_NAME
+
+_PULL_FAILURES: Final = {
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+}
+_CONFIG_FAILURES: Final = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+_MESSAGE_LIMIT: Final = 1024
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong, in a word and in a sentence."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class PodState:
+    """What matters of one pod."""
+
+    name: str
+    uid: str
+    created: str
+    model_uid: str
+    ip: str | None = None
+    scheduled: bool = False
+    unschedulable: str | None = None
+    running: bool = False
+    ready: bool = False
+    terminating: bool = False
+    finished: bool = False
+    restarts: int = 0
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True)
+class DeploymentState:
+    """What matters of the Deployment."""
+
+    generation: int
+    observed_generation: int
+    replicas: int
+    current_replicas: int
+    updated_replicas: int
+    available_replicas: int
+    stuck: str | None = None
+    refused: str | None = None
+
+    @property
+    def rolled_out(self) -> bool:
+        """Whether every pod is of the last template and available, and none of an older one is left."""
+        return (
+            self.observed_generation >= self.generation
+            and self.updated_replicas == self.current_replicas == self.available_replicas == self.replicas
+        )
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything that the status of one model is made from. `facts` are by pod uid; None was asked in vain."""
+
+    deployment: DeploymentState | None = None
+    pods: tuple[PodState, ...] = ()
+    facts: Mapping[str, Health | None] | None = None
+    blocked: Problem | None = None
+    """Why the operator could not, or would not, apply the children."""
+
+
+def pod_state(pod: Mapping[str, Any]) -> PodState:
+    """The state of a pod as the API hands it out."""
+    metadata, status = pod["metadata"], pod.get("status", {})
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
+    scheduled = conditions.get("PodScheduled", {})
+    container: Mapping[str, Any] = next(
+        (c for c in status.get("containerStatuses") or () if c["name"] == CONTAINER_NAME), {}
+    )
+    ready = conditions.get("Ready", {}).get("status") == "True"
+    return PodState(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        created=metadata.get("creationTimestamp", ""),
+        model_uid=metadata.get("labels", {}).get(MODEL_UID_LABEL, ""),
+        ip=status.get("podIP"),
+        scheduled=bool(pod.get("spec", {}).get("nodeName")),
+        unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else None,
+        running="running" in container.get("state", {}),
+        ready=ready,
+        terminating="deletionTimestamp" in metadata,
+        finished=status.get("phase") in ("Succeeded", "Failed"),
+        restarts=container.get("restartCount", 0),
+        problem=None if ready else _container_problem(container),
+    )
+
+
+def _container_problem(container: Mapping[str, Any]) -> Problem | None:
+    state = container.get("state", {})
+    waiting = state.get("waiting", {})
+    why, text = waiting.get("reason", ""), waiting.get("message", "")
+    if why in _PULL_FAILURES:
+        return Problem(Reason.IMAGE_PULL_FAILED, _cut(text or why))
+    if why in _CONFIG_FAILURES:
+        return Problem(Reason.CONTAINER_CONFIG_INVALID, _cut(f"{why}: {text}"))
+    # A container that starts again after a failure is still explained by that failure, until it is ready.
+    ended = state.get("terminated") or container.get("lastState", {}).get("terminated")
+    return _death(ended) if ended else None
+
+
+def _death(ended: Mapping[str, Any]) -> Problem | None:
+    if termination := Termination.decode(ended.get("message", "")):
+        return Problem(Reason(termination.reason), _cut(termination.message))
+    code = ended.get("exitCode", 0)
+    if ended.get("reason") == "OOMKilled":
+        return Problem(
+            Reason.OUT_OF_MEMORY,
+            "the kernel ended the container because it went over its memory limit; raise spec.resources.memory",
+        )
+    return Problem(Reason.CRASH_LOOPING, f"the container ended with exit code {code}") if code else None
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MESSAGE_LIMIT else text[: _MESSAGE_LIMIT - 1] + "…"
+
+
+def deployment_state(deployment: Mapping[str, Any]) -> DeploymentState:
+    """The state of a Deployment as the API hands it out."""
+    metadata, spec, status = deployment["metadata"], deployment["spec"], deployment.get("status", {})
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
+    progressing, failure = conditions.get("Progressing", {}), conditions.get("ReplicaFailure", {})
+    return DeploymentState(
+        generation=metadata.get("generation", 0),
+        observed_generation=status.get("observedGeneration", 0),
+        replicas=spec.get("replicas", 1),
+        current_replicas=status.get("replicas", 0),
+        updated_replicas=status.get("updatedReplicas", 0),
+        available_replicas=status.get("availableReplicas", 0),
+        stuck=_cut(progressing.get("message", "")) if progressing.get("reason") == "ProgressDeadlineExceeded" else None,
+        refused=_cut(failure.get("message", "")) if failure.get("status") == "True" else None,
+    )

@@ -1,0 +1,161 @@
+"""Makes the cluster match one InferenceModel: `Reconciler.reconcile(key)`, level-triggered, from live state.
+
+get the model → desired() → apply what differs → observe → status() → write it if it differs. Whatever happened before,
+and however often it is called, it ends in the same state; when nothing is to be done it writes nothing.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from moorage_operator.api.conditions import Reason
+from moorage_operator.api.v1alpha1 import API_VERSION, KIND, InferenceModel
+from moorage_operator.desired import desired
+from moorage_operator.desired.config import DesiredConfig, image_key
+from moorage_operator.desired.drift import drifted, with_hash
+from moorage_operator.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
+from moorage_operator.kube import BY_KIND, INFERENCE_MODELS, Kube
+from moorage_operator.observe import Observation, Problem
+from moorage_operator.status import status
+from moorage_operator.store import Child, Key, Store
+
+log = logging.getLogger(__name__)
+
+BLOCKED_SECONDS: Final = 10.0
+"""What blocks a model may be an object that we do not watch, so it is looked at this often."""
+
+
+def utc_now() -> str:
+    """The time as the API writes it: RFC 3339, whole seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _had_conflict(model: InferenceModel) -> bool:
+    """Whether a stranger had our name when we last looked; then looking again comes before writing."""
+    return any(condition.get("reason") == Reason.NAME_CONFLICT for condition in model.status.get("conditions", ()))
+
+
+class _BlockedError(Exception):
+    """A child cannot be applied for a reason that the user must see."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.problem = Problem(reason, message)
+
+
+class Reconciler:
+    """Holds what a reconcile needs; it keeps no state between calls but the store's."""
+
+    def __init__(self, kube: Kube, store: Store, config: DesiredConfig, *, clock: Callable[[], str] = utc_now) -> None:
+        self._kube = kube
+        self._store = store
+        self._config = config
+        self._clock = clock
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Brings one model's children and status up to date. Raises the classes of `errors`: call again later.
+
+        Returns the seconds after which to look again although no event may come, or None.
+        """
+        try:
+            live = await self._kube.get(INFERENCE_MODELS, key.namespace, key.name)
+        except NotFoundError:
+            self._store.forget(key)
+            return None
+        if live["metadata"].get("deletionTimestamp"):
+            return None
+        try:
+            model = InferenceModel.model_validate(live)
+        except ValidationError as error:
+            # Only an object stored under an older schema can get here; there is nothing to parse a status from either.
+            log.error("the stored spec cannot be read", extra={"model": "/".join(key), "error": str(error)[:500]})
+            return None
+        blocked = await self._apply_children(key, model)
+        await self._write_status(key, model, self._observe(key, model, blocked))
+        return BLOCKED_SECONDS if blocked else None
+
+    async def _apply_children(self, key: Key, model: InferenceModel) -> Problem | None:
+        children = desired(model, self._config)
+        if not children:
+            wanted = image_key(model.spec)
+            return Problem(
+                Reason.NO_IMAGE_FOR_DEVICE,
+                f"no runtime image is configured for {wanted}; set runtime.images[{wanted!r}] in the chart, "
+                f"or choose one of: {', '.join(sorted(self._config.images)) or 'none'}",
+            )
+        try:
+            for manifest in children:
+                await self._apply(key, model, with_hash(manifest))
+        except _BlockedError as error:
+            return error.problem
+        return None
+
+    async def _apply(self, key: Key, model: InferenceModel, manifest: dict[str, Any]) -> None:
+        kind = manifest["kind"]
+        known = self._store.child(key, kind)
+        if (known and known.owner_uid != model.metadata.uid) or (not known and _had_conflict(model)):
+            known = await self._look_again(key, model, kind)
+        if known and not drifted(manifest, known.body):
+            return
+        if known:
+            # The uid makes the write fail rather than land on another object of that name.
+            manifest = {**manifest, "metadata": {**manifest["metadata"], "uid": known.uid}}
+        try:
+            written = await self._kube.apply(manifest, force=known is not None)
+        except (ConflictError, NotFoundError) as error:
+            self._store.forget_child(key, kind)
+            if isinstance(error, ConflictError) and known is None:
+                # There is such an object, and others own its fields: ours if it says so, a stranger's if not.
+                await self._look_again(key, model, kind)
+            raise
+        except (ForbiddenError, InvalidError) as error:
+            raise _BlockedError(Reason.PODS_REFUSED, f"the API server refuses the {kind}: {error.message}") from error
+        log.info("applied", extra={"model": "/".join(key), "kind": kind, "new": known is None})
+        self._store.put(kind, written)
+
+    async def _look_again(self, key: Key, model: InferenceModel, kind: str) -> Child | None:
+        """The live child, or None; a name that belongs to somebody else is not ours to touch."""
+        self._store.forget_child(key, kind)
+        try:
+            live = await self._kube.get(BY_KIND[kind], key.namespace, key.name)
+        except NotFoundError:
+            return None
+        owners = [ref for ref in live["metadata"].get("ownerReferences") or () if ref.get("controller")]
+        if any(ref["uid"] == model.metadata.uid for ref in owners):
+            self._store.put(kind, live)
+            return self._store.child(key, kind)
+        if any(ref["kind"] == KIND and ref["name"] == key.name for ref in owners):
+            # Left by an InferenceModel of the same name that was deleted; the garbage collector is about to take it.
+            raise ConflictError(409, "Terminating", f"the {kind} of an earlier InferenceModel is not gone yet")
+        raise _BlockedError(
+            Reason.NAME_CONFLICT,
+            f"a {kind} named {key.name} exists in namespace {key.namespace} and is not ours; "
+            f"delete or rename it, or give the InferenceModel another name",
+        )
+
+    def _observe(self, key: Key, model: InferenceModel, blocked: Problem | None) -> Observation:
+        child = self._store.child(key, "Deployment")
+        return Observation(
+            deployment=child.state if child else None,
+            pods=tuple(pod for pod in self._store.pods(key) if pod.model_uid == model.metadata.uid),
+            facts=self._store.facts(key),
+            blocked=blocked,
+        )
+
+    async def _write_status(self, key: Key, model: InferenceModel, seen: Observation) -> None:
+        wanted = status(model, seen, self._clock())
+        if wanted == model.status:
+            return
+        manifest = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": key.name, "namespace": key.namespace, "uid": model.metadata.uid},
+            "status": wanted,
+        }
+        written = await self._kube.apply(manifest, force=True, subresource="status")
+        self._store.note_written(key, written["metadata"]["resourceVersion"])
+        ready = wanted["conditions"][0]
+        log.info("status", extra={"model": "/".join(key), "phase": wanted["phase"], "reason": ready["reason"]})

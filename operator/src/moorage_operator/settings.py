@@ -1,0 +1,47 @@
+"""The operator's settings: one typed object, read once from the environment, logged once. It holds no secrets."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from moorage_operator.desired.config import DesiredConfig
+
+
+class Settings(BaseSettings):
+    """Each field is the environment variable MOORAGE_ + its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="MOORAGE_", frozen=True, extra="ignore")
+
+    namespace: str = Field("moorage-system", description="Namespace of the operator; its Lease is there.")
+    pod_name: str = Field(
+        "moorage-operator-local", description="Name of the operator's pod: its identity in the Lease."
+    )
+    watch_namespaces: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Namespaces to serve, separated by commas; empty means all of the cluster."
+    )
+    images: dict[str, str] = Field(
+        default_factory=dict, description='Runtime images as JSON: {"llamacpp/cpu": "IMAGE"}; devices are cpu and gpu.'
+    )
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
+        "IfNotPresent", description="Pull policy of runtime and model images."
+    )
+    priority_class_prefix: str = Field(
+        "moorage-", description="What the names of the PriorityClasses 1 to 10 begin with."
+    )
+    workers: int = Field(8, ge=1, le=64, description="Models that are reconciled at a time.")
+    facts: bool = Field(
+        True, description="Whether pods are asked what they really run; off where they cannot be reached."
+    )
+    health_port: int = Field(8080, ge=0, le=65535, description="Port of /livez and /readyz.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level of the log.")
+
+    @field_validator("watch_namespaces", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @property
+    def desired(self) -> DesiredConfig:
+        """What the builders of manifests need."""
+        return DesiredConfig(self.images, self.image_pull_policy, self.priority_class_prefix)

@@ -1,0 +1,183 @@
+"""Writes the status from what was observed: `status(model, observation, now)`. Pure.
+
+Reads from top to bottom: each condition with its reasons, then the phase that sums them up. Nothing in a status
+changes with the time alone, so a status that is unchanged need not be written.
+"""
+
+from typing import Any
+
+from moorage_common.facts import Health
+from moorage_common.facts import Phase as RuntimePhase
+from moorage_operator.api.conditions import ConditionType, Phase, Reason
+from moorage_operator.api.v1alpha1 import InferenceModel
+from moorage_operator.desired import names
+from moorage_operator.observe import Observation, PodState, Problem
+
+Verdict = tuple[str, Reason, str]
+"""Status (True, False or Unknown), reason and message of a condition."""
+
+_WAITING_FOR_RESOURCES = {Reason.WAITING_FOR_GPU, Reason.UNSCHEDULABLE, Reason.PODS_REFUSED}
+_NOT_FAILED = {Reason.STARTING, Reason.LOADING, Reason.STOPPED, Reason.STOPPING}
+
+
+def status(model: InferenceModel, seen: Observation, now: str) -> dict[str, Any]:
+    """The whole status of `model`; `now` (RFC 3339) is the time of transitions."""
+    pods = tuple(pod for pod in seen.pods if not pod.finished)
+    ready = tuple(pod for pod in pods if pod.ready and not pod.terminating)
+    verdicts = {
+        ConditionType.READY: _ready(model, seen, pods, ready),
+        ConditionType.SCHEDULED: _scheduled(model, seen, pods),
+        ConditionType.MODEL_LOADED: _model_loaded(model, seen, pods, ready),
+        ConditionType.PROGRESSING: _progressing(model, seen, pods),
+    }
+    resolved = _resolved(seen, ready)
+    return {
+        "phase": _phase(verdicts[ConditionType.READY]).value,
+        "observedGeneration": model.metadata.generation,
+        "replicas": len([pod for pod in pods if not pod.terminating]),
+        "readyReplicas": len(ready),
+        "selector": ",".join(f"{key}={value}" for key, value in names.selector(model.metadata.name).items()),
+        "url": names.url(model),
+        "servedName": model.served_name,
+        **({"resolved": resolved} if resolved else {}),
+        "conditions": [_condition(model, kind, verdict, now) for kind, verdict in verdicts.items()],
+    }
+
+
+def _ready(
+    model: InferenceModel, seen: Observation, pods: tuple[PodState, ...], ready: tuple[PodState, ...]
+) -> Verdict:
+    if ready:
+        return "True", Reason.SERVING, f"{len(ready)} of {model.spec.replicas} replicas answer requests"
+    if model.spec.replicas == 0 and not seen.blocked:
+        if pods:
+            return "False", Reason.STOPPING, f"{len(pods)} pods are finishing their requests"
+        return "False", Reason.STOPPED, "spec.replicas is 0"
+    problem = _problem(model, seen, pods)
+    if problem:
+        return "False", problem.reason, problem.message
+    return "False", Reason.STARTING, _start_message(pods)
+
+
+def _start_message(pods: tuple[PodState, ...]) -> str:
+    if any(pod.running for pod in pods):
+        return "the model is loading"
+    if any(pod.scheduled for pod in pods):
+        return "the container is being started"
+    return "the pod has not been placed yet"
+
+
+def _problem(model: InferenceModel, seen: Observation, pods: tuple[PodState, ...]) -> Problem | None:
+    """What keeps the model from getting (further) on; the newest pod speaks for the last change of the spec."""
+    if seen.blocked:
+        return seen.blocked
+    if seen.deployment and seen.deployment.refused:
+        return Problem(Reason.PODS_REFUSED, seen.deployment.refused)
+    if waiting := _waiting(model, pods):
+        return waiting
+    newest = max(pods, key=lambda pod: (not pod.terminating, pod.created, pod.name), default=None)
+    return newest.problem if newest else None
+
+
+def _waiting(model: InferenceModel, pods: tuple[PodState, ...]) -> Problem | None:
+    """Why pods have no node, if the scheduler has said so."""
+    pending = [pod for pod in pods if pod.unschedulable is not None and not pod.scheduled and not pod.terminating]
+    if not pending:
+        return None
+    gpu, text = model.spec.gpu, pending[0].unschedulable or ""
+    if gpu.count and f"Insufficient {gpu.resource_name}" in text:
+        return Problem(Reason.WAITING_FOR_GPU, f"waiting for {gpu.count} {gpu.resource_name}: {text}")
+    return Problem(Reason.UNSCHEDULABLE, text)
+
+
+def _scheduled(model: InferenceModel, seen: Observation, pods: tuple[PodState, ...]) -> Verdict:
+    wanted = model.spec.replicas
+    placed = len([pod for pod in pods if pod.scheduled and not pod.terminating])
+    if wanted == 0:
+        return "False", Reason.STOPPED, "spec.replicas is 0"
+    if placed >= wanted:
+        return "True", Reason.SCHEDULED, f"{placed} of {wanted} pods have a node"
+    problem = seen.blocked or _waiting(model, pods)
+    if not problem and seen.deployment and seen.deployment.refused:
+        problem = Problem(Reason.PODS_REFUSED, seen.deployment.refused)
+    if problem:
+        return "False", problem.reason, problem.message
+    return "False", Reason.STARTING, f"{placed} of {wanted} pods have a node"
+
+
+def _model_loaded(
+    model: InferenceModel, seen: Observation, pods: tuple[PodState, ...], ready: tuple[PodState, ...]
+) -> Verdict:
+    facts = _facts(seen, ready)
+    if any(health and health.status is RuntimePhase.READY for health in facts):
+        return "True", Reason.LOADED, "an engine has the model in memory"
+    if ready:
+        why = "do not tell what they run" if facts else "have not been asked yet what they run"
+        return "Unknown", Reason.FACTS_UNAVAILABLE, f"pods are ready, but {why}"
+    if model.spec.replicas == 0:
+        return "False", Reason.UNLOADED, "spec.replicas is 0"
+    problem = next((pod.problem for pod in pods if pod.problem and not pod.terminating), None)
+    if problem:
+        return "False", problem.reason, problem.message
+    if any(pod.running for pod in pods):
+        return "False", Reason.LOADING, "the model is loading"
+    return "False", Reason.UNLOADED, "no engine runs"
+
+
+def _progressing(model: InferenceModel, seen: Observation, pods: tuple[PodState, ...]) -> Verdict:
+    """Whether a change of the spec is on its way; a first start is a change too."""
+    if seen.blocked:
+        return "False", seen.blocked.reason, seen.blocked.message
+    deployment = seen.deployment
+    if deployment is None or not deployment.rolled_out:
+        problem = _problem(model, seen, pods)
+        if deployment and (deployment.stuck or (problem and problem.reason not in _WAITING_FOR_RESOURCES)):
+            why = f"{problem.reason}: {problem.message}" if problem else deployment.stuck or ""
+            return "False", Reason.ROLLOUT_STUCK, f"new pods do not get ready: {why}"
+        return "True", Reason.ROLLING_OUT, "pods are being brought to the last change of the spec"
+    return "False", Reason.COMPLETE, "all pods are as the spec says"
+
+
+def _facts(seen: Observation, pods: tuple[PodState, ...]) -> list[Health | None]:
+    """What the pods that were asked have said; None for one that did not answer."""
+    return [seen.facts[pod.uid] for pod in pods if seen.facts and pod.uid in seen.facts]
+
+
+def _resolved(seen: Observation, ready: tuple[PodState, ...]) -> dict[str, Any]:
+    facts = next((health.facts for health in _facts(seen, ready) if health and health.facts), None)
+    if not facts:
+        return {}
+    values = {
+        "engine": facts.engine,
+        "engineVersion": facts.engine_version,
+        "device": facts.device,
+        "quantization": facts.quantization,
+        "contextLength": facts.context_length,
+        "weightsBytes": facts.weights_bytes,
+        "memoryBytes": facts.memory_bytes,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _phase(ready: Verdict) -> Phase:
+    state, reason, _ = ready
+    if state == "True":
+        return Phase.RUNNING
+    if reason in _WAITING_FOR_RESOURCES:
+        return Phase.WAITING_FOR_RESOURCES
+    if reason in _NOT_FAILED:
+        return {Reason.STOPPED: Phase.STOPPED, Reason.STOPPING: Phase.STOPPING}.get(reason, Phase.STARTING)
+    return Phase.FAILED
+
+
+def _condition(model: InferenceModel, kind: ConditionType, verdict: Verdict, now: str) -> dict[str, Any]:
+    state, reason, message = verdict
+    before: dict[str, Any] = next((c for c in model.status.get("conditions", ()) if c.get("type") == kind), {})
+    return {
+        "type": kind.value,
+        "status": state,
+        "reason": reason.value,
+        "message": message,
+        "observedGeneration": model.metadata.generation,
+        "lastTransitionTime": before["lastTransitionTime"] if before.get("status") == state else now,
+    }

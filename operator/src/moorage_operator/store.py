@@ -1,0 +1,199 @@
+"""What the watches have shown of the children: Deployments, Services and pods, by the InferenceModel they belong to.
+
+It is fed by watch events, by full lists (which also tell what is gone) and by the answers to our own writes, in any
+order: an object that is older than what is known is ignored. Children are kept as encoded JSON, a tenth of the dicts.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import msgspec
+
+from moorage_common.facts import Health
+from moorage_common.labels import MODEL_LABEL
+from moorage_operator.observe import DeploymentState, PodState, deployment_state, pod_state
+
+
+class Key(NamedTuple):
+    """An InferenceModel's namespace and name."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Child:
+    """A live object that has the name of a child of ours."""
+
+    uid: str
+    version: int
+    owner_uid: str | None
+    encoded: bytes
+    state: DeploymentState | None = None
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The object without its status and managed fields."""
+        decoded: dict[str, Any] = msgspec.json.decode(self.encoded)
+        return decoded
+
+
+@dataclass
+class _Model:
+    children: dict[str, Child] = field(default_factory=dict)
+    pods: dict[str, PodState] = field(default_factory=dict)
+    facts: dict[str, Health | None] = field(default_factory=dict)
+    written: str | None = None
+
+
+def key_of(obj: Mapping[str, Any]) -> Key | None:
+    """The model that a child or pod belongs to by its label; None for a stranger."""
+    metadata = obj["metadata"]
+    name = (metadata.get("labels") or {}).get(MODEL_LABEL)
+    return Key(metadata["namespace"], name) if name else None
+
+
+class Store:
+    """The last known state of everything that belongs to InferenceModels."""
+
+    def __init__(self) -> None:
+        self._models: dict[Key, _Model] = {}
+        self._pod_versions: dict[str, int] = {}
+
+    def models(self) -> list[Key]:
+        """The models that are known, or that something is left of."""
+        return list(self._models)
+
+    def note_model(self, key: Key, version: str) -> bool:
+        """Takes in that the model is there; False when the event is only the echo of our own last write."""
+        model = self._models.setdefault(key, _Model())
+        return model.written != version
+
+    def note_written(self, key: Key, version: str) -> None:
+        """Keeps the resourceVersion of our last write to the model's status."""
+        self._models.setdefault(key, _Model()).written = version
+
+    def child(self, key: Key, kind: str) -> Child | None:
+        """The live child of that kind, if one is known."""
+        model = self._models.get(key)
+        return model.children.get(kind) if model else None
+
+    def pods(self, key: Key) -> tuple[PodState, ...]:
+        """The pods of a model, oldest first; an earlier model of that name may have left some."""
+        model = self._models.get(key)
+        return tuple(sorted(model.pods.values(), key=lambda pod: (pod.created, pod.name))) if model else ()
+
+    def pod(self, key: Key, uid: str) -> PodState | None:
+        """One pod of a model."""
+        model = self._models.get(key)
+        return model.pods.get(uid) if model else None
+
+    def facts(self, key: Key) -> dict[str, Health | None]:
+        """What the pods of a model have said of themselves, by pod uid."""
+        model = self._models.get(key)
+        return dict(model.facts) if model else {}
+
+    def put_facts(self, key: Key, pod_uid: str, health: Health | None) -> None:
+        """Keeps what a pod has said; forgotten with the pod."""
+        model = self._models.get(key)
+        if model and pod_uid in model.pods:
+            model.facts[pod_uid] = health
+
+    def drop_facts(self, key: Key, pod_uid: str) -> None:
+        """Forgets what a pod has said, because it is not as it was."""
+        if model := self._models.get(key):
+            model.facts.pop(pod_uid, None)
+
+    def put(self, kind: str, obj: Mapping[str, Any]) -> Key | None:
+        """Takes in a live object; returns its model, or None when it is not news."""
+        key = key_of(obj)
+        if key is None:
+            return None
+        version = int(obj["metadata"]["resourceVersion"])
+        if kind == "Pod":
+            return key if self._put_pod(key, version, obj) else None
+        if obj["metadata"]["name"] != key.name:
+            return None
+        known = self.child(key, kind)
+        if known and known.version >= version:
+            return None
+        self._models.setdefault(key, _Model()).children[kind] = _child(kind, version, obj)
+        return key
+
+    def _put_pod(self, key: Key, version: int, obj: Mapping[str, Any]) -> bool:
+        metadata = obj["metadata"]
+        if not any(
+            ref.get("controller") and ref["kind"] == "ReplicaSet" for ref in metadata.get("ownerReferences") or ()
+        ):
+            return False  # it only bears our label
+        uid = metadata["uid"]
+        if self._pod_versions.get(uid, -1) >= version:
+            return False
+        self._pod_versions[uid] = version
+        model, state = self._models.setdefault(key, _Model()), pod_state(obj)
+        changed = model.pods.get(uid) != state
+        model.pods[uid] = state
+        return changed
+
+    def remove(self, kind: str, obj: Mapping[str, Any]) -> Key | None:
+        """Takes in that an object is gone; returns its model."""
+        key = key_of(obj)
+        if key is None or key not in self._models:
+            return None
+        uid = obj["metadata"]["uid"]
+        if kind == "Pod":
+            self._forget_pod(key, uid)
+        elif (child := self.child(key, kind)) and child.uid == uid:
+            del self._models[key].children[kind]
+        return key
+
+    def forget_child(self, key: Key, kind: str) -> None:
+        """Drops what is known of a child, so that the next look is at the API server."""
+        if model := self._models.get(key):
+            model.children.pop(kind, None)
+
+    def forget(self, key: Key) -> None:
+        """Drops a model that is gone."""
+        for uid in list(self._models[key].pods) if key in self._models else ():
+            self._forget_pod(key, uid)
+        self._models.pop(key, None)
+
+    def retain(self, kind: str, uids: Iterable[str], namespace: str | None) -> set[Key]:
+        """Drops objects of `kind` that a full list of `namespace` did not have; returns the models that lost one."""
+        kept, lost = set(uids), set[Key]()
+        for key, model in self._models.items():
+            if namespace not in (None, key.namespace):
+                continue
+            if kind == "Pod":
+                gone = [uid for uid in model.pods if uid not in kept]
+                for uid in gone:
+                    self._forget_pod(key, uid)
+            else:
+                child = model.children.get(kind)
+                gone = [child.uid] if child and child.uid not in kept else []
+                if gone:
+                    del model.children[kind]
+            if gone:
+                lost.add(key)
+        return lost
+
+    def _forget_pod(self, key: Key, uid: str) -> None:
+        self._models[key].pods.pop(uid, None)
+        self._models[key].facts.pop(uid, None)
+        self._pod_versions.pop(uid, None)
+
+
+def _child(kind: str, version: int, obj: Mapping[str, Any]) -> Child:
+    metadata = obj["metadata"]
+    owner = next((ref["uid"] for ref in metadata.get("ownerReferences") or () if ref.get("controller")), None)
+    kept = {
+        "metadata": {
+            k: v for k, v in metadata.items() if k in ("name", "namespace", "labels", "annotations", "ownerReferences")
+        },
+        "spec": obj["spec"],
+        "apiVersion": obj.get("apiVersion"),
+        "kind": obj.get("kind"),
+    }
+    state = deployment_state(obj) if kind == "Deployment" else None
+    return Child(metadata["uid"], version, owner, msgspec.json.encode(kept), state)

@@ -1,0 +1,103 @@
+"""A queue of keys: each once, never worked on twice at a time, later when asked, slower after failures.
+
+The behaviour is that of client-go's workqueue (https://pkg.go.dev/k8s.io/client-go/util/workqueue). It is bounded by
+nature: a key that is queued already is not queued again, so it never holds more keys than there are objects.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Hashable
+from typing import Final, Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+FIRST_RETRY: Final = 0.05
+LAST_RETRY: Final = 30.0
+
+
+class WorkQueue(Generic[K]):
+    """Keys come in by `add`, go out by `get`, and are given back by `done`."""
+
+    def __init__(self) -> None:
+        self._ready: deque[K] = deque()
+        self._queued: set[K] = set()
+        self._active: set[K] = set()
+        self._again: set[K] = set()
+        self._timers: dict[K, asyncio.TimerHandle] = {}
+        self._failures: dict[K, int] = {}
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    def __len__(self) -> int:
+        """Keys that are due and not yet taken."""
+        return len(self._ready)
+
+    def add(self, key: K, delay: float = 0.0) -> None:
+        """Queues `key` now, or after `delay` seconds unless it is due sooner already."""
+        if delay > 0:
+            self._schedule(key, delay)
+            return
+        if timer := self._timers.pop(key, None):
+            timer.cancel()
+        if key in self._active:
+            self._again.add(key)
+        elif key not in self._queued:
+            self._queued.add(key)
+            self._ready.append(key)
+            self._wake()
+
+    def retry(self, key: K, at_least: float = 0.0) -> float:
+        """Queues `key` after a time that doubles with each failure in a row, with jitter; returns it in seconds."""
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        backoff = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(failures - 1, 16))
+        delay = max(backoff * random.uniform(0.8, 1.2), at_least)  # noqa: S311 - jitter is no secret
+        self._schedule(key, delay)
+        return delay
+
+    def succeeded(self, key: K) -> None:
+        """Forgets the failures of `key`."""
+        self._failures.pop(key, None)
+
+    def failures(self, key: K) -> int:
+        """Failures of `key` in a row."""
+        return self._failures.get(key, 0)
+
+    async def get(self) -> K:
+        """The next key; it stays out of the queue until `done`."""
+        while not self._ready:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                # The wake-up that this waiter may have been given must reach another one.
+                if waiter.done() and not waiter.cancelled() and self._ready:
+                    self._wake()
+                raise
+        key = self._ready.popleft()
+        self._queued.discard(key)
+        self._active.add(key)
+        return key
+
+    def done(self, key: K) -> None:
+        """Gives `key` back; it is queued at once when it was added meanwhile."""
+        self._active.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+
+    def _schedule(self, key: K, delay: float) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + delay
+        if timer := self._timers.get(key):
+            if timer.when() <= due:
+                return
+            timer.cancel()
+        self._timers[key] = loop.call_at(due, self.add, key)
+
+    def _wake(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
