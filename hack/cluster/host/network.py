@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from pathlib import Path
@@ -76,7 +77,9 @@ def create_network(cluster: str) -> None:
 def remove_network(cluster: str) -> None:
     """Remove the bridge, what hangs on it, and the tables of the cluster and of its kube-proxy."""
     for interface in interfaces():
-        _run("ip", "link", "delete", interface)
+        # The kernel may be faster: it removes a pod's interface with the pod's namespace, in its own time.
+        with contextlib.suppress(ClusterError):
+            _run("ip", "link", "delete", interface)
     for family, name in tables(cluster):
         _run("nft", "delete", "table", family, name)
 
