@@ -1,0 +1,306 @@
+"""The header of a GGUF file, read and checked before an engine sees the file.
+
+llama.cpp says of a bad file only that it failed, aborts on some, and trusts sizes that it should not; so every count,
+length and offset is checked here against bounds and against the size of the file, and the first thing that is wrong is
+told in a sentence. Nothing is read past the header. Format: ggml/include/gguf.h and docs/gguf.md of llama.cpp.
+"""
+
+import re
+import struct
+from dataclasses import dataclass, field
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, Final
+
+Value = int | float | bool | str | list[int] | list[float] | list[bool]
+
+MAX_ENTRIES: Final = 65_536
+MAX_TENSORS: Final = 65_536
+MAX_NAME: Final = 256
+MAX_STRING: Final = 16 * 1024 * 1024
+MAX_HEADER: Final = 512 * 1024 * 1024
+MAX_KEPT_ARRAY: Final = 4096
+"""Numeric arrays up to this length are kept (sizes by layer); longer ones and arrays of strings are the tokenizer's."""
+MAX_DIMENSIONS: Final = 4
+MAX_PARTS: Final = 999
+
+_STRING, _ARRAY, _BOOL = 8, 9, 7
+_SCALARS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "B", 10: "Q", 11: "q", 12: "d"}
+_LENGTH: Final = struct.Struct("<Q")
+
+TENSOR_TYPES: Final[dict[int, tuple[str, int, int]]] = {
+    # number: (name, elements a block, bytes a block); enum ggml_type of ggml.h and the block structs of ggml-common.h
+    0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22),
+    7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 9: ("Q8_1", 32, 36), 10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110),
+    12: ("Q4_K", 256, 144), 13: ("Q5_K", 256, 176), 14: ("Q6_K", 256, 210), 15: ("Q8_K", 256, 292),
+    16: ("IQ2_XXS", 256, 66), 17: ("IQ2_XS", 256, 74), 18: ("IQ3_XXS", 256, 98), 19: ("IQ1_S", 256, 50),
+    20: ("IQ4_NL", 32, 18), 21: ("IQ3_S", 256, 110), 22: ("IQ2_S", 256, 82), 23: ("IQ4_XS", 256, 136),
+    24: ("I8", 1, 1), 25: ("I16", 1, 2), 26: ("I32", 1, 4), 27: ("I64", 1, 8), 28: ("F64", 1, 8),
+    29: ("IQ1_M", 256, 56), 30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66),
+    39: ("MXFP4", 32, 17), 40: ("NVFP4", 64, 36), 41: ("Q1_0", 128, 18), 42: ("Q2_0", 64, 18),
+}  # fmt: skip
+
+FILE_TYPES: Final[dict[int, str]] = {
+    # enum llama_ftype of llama.h: what general.file_type says of the whole file
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M",
+    13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS", 20: "IQ2_XS",
+    21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S",
+    29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4_MOE", 39: "NVFP4",
+    40: "Q1_0", 41: "Q2_0",
+}  # fmt: skip
+
+_PART: Final = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+
+
+class GGUFError(Exception):
+    """The file is not a whole and honest GGUF file; the text is a sentence that says where and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What is known of a model by its header alone."""
+
+    entries: dict[str, Value] = field(repr=False)
+    tensor_bytes: int
+    file_bytes: int
+
+    @property
+    def architecture(self) -> str:
+        """The name that the architecture's entries begin with, such as `llama`."""
+        return str(self.entries["general.architecture"])
+
+    @property
+    def file_type(self) -> str | None:
+        """The quantization that the file claims, such as `Q4_K_M`; None where it says nothing that is known."""
+        number = self.entries.get("general.file_type")
+        return FILE_TYPES.get(number) if isinstance(number, int) else None
+
+    @property
+    def context_length(self) -> int | None:
+        """The context that the model was trained with, in tokens."""
+        return self.number("context_length")
+
+    def number(self, key: str) -> int | None:
+        """Give a whole number of the architecture's entries; of one by layer the largest."""
+        value = self.entries.get(f"{self.architecture}.{key}")
+        if isinstance(value, list):
+            value = max(value, default=0)
+        return int(value) if isinstance(value, (int, float)) and value >= 0 else None
+
+
+def read_header(path: Path) -> Header:
+    """Read and check a file's header, and of a model in several files (`-00001-of-00003.gguf`) those of all."""
+    first = _read_one(path)
+    parts = first.entries.get("split.count", 1)
+    if not isinstance(parts, int) or parts <= 1:
+        return first
+    name = _PART.search(path.name)
+    if name is None or int(name[2]) != parts or int(name[1]) != 1 or parts > MAX_PARTS:
+        raise GGUFError(
+            f"{path.name} is one of {parts} parts of a model; the path must name the first, …-00001-of-{parts:05}.gguf"
+        )
+    others = [path.with_name(f"{path.name[: name.start()]}-{n:05}-of-{parts:05}.gguf") for n in range(2, parts + 1)]
+    missing = [other.name for other in others if not other.is_file()]
+    if missing:
+        raise GGUFError(f"{path.name} is one of {parts} parts of a model, and {missing[0]} is missing")
+    headers = [first, *map(_read_one, others)]
+    return Header(
+        entries=first.entries,
+        tensor_bytes=sum(header.tensor_bytes for header in headers),
+        file_bytes=sum(header.file_bytes for header in headers),
+    )
+
+
+def _read_one(path: Path) -> Header:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        try:
+            return _Reader(path.name, file, size).header()
+        except _Truncated as short:
+            raise GGUFError(
+                f"{path.name} is truncated: {short.what} at byte {short.position} needs {short.wanted} bytes more, "
+                f"the file has {size}"
+            ) from None
+
+
+class _Truncated(Exception):  # noqa: N818 - turned into a GGUFError at once
+    def __init__(self, what: str, position: int, wanted: int) -> None:
+        super().__init__(what)
+        self.what, self.position, self.wanted = what, position, wanted
+
+
+class _Reader:
+    """A cursor on the header: everything is taken through `take`, which knows where the file ends."""
+
+    BLOCK = 1 << 20
+
+    def __init__(self, name: str, file: BufferedReader, size: int) -> None:
+        self._name, self._file, self._size = name, file, size
+        self._buffer = b""
+        self._base = 0
+        self._at = 0
+
+    @property
+    def position(self) -> int:
+        return self._base + self._at
+
+    def header(self) -> Header:
+        self._check_magic()
+        tensors = self._count("number of tensors", MAX_TENSORS)
+        count = self._count("number of entries", MAX_ENTRIES)
+        entries: dict[str, Value] = {}
+        for _ in range(count):
+            key = self._text("the name of an entry", MAX_NAME)
+            if key in entries:
+                raise self._error(f"the entry {key!r} is there twice")
+            value = self._value(key)
+            if value is not None:
+                entries[key] = value
+        if not isinstance(entries.get("general.architecture"), str):
+            if "split.no" not in entries:
+                raise self._error("it does not say its architecture (general.architecture)")
+            entries["general.architecture"] = ""
+        ends = [self._tensor() for _ in range(tensors)]
+        alignment = entries.get("general.alignment", 32)
+        if not isinstance(alignment, int) or alignment < 8 or alignment & (alignment - 1) or alignment > 1 << 16:
+            raise self._error(f"general.alignment is {alignment!r}, not a power of two")
+        start = -(-self.position // alignment) * alignment
+        for name, offset, length in ends:
+            if offset % alignment:
+                raise self._error(f"tensor {name!r} is at offset {offset}, which is not a multiple of {alignment}")
+            if start + offset + length > self._size:
+                raise GGUFError(
+                    f"{self._name} is truncated or lies about its sizes: tensor {name!r} would end at byte "
+                    f"{start + offset + length}, the file has {self._size}"
+                )
+        return Header(entries=entries, tensor_bytes=sum(length for _, _, length in ends), file_bytes=self._size)
+
+    def take(self, length: int, what: str) -> int:
+        """Make `length` bytes available and step over them; give their place in the buffer."""
+        at = self._at
+        if at + length > len(self._buffer):
+            if self.position + length > self._size:
+                raise _Truncated(what, self.position, self.position + length - self._size)
+            if self.position + length > MAX_HEADER:
+                raise self._error(f"its header is longer than {MAX_HEADER} bytes")
+            self._base += at
+            self._buffer = self._buffer[at:] + self._file.read(max(length, self.BLOCK))
+            at = 0
+            if length > len(self._buffer):
+                raise _Truncated(what, self._base + len(self._buffer), length - len(self._buffer))
+        self._at = at + length
+        return at
+
+    def skip(self, length: int, what: str) -> None:
+        """Step over bytes without keeping them."""
+        if self.position + length > self._size:
+            raise _Truncated(what, self.position, self.position + length - self._size)
+        if self._at + length <= len(self._buffer):
+            self._at += length
+            return
+        self._base, self._at = self.position + length, 0
+        self._buffer = b""
+        self._file.seek(self._base)
+
+    def _check_magic(self) -> None:
+        at = self.take(8, "the magic number and version")
+        magic, version = self._buffer[at : at + 4], int.from_bytes(self._buffer[at + 4 : at + 8], "little")
+        if magic != b"GGUF":
+            raise GGUFError(f"{self._name} is not a GGUF file: it begins with {magic!r}, not with b'GGUF'")
+        if version not in {2, 3}:
+            raise GGUFError(f"{self._name} has GGUF version {version}; versions 2 and 3 are known")
+
+    def _integer(self, code: str, what: str) -> int:
+        return int(self._unpack("<" + code, what)[0])
+
+    def _unpack(self, form: str, what: str) -> tuple[Any, ...]:
+        at = self.take(struct.calcsize(form), what)  # first: it may replace the buffer
+        return struct.unpack_from(form, self._buffer, at)
+
+    def _count(self, what: str, limit: int) -> int:
+        count = self._integer("Q", f"the {what}")
+        if count > limit:
+            raise self._error(f"the {what} is {count}, more than {limit}")
+        return count
+
+    def _text(self, what: str, limit: int) -> str:
+        length = self._integer("Q", what)
+        if length > limit:
+            raise self._error(f"{what} has {length} bytes, more than {limit}")
+        at = self.take(length, what)
+        try:
+            return self._buffer[at : at + length].decode()
+        except UnicodeDecodeError:
+            raise self._error(f"{what} is not UTF-8") from None
+
+    def _value(self, key: str) -> Value | None:
+        what = f"the entry {key!r}"
+        kind = self._integer("I", what)
+        if kind == _STRING:
+            return self._text(what, MAX_STRING)
+        if kind == _ARRAY:
+            return self._array(what)
+        code = self._code(kind, what)
+        number: int | float = self._unpack("<" + code, what)[0]
+        return bool(number) if kind == _BOOL else number
+
+    def _array(self, what: str) -> Value | None:
+        kind = self._integer("I", what)
+        length = self._integer("Q", what)
+        if kind == _STRING:
+            self._skip_strings(length, what)
+            return None
+        code = self._code(kind, what)
+        size = struct.calcsize("<" + code)
+        if length > self._size // size:
+            raise _Truncated(what, self.position, length * size)
+        if length > MAX_KEPT_ARRAY:
+            self.skip(length * size, what)
+            return None
+        values = list(self._unpack(f"<{length}{code}", what))
+        return [bool(value) for value in values] if kind == _BOOL else values
+
+    def _skip_strings(self, count: int, what: str) -> None:
+        if count > self._size // 8:
+            raise _Truncated(what, self.position, count * 8)
+        unpack = _LENGTH.unpack_from
+        # A vocabulary has some 10^5 strings: this loop is most of the time that reading a header takes.
+        for _ in range(count):
+            at = self._at
+            if at + 8 > len(self._buffer):
+                at = self.take(8, what)
+            length = unpack(self._buffer, at)[0]
+            self._at = at + 8 + length
+            if self._at > len(self._buffer):
+                self._at = at + 8
+                if length > MAX_STRING:
+                    raise self._error(f"a string in {what} has {length} bytes, more than {MAX_STRING}")
+                self.take(length, what)
+
+    def _code(self, kind: int, what: str) -> str:
+        try:
+            return _SCALARS[kind]
+        except KeyError:
+            raise self._error(f"{what} has the unknown type {kind}") from None
+
+    def _tensor(self) -> tuple[str, int, int]:
+        name = self._text("the name of a tensor", MAX_NAME)
+        what = f"tensor {name!r}"
+        dimensions = self._integer("I", what)
+        if not 0 < dimensions <= MAX_DIMENSIONS:
+            raise self._error(f"{what} has {dimensions} dimensions; 1 to {MAX_DIMENSIONS} are possible")
+        shape = [self._integer("Q", what) for _ in range(dimensions)]
+        kind = self._integer("I", what)
+        offset = self._integer("Q", what)
+        if kind not in TENSOR_TYPES:
+            raise self._error(f"{what} has the unknown type {kind}")
+        label, block_elements, block_bytes = TENSOR_TYPES[kind]
+        if min(shape) < 1 or shape[0] % block_elements:
+            raise self._error(f"{what} has the shape {shape}, which type {label} cannot hold")
+        elements = 1
+        for size in shape:
+            elements *= size
+        return name, offset, elements // block_elements * block_bytes
+
+    def _error(self, text: str) -> GGUFError:
+        return GGUFError(f"{self._name} is not a valid GGUF file: {text} (at byte {self.position})")

@@ -1,0 +1,121 @@
+"""What this process may use, by its cgroups and its affinity, and what its child uses; files of /proc and /sys only."""
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+CGROUPS: Final = Path("/sys/fs/cgroup")
+PROC: Final = Path("/proc")
+
+_NO_LIMIT: Final = 1 << 60
+"""cgroup v1 writes "no limit" as a number near 2^63."""
+
+
+@dataclass(frozen=True)
+class MemoryLimit:
+    """How much memory there is, and who says so."""
+
+    size: int
+    source: str
+
+
+def usable_cpus(cgroups: Path = CGROUPS, proc: Path = PROC) -> int:
+    """Give the CPUs that this process can keep busy: affinity, cut by the tightest CPU quota above it."""
+    cpus: float = len(os.sched_getaffinity(0))
+    for folder in _folders(cgroups, proc, "cpu"):
+        quota, period = _cpu_quota(folder)
+        if quota > 0 and period > 0:
+            cpus = min(cpus, quota / period)
+    return max(1, math.ceil(cpus))
+
+
+def memory_limit(cgroups: Path = CGROUPS, proc: Path = PROC) -> MemoryLimit | None:
+    """Give the tightest memory limit above this process, or the machine's memory where there is none."""
+    limits = [
+        limit
+        for folder in _folders(cgroups, proc, "memory")
+        for name in ("memory.max", "memory.limit_in_bytes")
+        if (limit := _number(folder / name)) is not None and limit < _NO_LIMIT
+    ]
+    if limits:
+        return MemoryLimit(min(limits), "the memory limit of this container")
+    total = _field(proc / "meminfo", "MemTotal:")
+    return None if total is None else MemoryLimit(total * 1024, "the memory of this machine")
+
+
+def oom_kills(cgroups: Path = CGROUPS, proc: Path = PROC) -> int:
+    """Count the processes that the kernel killed here for lack of memory."""
+    counts = (_field(folder / "memory.events", "oom_kill") for folder in _folders(cgroups, proc, "memory"))
+    return next((count for count in counts if count is not None), 0)
+
+
+def resident_bytes(pid: int, proc: Path = PROC) -> int | None:
+    """Give the resident memory of a process; None when it is gone."""
+    kilobytes = _field(proc / str(pid) / "status", "VmRSS:")
+    return None if kilobytes is None else kilobytes * 1024
+
+
+def activity(pid: int, proc: Path = PROC) -> tuple[float, int]:
+    """Give what a process has done so far: CPU seconds and major page faults (it may be reading its weights)."""
+    try:
+        stat = (proc / str(pid) / "stat").read_text()
+    except OSError:
+        return 0.0, 0
+    # The second field is the program's name in parentheses and may hold anything; proc(5) numbers fields from 1.
+    fields = stat.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), int(fields[9])
+
+
+def _folders(cgroups: Path, proc: Path, controller: str) -> Iterator[Path]:
+    """Give the cgroup folders of this process for a controller, from its own up to the root, where they are seen."""
+    try:
+        lines = (proc / "self" / "cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            root = cgroups
+        elif controller in controllers.split(","):
+            root = cgroups / controller
+        else:
+            continue
+        folder = root / path.strip("/")
+        # In a container of cgroup v1 the path is the host's and not seen here: its own group is the root of what is.
+        for level in (folder, *folder.parents):
+            if level.is_dir():
+                yield level
+            if level == root:
+                break
+
+
+def _cpu_quota(folder: Path) -> tuple[float, float]:
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+        return (0.0, 1.0) if quota == "max" else (float(quota), float(period))
+    except (OSError, ValueError):
+        quota_v1 = _number(folder / "cpu.cfs_quota_us")
+        period_v1 = _number(folder / "cpu.cfs_period_us")
+        return float(quota_v1 or 0), float(period_v1 or 0)
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _field(path: Path, name: str) -> int | None:
+    try:
+        text = path.read_text()
+    except OSError:
+        return None
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) > 1 and words[0] == name:
+            return int(words[1])
+    return None
