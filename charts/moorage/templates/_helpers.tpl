@@ -1,0 +1,52 @@
+{{- define "moorage.selector" -}}
+app.kubernetes.io/name: moorage-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "moorage.labels" -}}
+{{ include "moorage.selector" . }}
+app.kubernetes.io/component: operator
+app.kubernetes.io/part-of: moorage
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "moorage.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+
+{{- /* The namespaces to serve, as JSON; empty when all of them are. */ -}}
+{{- define "moorage.namespaces" -}}
+{{- if .Values.clusterWide -}}
+[]
+{{- else -}}
+{{ .Values.watchNamespaces | default (list .Release.Namespace) | toJson }}
+{{- end -}}
+{{- end }}
+
+{{- /* What the operator may do in a namespace that it serves: nothing with Secrets, no exec, no roles. */ -}}
+{{- define "moorage.rules" -}}
+- apiGroups: [moorage.dev]
+  resources: [inferencemodels]
+  verbs: [get, list, watch]
+- apiGroups: [moorage.dev]
+  resources: [inferencemodels/status]
+  verbs: [patch]
+# Setting blockOwnerDeletion on a child asks for this verb where OwnerReferencesPermissionEnforcement is on.
+- apiGroups: [moorage.dev]
+  resources: [inferencemodels/finalizers]
+  verbs: [update]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+{{- end }}
