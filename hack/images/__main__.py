@@ -1,0 +1,5 @@
+"""`python -m hack.images`."""
+
+from hack.images.cli import main
+
+main()
