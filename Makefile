@@ -1,0 +1,81 @@
+# `make` lists the targets. The work is in the Python modules below hack/; this file only gets them a Python and uv.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+CACHE := $(or $(filter /%,$(XDG_CACHE_HOME)),$(HOME)/.cache)/moorage
+UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' hack/uv.txt)
+UV_HOME := $(CACHE)/uv-$(UV_VERSION)
+PY := .venv/bin/python
+export UV := $(UV_HOME)/bin/uv
+export PATH := $(UV_HOME)/bin:$(PATH)
+
+# cluster-up, cluster-down
+GPUS ?= 0
+CLUSTER := $(if $(NAME),--name $(NAME))
+
+.PHONY: help deps venv demo test test-unit test-integration test-e2e verify format generate bench \
+	cluster-up cluster-down images binaries clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: deps venv ## From nothing to a model's answer, on a cluster of our own
+	$(PY) -m hack.demo
+
+test: venv ## All tests: unit, integration (a real API server), e2e (a real node)
+	$(PY) -m hack.test
+
+test-unit: venv ## The tests that need nothing but Python; seconds
+	$(PY) -m hack.test --only unit
+
+test-integration: venv ## The tests against a real API server; no root needed
+	$(PY) -m hack.test --only integration
+
+test-e2e: venv ## The tests on a real node; root on Debian, or Docker
+	$(PY) -m hack.test --only e2e
+
+verify: venv ## Format, lint, types, layers, generated files, chart, lock file
+	$(PY) -m hack.verify
+
+format: venv ## Format the Python sources and mend what the linter can
+	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
+
+generate: venv ## Write what is generated: the CRD and the chart's copy of it
+	$(PY) -m hack.gen_crd
+
+bench: venv ## Measure: NAME=coldstart, operator or llamacpp
+	@test -n "$(NAME)" || { echo "Which one? make bench NAME=$$(cd hack/bench && ls [a-z]*.py | sed 's/\.py//' | paste -sd' ')"; exit 2; }
+	$(PY) -m hack.bench.$(NAME)
+
+cluster-up: venv ## Start a cluster: GPUS=8 fakes GPUs, CONTROL_PLANE_ONLY=1 is without a node, NAME=…
+	$(PY) -m hack.cluster up $(CLUSTER) --gpus $(GPUS) $(if $(CONTROL_PLANE_ONLY),--control-plane-only)
+
+cluster-down: venv ## End the cluster and remove all of it: NAME=…
+	$(PY) -m hack.cluster down $(CLUSTER)
+
+images: venv ## Build the images whose inputs have changed
+	$(PY) -m hack.images build
+
+binaries: venv ## Build the cluster's binaries that are not in the cache yet
+	$(PY) -m hack.cluster build
+
+deps: ## Install the Debian packages that are missing (hack/debian/packages.txt)
+	@$(PYTHON) hack/debian/install.py
+
+venv: $(UV) ## Make .venv as uv.lock says
+	@$(UV) sync --frozen --quiet --python $(PYTHON)
+
+# pip puts uv into a folder of its own, so that PATH gains uv and nothing else.
+$(UV): hack/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Moorage needs Python 3.11 or newer, this is " + sys.version)'
+	@echo "installing uv $(UV_VERSION) into $(UV_HOME)"
+	@rm -rf $(UV_HOME).new && $(PYTHON) -m venv $(UV_HOME).new/venv
+	@$(UV_HOME).new/venv/bin/python -m pip install --quiet --require-hashes --only-binary :all: \
+		--target $(UV_HOME).new/uv -r hack/uv.txt
+	@rm -rf $(UV_HOME) && mv $(UV_HOME).new/uv $(UV_HOME) && rm -rf $(UV_HOME).new && touch $(UV)
+
+clean: ## Remove what tools left in the checkout; the caches outside it stay
+	rm -rf dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
