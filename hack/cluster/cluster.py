@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hack.cluster.errors import ClusterError
 from hack.cluster.host import fakenodes
-from hack.cluster.host.client import ApiClient
+from hack.cluster.host.client import ApiClient, wait_until
 from hack.cluster.host.control_plane import Site
 from hack.cluster.host.process import (
     KILL_SECONDS,
@@ -20,6 +20,8 @@ from hack.cluster.host.process import (
     wait_for_end,
 )
 from hack.cluster.options import ClusterOptions
+
+READY_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,12 @@ class Cluster:
     def kill(self, component: str) -> None:
         """Kill a component and wait until it is gone."""
         kill_all([self._record(component)])
+
+    def wait_until_ready(self, timeout: float = READY_SECONDS) -> None:
+        """Wait until the API server is ready, after a component was started again."""
+        client = ApiClient(self.kubeconfig)
+        what = f"the API server of cluster {self.options.name} becoming ready"
+        wait_until(what, lambda: client.answers("/readyz"), timeout=timeout, alive=lambda: None)
 
     def wait_for_end(self, component: str, timeout: float = KILL_SECONDS) -> bool:
         """Wait until a component that was told to end has ended."""

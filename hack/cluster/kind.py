@@ -100,6 +100,17 @@ def list_command(kind: Path) -> list[str]:
     return [str(kind), "get", "clusters"]
 
 
+def docker_answers() -> bool:
+    """Say whether a Docker engine is at hand, not merely its client."""
+    if not shutil.which("docker"):
+        return False
+    try:
+        done = subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=10)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
 class KindProvider:
     """Runs clusters in containers of a Docker engine."""
 
@@ -112,8 +123,10 @@ class KindProvider:
 
     def missing(self, options: ClusterOptions) -> list[Missing]:
         """Say what the machine lacks; a control plane alone saves nothing with kind, so the options do not matter."""
-        docker = [] if shutil.which("docker") else [Missing("the program docker", package="docker.io")]
-        return docker + missing_go(GROUPS)
+        engine = (
+            [] if docker_answers() else [Missing("a Docker engine that answers (docker info)", package="docker.io")]
+        )
+        return engine + missing_go(GROUPS)
 
     def up(self, options: ClusterOptions) -> Cluster:
         """Give a ready cluster."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Protocol
 
 from hack.cluster.cluster import Cluster, ComponentStatus
 from hack.cluster.doctor import Missing
 from hack.cluster.host.provider import HostProvider
-from hack.cluster.kind import KindProvider
+from hack.cluster.kind import KindProvider, docker_answers
 from hack.cluster.options import ClusterOptions
 
 
@@ -45,14 +43,3 @@ def provider_for(name: str) -> Provider:
 def provider_of(cluster: str) -> Provider:
     """Give the provider that made an existing cluster; the host's where none did."""
     return KindProvider() if KindProvider.made(cluster) else HostProvider()
-
-
-def docker_answers() -> bool:
-    """Say whether a Docker engine is at hand, not merely its client."""
-    if not shutil.which("docker"):
-        return False
-    try:
-        done = subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=10)
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0

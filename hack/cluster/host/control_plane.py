@@ -83,6 +83,8 @@ def api_server(plan: Plan) -> Command:
         f"--audit-policy-file={layout.config('audit-policy.json')}",
         f"--audit-log-path={layout.audit_log}",
         "--audit-log-format=json",
+        # In megabytes: large enough that no test's count is cut by a rotation.
+        "--audit-log-maxsize=2000",
     ]
     if not plan.control_plane_only:
         arguments += [

@@ -43,8 +43,10 @@ class ProcessRecord:
 
     @property
     def is_alive(self) -> bool:
-        _reap(self.pid)
-        return identity_of(self.pid) == (self.start_ticks, self.executable)
+        if identity_of(self.pid) == (self.start_ticks, self.executable):
+            return True
+        _reap(self.pid, self.start_ticks)
+        return False
 
     @property
     def command(self) -> Command:
@@ -139,10 +141,12 @@ def _open_pidfd(pid: int) -> Iterator[int | None]:
         os.close(descriptor)
 
 
-def _reap(pid: int) -> None:
-    # A component that this very process started stays a zombie until it is waited for.
+def _reap(pid: int, start_ticks: int) -> None:
+    # A component that this very process started stays a zombie until it is waited for; another child, even of the same
+    # id, is for somebody else to wait for.
     with contextlib.suppress(OSError):
-        os.waitpid(pid, os.WNOHANG)
+        if start_time_of((PROC / str(pid) / "stat").read_text()) == ("Z", start_ticks):
+            os.waitpid(pid, os.WNOHANG)
 
 
 def _environment() -> dict[str, str]:

@@ -80,7 +80,10 @@ class HostProvider:
         with step(f"start cluster {options.name}"):
             try:
                 _start_components(plan, options)
-            except (StartError, OSError) as error:
+            except KeyboardInterrupt:
+                cleanup.remove_cluster(layout)
+                raise
+            except (ClusterError, OSError) as error:
                 cleanup.remove_cluster(layout, keep_logs=True)
                 raise StartError(str(error), hint=f"All logs are in {layout.root / 'logs'}") from error
         Record(options, endpoints, ready=True, sysctls=sysctls).write(layout)

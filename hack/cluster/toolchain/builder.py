@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,11 +58,17 @@ def ensure_built(groups: Iterable[ToolGroup], cache: ToolCache | None = None) ->
     with locked(cache.root / "build.lock", "another process that builds the same binaries"):
         _drop_unfinished(cache)
         wanted = cache.missing(groups)
+        threading.Thread(target=_prefetch, args=(wanted[1:], go, cache), daemon=True).start()
         for number, group in enumerate(wanted, start=1):
             with step(f"build {group.folder} ({number} of {len(wanted)}: {', '.join(group.tools)})"):
                 _build(group, go, cache)
         if not cache.missing(ALL_GROUPS):
             _drop_go_caches(cache)
+
+
+def list_command(group: ToolGroup, go: Path) -> list[str]:
+    """Give the command that loads all packages of a group, and with that downloads the modules they are in."""
+    return [str(go), "list", "-deps", "-f", "{{if .Error}}{{.Error}}{{end}}", *group.tools.values()]
 
 
 def build_command(group: ToolGroup, go: Path, output: Path) -> list[str]:
@@ -92,6 +99,16 @@ def default_binary_name(package: str) -> str:
     """
     *_, parent, last = package.split("/")
     return parent if last[:1] == "v" and last[1:].isdigit() else last
+
+
+def _prefetch(groups: list[ToolGroup], go: Path, cache: ToolCache) -> None:
+    # The network is idle while the first group compiles. What fails here is tried again, and reported, by the build.
+    environment = build_environment(go, cache, dict(os.environ))
+    for group in groups:
+        subprocess.run(
+            list_command(group, go), cwd=group.module_dir, env=environment, stdin=subprocess.DEVNULL,
+            capture_output=True, check=False,
+        )  # fmt: skip
 
 
 def _build(group: ToolGroup, go: Path, cache: ToolCache) -> None:

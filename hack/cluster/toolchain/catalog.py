@@ -74,7 +74,7 @@ CONTAINERD = ToolGroup(
     },
     {"github.com/containerd/containerd/v2/version.Version": f"v{CONTAINERD_VERSION}"},
 )
-COREDNS = ToolGroup("coredns", COREDNS_VERSION, "coredns", {"coredns": "github.com/coredns/coredns"})
+COREDNS = ToolGroup("coredns", COREDNS_VERSION, "coredns", {"coredns": "moorage.dev/hack/cluster/tools/coredns"})
 KWOK = ToolGroup(
     "kwok",
     KWOK_VERSION,
