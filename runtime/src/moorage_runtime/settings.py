@@ -21,10 +21,29 @@ class Backend(StrEnum):
     DUMMY = "dummy"
 
 
-class Settings(BaseSettings):
-    """What can be set; each field is an environment variable of the same name in capitals."""
+class TerminationSettings(BaseSettings):
+    """Where the reason of a failed start goes; read by itself where the rest cannot be read."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", protected_namespaces=())
+
+    termination_message_path: Annotated[
+        Path | None,
+        Field(
+            description="The file that gets the reason of a failed load. "
+            "Default: /dev/termination-log where that exists, else none."
+        ),
+    ] = None
+
+    @property
+    def termination_log(self) -> Path | None:
+        """The file for the reason of a failed load."""
+        if self.termination_message_path is not None:
+            return self.termination_message_path
+        return TERMINATION_LOG if TERMINATION_LOG.exists() else None
+
+
+class Settings(TerminationSettings):
+    """What can be set; each field is an environment variable of the same name in capitals."""
 
     model_backend: Annotated[Backend, Field(description="The engine: llamacpp, or dummy (for tests).")] = (
         Backend.LLAMACPP
@@ -57,7 +76,7 @@ class Settings(BaseSettings):
     ] = None
     max_concurrent_requests: Annotated[
         int,
-        Field(description="Requests that the engine works on at once; four times as many may wait.", ge=1, le=256),
+        Field(description="Requests that the engine works on at once; four times as many may wait.", ge=1, le=1024),
     ] = 4
     model_quantization: Annotated[
         str | None,
@@ -72,23 +91,9 @@ class Settings(BaseSettings):
     ] = "INFO"
     host: Annotated[str, Field(description="The address to listen on.")] = "0.0.0.0"  # noqa: S104 - a server in a pod
     port: Annotated[int, Field(description="The port to listen on; 0 takes a free one.", ge=0, le=65535)] = 8000
-    termination_message_path: Annotated[
-        Path | None,
-        Field(
-            description="The file that gets the reason of a failed load. "
-            "Default: /dev/termination-log where that exists, else none."
-        ),
-    ] = None
     drain_timeout: Annotated[
         float, Field(description="Seconds that running requests have to finish after SIGTERM.", ge=0, le=3600)
     ] = 30.0
-
-    @property
-    def termination_log(self) -> Path | None:
-        """The file for the reason of a failed load."""
-        if self.termination_message_path is not None:
-            return self.termination_message_path
-        return TERMINATION_LOG if TERMINATION_LOG.exists() else None
 
 
 def describe() -> list[tuple[str, str, str]]:

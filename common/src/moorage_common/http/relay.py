@@ -38,6 +38,7 @@ class Relay:
         "flow",
         "last_byte",
         "status",
+        "streamed",
     )
 
     def __init__(self, responder: Responder, clock: Callable[[], float]) -> None:
@@ -48,14 +49,10 @@ class Relay:
         self._size = 0
         self.flow: UpstreamConnection | None = None
         self.status = 0
+        self.streamed = False
         self.content_type = JSON
         self.first_byte: float | None = None
         self.last_byte = clock()
-
-    @property
-    def streaming(self) -> bool:
-        """True when pieces are passed on as they come."""
-        return self._responder.started
 
     @property
     def held_back(self) -> bool:
@@ -68,6 +65,7 @@ class Relay:
         self.flow = flow
         self.content_type = headers.get(b"content-type", JSON)
         if self.content_type.startswith(EVENT_STREAM):
+            self.streamed = True
             self._responder.start(status, EVENT_STREAM, flow=flow, headers=STREAM_HEADERS)
 
     def body(self, data: bytes) -> None:
@@ -77,7 +75,7 @@ class Relay:
             self.first_byte = now
         self.last_byte = now
         self._pieces.append(data)
-        if self._responder.started:
+        if self.streamed:
             self._responder.write(data)
             if len(self._pieces) > TAIL_PIECES:
                 self._pieces.popleft()
@@ -92,7 +90,7 @@ class Relay:
 
     def complete(self, translate: Callable[[int, bytes], Answer] | None = None) -> None:
         """End the client's answer as complete; `translate` makes the client's answer out of an upstream's error."""
-        if self._responder.started:
+        if self.streamed:
             self._responder.finish()
         elif self.status >= 400 and translate is not None:
             self._responder.send(translate(self.status, self.kept()))
@@ -101,7 +99,7 @@ class Relay:
 
     def broken(self, status: int, error: bytes) -> None:
         """End the client's answer as broken, with `error` as its body or as its last event."""
-        if not self._responder.started:
+        if not self.streamed:
             self._responder.send(Answer(status, error, headers=((b"Retry-After", b"1"),) if status == 503 else ()))
         elif not self._responder.finished:
             # The upstream may have gone in the middle of a line: an empty line ends whatever was begun.

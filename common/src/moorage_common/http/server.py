@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import httptools
 
@@ -54,9 +55,9 @@ class ServerConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to wait for a request."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - tells the type, cannot fail with create_server
-        self._transport = transport
-        transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes)
+        # uvloop's transport is an asyncio.Transport in all but its class.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes)
         self._connections.add(self)
         self._expire_in(self._limits.head_seconds)
 
@@ -219,6 +220,11 @@ class ServerConnection(asyncio.Protocol):
     def idle(self) -> bool:
         """True while no request is running or waiting here."""
         return self._task is None and not self._queue
+
+    async def finished(self) -> None:
+        """Wait until no request is running here."""
+        while self._task is not None:
+            await asyncio.wait({self._task})
 
     # -- our own ------------------------------------------------------------------------------------------------------
 

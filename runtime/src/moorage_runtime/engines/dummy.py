@@ -1,0 +1,230 @@
+"""A deterministic engine without a model: the contract in a child process, for fast tests of everything around it.
+
+What it does is said by the last prompt of a request, in words of the form `!name=value`:
+
+    !tokens=5 !delay=0.01 !wait=0.2    answer with five tokens, after 0.2 s, 0.01 s apart
+    !crash=3  !hang=3  !cut=3          end the process, stop it, or cut the connection after three tokens
+    !overflow  !status=500             refuse the prompt as too long, or with a status
+
+and for the load by the "model", a small JSON file (`DummyModel`) that MODEL_PATH names; without one it loads at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from moorage_common.facts import EngineFacts, LoadError
+from moorage_common.http.message import EVENT_STREAM, Answer, Limits, Request, json_answer
+from moorage_common.http.server import ServerConnection
+from moorage_runtime.engines.base import LOOPBACK, Announce, Announcement, Plan
+from moorage_runtime.errors import LoadFailure, context_exceeded, plain_engine_error
+
+if TYPE_CHECKING:
+    from moorage_common.http.responder import Responder
+    from moorage_runtime.settings import Settings
+
+CONTEXT = 4096
+
+
+class DummyModel(msgspec.Struct, frozen=True):
+    """What the file says that stands in for a model."""
+
+    load_seconds: float = 0.0
+    failure: LoadError | None = None
+    crash_file: str | None = None
+    """While this file holds a number above 0, the load counts it down and ends the process."""
+    smoke_fails: bool = False
+    context: int = CONTEXT
+
+
+class _Config(msgspec.Struct, frozen=True):
+    name: str
+    model: DummyModel
+
+
+class Dummy:
+    """The engine `dummy`."""
+
+    name = "dummy"
+
+    def plan(self, settings: Settings) -> Plan:
+        """Read the file that stands in for a model."""
+        model = DummyModel()
+        if settings.model_path is not None:
+            try:
+                model = msgspec.json.decode(settings.model_path.read_bytes(), type=DummyModel)
+            except OSError as error:
+                raise LoadFailure(LoadError.MODEL_NOT_FOUND, f"{settings.model_path}: {error.strerror}") from error
+            except msgspec.DecodeError as error:
+                raise LoadFailure(LoadError.MODEL_FILE_INVALID, f"{settings.model_path}: {error}") from error
+        name = settings.model_name or "dummy"
+        return Plan(
+            served_name=name,
+            facts=EngineFacts(engine="dummy", context_length=model.context, weights_bytes=0),
+            config=msgspec.json.encode(_Config(name=name, model=model)),
+            smoke_path="/v1/completions",
+            smoke_body=b'{"prompt": "!tokens=1"}' if not model.smoke_fails else b'{"prompt": "!status=500"}',
+            probe_path="/probe",
+            routes=frozenset({"/v1/chat/completions", "/v1/completions"}),
+        )
+
+    def serve(self, config: bytes, announce: Announce) -> None:
+        """Load as the file says, then answer as the prompts say."""
+        wanted = msgspec.json.decode(config, type=_Config)
+        _load(wanted.model)
+        asyncio.run(_serve(wanted, announce))
+
+    def error(self, status: int, error: dict[str, Any]) -> Answer:
+        """Do as llama.cpp's engine does."""
+        if error.get("type") == "exceed_context_size_error":
+            return context_exceeded(int(error["n_prompt_tokens"]), int(error["n_ctx"]))
+        return plain_engine_error(status, error)
+
+    def log_line(self, line: str) -> tuple[int, str]:
+        """Take every line as information."""
+        return logging.INFO, line
+
+
+def _load(model: DummyModel) -> None:
+    if model.crash_file is not None:
+        counter = Path(model.crash_file)
+        left = int(counter.read_text())
+        if left > 0:
+            counter.write_text(str(left - 1))
+            os.kill(os.getpid(), signal.SIGABRT)
+    if model.failure is not None:
+        raise LoadFailure(model.failure, "the file that stands in for a model says that it cannot be loaded")
+
+
+async def _serve(wanted: _Config, announce: Announce) -> None:
+    await asyncio.sleep(wanted.model.load_seconds)
+    service = _Service(wanted)
+    connections: set[ServerConnection] = set()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: ServerConnection(service.handle, limits=Limits(), connections=connections, is_draining=lambda: False),
+        LOOPBACK,
+        0,
+    )
+    announce(Announcement(port=server.sockets[0].getsockname()[1], version="1", device="cpu"))
+    await server.serve_forever()
+
+
+class _Source:
+    """The flow of a stream: the writer waits while the other side does not read."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+
+    def pause(self) -> None:
+        self.open.clear()
+
+    def resume(self) -> None:
+        self.open.set()
+
+
+class _Service:
+    def __init__(self, config: _Config) -> None:
+        self._name = config.name
+        self._context = config.model.context
+        self._running = 0
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        if request.method == "GET":
+            # A test asks here whether a request that a client left was dropped.
+            responder.send(json_answer(200, {"running": self._running}))
+            return
+        self._running += 1
+        try:
+            await self._generate(request, responder)
+        finally:
+            self._running -= 1
+
+    async def _generate(self, request: Request, responder: Responder) -> None:
+        body = msgspec.json.decode(request.body)
+        chat = request.path.endswith("/chat/completions")
+        prompt = str(body["messages"][-1]["content"] if chat else body["prompt"])
+        orders = _orders(prompt.split())
+        if "overflow" in orders:
+            error = {"code": 400, "type": "exceed_context_size_error", "message": "too long"}
+            responder.send(json_answer(400, {"error": {**error, "n_prompt_tokens": 9000, "n_ctx": self._context}}))
+            return
+        if "status" in orders:
+            error = {"code": int(orders["status"]), "message": "as ordered", "type": "server_error"}
+            responder.send(json_answer(int(orders["status"]), {"error": error}))
+            return
+        count = int(orders.get("tokens", body.get("max_tokens") or 4))
+        await asyncio.sleep(float(orders.get("wait", 0)))
+        if body.get("stream"):
+            await self._stream(responder, orders, count, chat=chat)
+            return
+        for number in range(count):
+            await _obey(orders, number, responder)
+        text = "".join(map(_word, range(count)))
+        choice = {"index": 0, "finish_reason": "stop"}
+        choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+        usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": count, "total_tokens": count}
+        responder.send(json_answer(200, {**self._envelope(chat=chat), "choices": [choice], "usage": usage}))
+
+    async def _stream(self, responder: Responder, orders: dict[str, str], count: int, *, chat: bool) -> None:
+        source = _Source()
+        responder.start(200, EVENT_STREAM, flow=source)
+        for number in range(count):
+            await _obey(orders, number, responder)
+            await source.open.wait()
+            word = _word(number)
+            self._event(responder, {"delta": {"content": word}} if chat else {"text": word}, chat=chat, end=None)
+        await _obey(orders, count, responder)
+        self._event(responder, {"delta": {}} if chat else {"text": ""}, chat=chat, end="stop", count=count)
+        responder.write(b"data: [DONE]\n\n")
+        responder.finish()
+
+    def _event(
+        self, responder: Responder, choice: dict[str, Any], *, chat: bool, end: str | None, count: int = 0
+    ) -> None:
+        body = self._envelope(chat=chat, chunk=chat)
+        body["choices"] = [{"index": 0, **choice, "finish_reason": end}]
+        if end is not None:
+            body["timings"] = {"predicted_n": count}
+        responder.write(b"data: " + msgspec.json.encode(body) + b"\n\n")
+
+    def _envelope(self, *, chat: bool, chunk: bool = False) -> dict[str, Any]:
+        kind = ("chat.completion.chunk" if chunk else "chat.completion") if chat else "text_completion"
+        return {"id": "dummy-1", "object": kind, "created": 0, "model": self._name}
+
+
+def _orders(words: Iterable[str]) -> dict[str, str]:
+    pairs = (word[1:].partition("=") for word in words if word.startswith("!"))
+    return {name: value for name, _, value in pairs}
+
+
+async def _obey(orders: dict[str, str], number: int, responder: Responder) -> None:
+    """Do what is ordered to happen before token `number`."""
+    if number and "delay" in orders:
+        await asyncio.sleep(float(orders["delay"]))
+    at = str(number)
+    if orders.get("crash") == at:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if orders.get("hang") == at:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        await asyncio.sleep(0)
+    if orders.get("cut") == at:
+        responder.break_off()
+        raise asyncio.CancelledError
+
+
+def _word(number: int) -> str:
+    return f"word{number} "
+
+
+ENGINE = Dummy()

@@ -1,0 +1,198 @@
+"""llama.cpp by xllamacpp: its C++ server in a child process, GGUF files only.
+
+Front side: find the file, read its header, compare what was asked for with what is in it, and see whether it fits into
+memory. Child side: the server of xllamacpp on a free port of loopback. Reasons for both: shared/engines.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import signal
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from moorage_common.facts import EngineFacts, LoadError
+from moorage_runtime import machine, memory
+from moorage_runtime.engines.base import LOOPBACK, Announce, Announcement, Plan
+from moorage_runtime.errors import LoadFailure, context_exceeded, plain_engine_error
+from moorage_runtime.gguf import GGUFError, Header, read_header
+from moorage_runtime.model_files import find_gguf
+
+if TYPE_CHECKING:
+    from moorage_common.http.message import Answer
+    from moorage_runtime.settings import Settings
+
+DEFAULT_CONTEXT: Final = 4096
+
+MAX_SLOTS: Final = 256
+"""LLAMA_MAX_SEQ of llama.cpp."""
+
+CHECKPOINTS: Final = 2
+"""Copies of a sliding window kept for each slot, so that a conversation goes on without reading it all again. The
+default of llama.cpp, 32, can take more memory than the model."""
+
+LOG_LINE: Final = re.compile(r"^[\d.]+ ([DIWE]) +(.*)$")
+
+# Information of llama.cpp is a line for each step of each request.
+LOG_LEVELS: Final = {"D": logging.DEBUG, "I": logging.DEBUG, "W": logging.WARNING, "E": logging.ERROR}
+
+# Not worth a person's attention: the front is the only client, and refusals and cancellations are a client's doing.
+LOG_IGNORED: Final = ("security: no API key is set", "send_error: task id", "cancel task")
+
+
+class ChildConfig(msgspec.Struct, frozen=True):
+    """What the child needs to know."""
+
+    path: str
+    alias: str
+    context: int
+    slots: int
+    threads: int
+    verbose: bool = False
+
+
+class LlamaCpp:
+    """The engine `llamacpp`."""
+
+    name = "llamacpp"
+
+    def plan(self, settings: Settings) -> Plan:
+        """Check file, quantization, context and memory, in the order in which a person would mend them."""
+        path = find_gguf(settings.model_path)
+        try:
+            header = read_header(path)
+        except GGUFError as error:
+            raise LoadFailure(LoadError.MODEL_FILE_INVALID, str(error)) from error
+        except OSError as error:
+            raise LoadFailure(
+                LoadError.MODEL_FILE_INVALID, f"{path} cannot be read: {error.strerror or error}"
+            ) from error
+        _check_quantization(settings.model_quantization, header, path.name)
+        asked = _context(settings.max_input_tokens, header)
+        context, slots = memory.rounded_up(asked), _slots(settings.max_concurrent_requests)
+        estimate = memory.estimate(header, context=context, slots=slots, checkpoints=CHECKPOINTS)
+        _check_memory(estimate, path.name, context=context, slots=slots)
+        served_name = settings.model_name or path.stem
+        config = ChildConfig(
+            path=str(path),
+            alias=served_name,
+            context=context,
+            slots=slots,
+            threads=settings.llama_threads or machine.usable_cpus(),
+            verbose=settings.log_level == "DEBUG",
+        )
+        return Plan(
+            served_name=served_name,
+            facts=EngineFacts(
+                engine="llama.cpp",
+                quantization=header.file_type,
+                context_length=context,
+                weights_bytes=header.tensor_bytes,
+            ),
+            config=msgspec.json.encode(config),
+            # Idle OpenMP threads must sleep: spinning ones hung now and then on busy cores.
+            environment={"OMP_WAIT_POLICY": "passive"},
+            smoke_path="/v1/completions",
+            smoke_body=msgspec.json.encode({"prompt": "Hi", "max_tokens": 1, "cache_prompt": False}),
+            probe_path="/slots",
+            routes=frozenset({"/v1/chat/completions", "/v1/completions"}),
+            notes=(
+                f"loading {path} with {slots} slots of {context} tokens on {config.threads} threads, "
+                f"estimated at {estimate}",
+            ),
+        )
+
+    def serve(self, config: bytes, announce: Announce) -> None:
+        """Load the model and serve; the process ends by a signal, never by taking the server down."""
+        import xllamacpp
+
+        wanted = msgspec.json.decode(config, type=ChildConfig)
+        server = xllamacpp.Server(server_parameters(wanted))
+        port = int(server.listening_address.rpartition(":")[2])
+        announce(Announcement(port=port, version=xllamacpp.__version__, device="cpu"))
+        while True:
+            signal.pause()
+
+    def error(self, status: int, error: dict[str, Any]) -> Answer:
+        """Give a prompt over the context its OpenAI code; the rest is passed on."""
+        if error.get("type") == "exceed_context_size_error":
+            return context_exceeded(int(error.get("n_prompt_tokens", 0)), int(error.get("n_ctx", 0)))
+        return plain_engine_error(status, error)
+
+    def log_line(self, line: str) -> tuple[int, str]:
+        """Take llama.cpp's own level from the line."""
+        found = LOG_LINE.match(line)
+        if found is None:
+            return logging.INFO, line
+        ignored = any(text in found[2] for text in LOG_IGNORED)
+        return logging.DEBUG if ignored else LOG_LEVELS[found[1]], found[2]
+
+
+def server_parameters(wanted: ChildConfig) -> Any:
+    """Write the parameters of xllamacpp's server; the benchmark uses them too, so that both sides run the same."""
+    import xllamacpp
+
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = wanted.path
+    parameters.model_alias = {wanted.alias}
+    parameters.n_ctx = wanted.context * wanted.slots  # divided among the slots
+    parameters.n_parallel = wanted.slots
+    parameters.cpuparams.n_threads = wanted.threads
+    parameters.cpuparams_batch.n_threads = wanted.threads
+    parameters.hostnames = [LOOPBACK]
+    parameters.port = 0
+    parameters.verbosity = 3 if wanted.verbose else 2
+    parameters.ui = False
+    # Both would take memory that no estimate knows of: up to 8 GiB of finished prompts, and copies of windows.
+    parameters.cache_ram_mib = 0
+    parameters.cache_idle_slots = False
+    parameters.n_ctx_checkpoints = CHECKPOINTS
+    # What is asked for is what is made: fitting to free memory would silently shorten the context.
+    parameters.fit_params = False
+    return parameters
+
+
+def _check_quantization(asked: str | None, header: Header, file_name: str) -> None:
+    if asked is None or (header.file_type or "").lower() == asked.lower():
+        return
+    found = f"is {header.file_type}" if header.file_type else "does not say its quantization (general.file_type)"
+    raise LoadFailure(LoadError.INVALID_MODEL_CONFIG, f"the quantization asked for is {asked}, but {file_name} {found}")
+
+
+def _context(asked: int | None, header: Header) -> int:
+    trained = header.context_length
+    if asked is None:
+        return min(trained or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+    if trained is not None and asked > trained:
+        raise LoadFailure(
+            LoadError.INVALID_MODEL_CONFIG,
+            f"the context length asked for is {asked} tokens, but the model was trained with {trained}; "
+            f"set MAX_INPUT_TOKENS to at most {trained}",
+        )
+    return asked
+
+
+def _slots(asked: int) -> int:
+    if asked > MAX_SLOTS:
+        raise LoadFailure(
+            LoadError.INVALID_MODEL_CONFIG,
+            f"MAX_CONCURRENT_REQUESTS is {asked}, and llama.cpp works on at most {MAX_SLOTS} requests at once",
+        )
+    return asked
+
+
+def _check_memory(estimate: memory.Estimate, file_name: str, *, context: int, slots: int) -> None:
+    limit = machine.memory_limit()
+    if limit is None or estimate.total <= limit.size:
+        return
+    raise LoadFailure(
+        LoadError.OUT_OF_MEMORY,
+        f"{file_name} needs about {estimate} for {slots} requests of {context} tokens, and {limit.source} is "
+        f"{memory.mib(limit.size)}; raise the memory limit to at least {memory.mib(estimate.total)}, or lower "
+        "MAX_INPUT_TOKENS or MAX_CONCURRENT_REQUESTS",
+    )
+
+
+ENGINE = LlamaCpp()

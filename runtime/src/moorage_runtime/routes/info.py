@@ -1,0 +1,73 @@
+"""What the runtime says of itself: models, health, readiness, facts, metrics. None of these asks the engine."""
+
+import time
+
+import msgspec
+
+from moorage_common.facts import EngineFacts, Phase
+from moorage_common.http.message import Answer, Request, json_answer
+from moorage_common.http.responder import Responder
+from moorage_runtime import machine
+from moorage_runtime.service import Service
+
+
+class DetailedHealth(msgspec.Struct, frozen=True, rename="camel"):
+    """The answer of `/health/detailed`; moorage_common.facts.Health is the part of it that the operator reads."""
+
+    status: Phase
+    facts: EngineFacts | None
+    model: str | None
+    requested_quantization: str | None
+    in_flight: int
+    queued: int
+    max_concurrent_requests: int
+    engine_restarts: int
+    load_seconds: float | None
+    uptime_seconds: float
+
+
+async def models(service: Service, request: Request, responder: Responder) -> None:
+    """List the one model, as OpenAI does."""
+    plan = service.supervisor.plan
+    data = []
+    if plan is not None:
+        context = {} if plan.facts.context_length is None else {"max_model_len": plan.facts.context_length}
+        data.append({"id": plan.served_name, "object": "model", "created": 0, "owned_by": "moorage", **context})
+    responder.send(json_answer(200, {"object": "list", "data": data}))
+
+
+async def alive(service: Service, request: Request, responder: Responder) -> None:
+    """Say that the process lives; a model that loads for long must not look dead."""
+    responder.send(json_answer(200, {"status": service.phase}))
+
+
+async def ready(service: Service, request: Request, responder: Responder) -> None:
+    """Say whether a request sent now would be answered."""
+    phase = service.phase
+    responder.send(json_answer(200 if phase is Phase.READY else 503, {"status": phase}))
+
+
+async def detailed(service: Service, request: Request, responder: Responder) -> None:
+    """Say what is loaded and how busy it is."""
+    supervisor = service.supervisor
+    facts = supervisor.facts
+    if facts is not None and supervisor.pid is not None:
+        facts = msgspec.structs.replace(facts, memory_bytes=machine.resident_bytes(supervisor.pid))
+    health = DetailedHealth(
+        status=service.phase,
+        facts=facts,
+        model=supervisor.plan.served_name if supervisor.plan else service.settings.model_name,
+        requested_quantization=service.settings.model_quantization,
+        in_flight=service.admission.running,
+        queued=service.admission.waiting,
+        max_concurrent_requests=service.admission.limit,
+        engine_restarts=supervisor.restarts,
+        load_seconds=supervisor.load_seconds,
+        uptime_seconds=round(time.monotonic() - service.started, 3),
+    )
+    responder.send(Answer(200, msgspec.json.encode(health)))
+
+
+async def metrics(service: Service, request: Request, responder: Responder) -> None:
+    """Write the metrics."""
+    responder.send(service.metrics.answer())

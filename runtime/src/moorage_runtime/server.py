@@ -1,0 +1,138 @@
+"""The life of the process: listen, supervise the engine, drain at SIGTERM, and say why when the model cannot be loaded.
+
+The port answers from the first moment (liveness, phase); the routes that need the engine refuse until it is ready.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from pathlib import Path
+
+from moorage_common.facts import LoadError, Termination
+from moorage_common.http.message import Limits, Request
+from moorage_common.http.responder import Responder
+from moorage_common.http.server import ServerConnection
+from moorage_runtime.errors import LoadFailure
+from moorage_runtime.routes import dispatch
+from moorage_runtime.service import Service
+from moorage_runtime.settings import Settings
+from moorage_runtime.supervise import DEFAULT_POLICY, SupervisionPolicy
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1024
+FLUSH_SECONDS = 1.0
+
+
+class Server:
+    """One runtime that listens. `run` is its whole life; `stop` begins the end, as SIGTERM does."""
+
+    def __init__(
+        self, settings: Settings, *, policy: SupervisionPolicy = DEFAULT_POLICY, limits: Limits | None = None
+    ) -> None:
+        """Prepare to serve; nothing is started or opened yet."""
+        self.service = Service.of(settings, policy)
+        self.port = 0
+        self.listening = asyncio.Event()
+        self._settings = settings
+        self._limits = limits or Limits()
+        self._connections: set[ServerConnection] = set()
+        self._stop = asyncio.Event()
+
+    async def run(self) -> int:
+        """Serve until stopped (0), or until the model turns out not to be loadable (1)."""
+        listener = await asyncio.get_running_loop().create_server(
+            self._connection, self._settings.host, self._settings.port, backlog=BACKLOG
+        )
+        self.port = listener.sockets[0].getsockname()[1]
+        log.info("listening", extra={"host": self._settings.host, "port": self.port})
+        self.listening.set()
+        engine = asyncio.create_task(self.service.supervisor.run())
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({engine, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if engine.done():
+                engine.result()  # it ends only by raising
+            await self._drain()
+        except LoadFailure as failure:
+            report_termination(failure.termination, self._settings.termination_log)
+            return 1
+        except Exception as error:
+            log.exception("the supervisor failed")
+            message = f"an error in the runtime itself: {type(error).__name__}: {error}"
+            report_termination(Termination(LoadError.ENGINE_FAILED, message), self._settings.termination_log)
+            return 1
+        finally:
+            listener.close()
+            for task in (engine, stopped):
+                task.cancel()
+            # Cancelling the supervisor ends the child before this returns.
+            await asyncio.gather(engine, stopped, return_exceptions=True)
+            await self._close_connections()
+        log.info("stopped")
+        return 0
+
+    def stop(self) -> None:
+        """Take no more requests, let the running ones finish, then end."""
+        if not self.service.draining:
+            self.service.draining = True
+            log.info("draining", extra={"running": self.service.admission.running})
+        self._stop.set()
+
+    async def _drain(self) -> None:
+        """Wait for the running requests, as long as the settings allow."""
+        for connection in list(self._connections):
+            if connection.idle:
+                connection.close()
+        busy = [connection.finished() for connection in self._connections if not connection.idle]
+        if not busy:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_timeout):
+                await asyncio.gather(*busy)
+            return
+        log.warning("requests are cut off", extra={"running": self.service.admission.running})
+
+    async def _close_connections(self) -> None:
+        """Close what is left; answers that are written get a moment to be sent."""
+        for connection in list(self._connections):
+            if not connection.idle:
+                connection.abort()
+            elif not connection.closing:
+                connection.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_SECONDS):
+                while self._connections:  # noqa: ASYNC110 - an event for each would cost every request
+                    await asyncio.sleep(0.01)
+
+    def _connection(self) -> ServerConnection:
+        return ServerConnection(
+            self._handle,
+            limits=self._limits,
+            connections=self._connections,
+            is_draining=lambda: self.service.draining,
+        )
+
+    async def _handle(self, request: Request, responder: Responder) -> None:
+        await dispatch(self.service, request, responder)
+
+
+async def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    server = Server(settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    return await server.run()
+
+
+def report_termination(termination: Termination, path: Path | None) -> None:
+    """Log why the process ends, and leave it where the kubelet looks for it."""
+    log.error(termination.message, extra={"reason": termination.reason})
+    if path is None:
+        return
+    try:
+        path.write_bytes(termination.encode())
+    except OSError as error:
+        log.warning("the termination message cannot be written", extra={"path": path, "error": error.strerror})

@@ -1,0 +1,54 @@
+"""What the routes work with: settings, engine, door and counters of one runtime."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from moorage_common.facts import Phase
+from moorage_common.http.relay import Relay
+from moorage_runtime.admission import Admission
+from moorage_runtime.engines import load_engine
+from moorage_runtime.metrics import Metrics
+from moorage_runtime.settings import Settings
+from moorage_runtime.supervise import DEFAULT_POLICY, SupervisionPolicy, Supervisor
+
+
+@dataclass
+class Service:
+    """One runtime, as its routes see it."""
+
+    settings: Settings
+    admission: Admission
+    metrics: Metrics
+    supervisor: Supervisor
+    relays: set[Relay]
+    """The answers that the engine is working on."""
+    draining: bool = False
+    started: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, settings: Settings, policy: SupervisionPolicy = DEFAULT_POLICY) -> "Service":
+        """Put a runtime together; nothing starts yet."""
+        relays: set[Relay] = set()
+        admission = Admission(settings.max_concurrent_requests)
+        supervisor = Supervisor(
+            load_engine(settings.model_backend.value), settings, silence=lambda: _silence(relays), policy=policy
+        )
+        metrics = Metrics(running=lambda: admission.running, waiting=lambda: admission.waiting)
+        metrics.watch_engine(
+            ready=lambda: supervisor.phase is Phase.READY,
+            restarts=lambda: supervisor.restarts,
+            load_seconds=lambda: supervisor.load_seconds,
+        )
+        return cls(settings, admission, metrics, supervisor, relays)
+
+    @property
+    def phase(self) -> Phase:
+        """Where the runtime is on its way."""
+        return Phase.DRAINING if self.draining else self.supervisor.phase
+
+
+def _silence(relays: set[Relay]) -> float:
+    """Give the seconds since any running request last got a byte; one whose client does not read says nothing."""
+    last = [relay.last_byte for relay in relays if not relay.held_back]
+    return asyncio.get_running_loop().time() - max(last) if last else 0.0

@@ -1,0 +1,226 @@
+"""The supervisor: keeps one engine running in its child process, from the check of the model's file to the last kill.
+
+States, as `/health/detailed` tells them: starting (the file is checked) → loading (a child is loading) → ready (it has
+answered a real request) → loading again after a crash or a hang. A failure that trying again would not mend, or too
+many failed starts, end `run` with LoadFailure, and with it the process.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from moorage_common.facts import EngineFacts, LoadError, Phase
+from moorage_common.http.client import Pool, UpstreamConnection, UpstreamGone
+from moorage_runtime import machine
+from moorage_runtime.engines.base import LOOPBACK, Engine, Plan
+from moorage_runtime.errors import LoadFailure, engine_error
+from moorage_runtime.process import Child, ChildEnded
+from moorage_runtime.settings import Settings
+from moorage_runtime.watchdog import WatchdogPolicy, hung
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisionPolicy:
+    """How patient the supervisor is. Times in seconds."""
+
+    failed_starts: int = 3
+    """So many starts in a row may fail."""
+    backoff: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+    """Pauses before a restart, by the number of ends in a row."""
+    steady: float = 60.0
+    """An engine that ran for so long before it ended starts the row anew."""
+    stuck_load: float = 120.0
+    """A load that uses no CPU and reads nothing for so long is stuck."""
+    smoke_timeout: float = 300.0
+    watchdog: WatchdogPolicy = field(default_factory=WatchdogPolicy)
+
+
+DEFAULT_POLICY: Final = SupervisionPolicy()
+
+
+class Collected:
+    """A sink that keeps a small answer."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.status = 0
+        self.content = b""
+
+    def head(self, status: int, headers: dict[bytes, bytes], flow: UpstreamConnection) -> None:
+        """Take the status."""
+        self.status = status
+
+    def body(self, data: bytes) -> None:
+        """Take a piece."""
+        self.content += data
+
+
+class Supervisor:
+    """One engine under supervision; the routes read `phase`, `plan`, `facts` and `backend`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        *,
+        silence: Callable[[], float],
+        policy: SupervisionPolicy = DEFAULT_POLICY,
+    ) -> None:
+        """Supervise `engine`; `silence` gives the seconds since a running request last got a byte."""
+        self.engine = engine
+        self.phase = Phase.STARTING
+        self.plan: Plan | None = None
+        self.facts: EngineFacts | None = None
+        self.backend: Pool | None = None
+        self.restarts = 0
+        self.load_seconds: float | None = None
+        self.pid: int | None = None
+        self._settings = settings
+        self._policy = policy
+        self._silence = silence
+
+    async def run(self) -> None:
+        """Keep the engine running until cancelled; raise LoadFailure when that is hopeless."""
+        plan = await asyncio.to_thread(self.engine.plan, self._settings)
+        self.plan, self.facts = plan, plan.facts
+        for note in plan.notes:
+            log.info(note)
+        ends = failures = 0
+        while True:
+            self.phase = Phase.LOADING
+            ready_for, end = await self._run_once(plan)
+            failures = failures + 1 if ready_for is None else 0
+            ends = 1 if ready_for is not None and ready_for >= self._policy.steady else ends + 1
+            if failures >= self._policy.failed_starts:
+                raise LoadFailure(LoadError.ENGINE_FAILED, f"{failures} starts failed in a row; the last: {end}")
+            self.restarts += 1
+            pause = self._policy.backoff[min(ends, len(self._policy.backoff)) - 1]
+            log.error("the engine ended: %s; it is started again in %s s", end, pause)
+            await asyncio.sleep(pause)
+
+    async def _run_once(self, plan: Plan) -> tuple[float | None, str]:
+        """Run one child to its end. Give how long it was ready (None: never), and what ended it."""
+        loop = asyncio.get_running_loop()
+        kills = machine.oom_kills()
+        started, ready_at = loop.time(), None
+        child = await Child.start(self.engine, plan.config, plan.environment)
+        self.pid = child.pid
+        pool: Pool | None = None
+        try:
+            pool = await self._load(child, plan)
+            ready_at = loop.time()
+            self.load_seconds = ready_at - started
+            self.backend, self.phase = pool, Phase.READY
+            log.info("the model is loaded and answers", extra={"seconds": round(self.load_seconds, 3)})
+            end = await _first(self._watch(child, plan, pool), _ended(child))
+        except ChildEnded as ended:
+            if ended.killed and machine.oom_kills() > kills:
+                limit = machine.memory_limit()
+                raise LoadFailure(
+                    LoadError.OUT_OF_MEMORY,
+                    "the kernel ended the engine for lack of memory"
+                    + (f"; {limit.source} is {limit.size} bytes: raise it" if limit else ""),
+                ) from ended
+            end = str(ended)
+        finally:
+            self.backend, self.pid = None, None
+            if self.phase is Phase.READY:
+                self.phase = Phase.LOADING
+            # First the child, so that whoever relays from it hears of the end from its sockets.
+            await child.stop()
+            if pool is not None:
+                pool.close()
+        return (None if ready_at is None else loop.time() - ready_at), end
+
+    async def _load(self, child: Child, plan: Plan) -> Pool:
+        announcement = await _first(child.announcement(), self._stuck(child))
+        if announcement.failure is not None:
+            await asyncio.sleep(0.05)  # the engine's own words come by another pipe, a moment later
+            said = f" ({child.complaints})" if child.complaints else ""
+            raise LoadFailure(announcement.failure, f"the engine cannot load the model: {announcement.message}{said}")
+        self.facts = msgspec.structs.replace(
+            plan.facts, engine_version=announcement.version, device=announcement.device
+        )
+        pool = Pool(LOOPBACK, announcement.port, keep=self._settings.max_concurrent_requests)
+        await self._smoke(child, plan, pool)
+        return pool
+
+    async def _smoke(self, child: Child, plan: Plan, pool: Pool) -> None:
+        """Ask for one token: an engine that listens may still be unable to answer."""
+        answer = Collected()
+        request = pool.request_bytes("POST", plan.smoke_path, plan.smoke_body)
+        try:
+            async with asyncio.timeout(self._policy.smoke_timeout):
+                await _first(pool.exchange(request, answer), _ended(child))
+        except TimeoutError:
+            raise ChildEnded(f"no answer to a first request in {self._policy.smoke_timeout} s", killed=False) from None
+        except UpstreamGone as gone:
+            raise await _ended_soon(child, gone) from gone
+        if answer.status != 200:
+            error = engine_error(answer.status, answer.content)
+            raise LoadFailure(
+                LoadError.ENGINE_FAILED,
+                f"the engine refused a first request with status {answer.status}: {error.get('message')}",
+            )
+
+    async def _watch(self, child: Child, plan: Plan, pool: Pool) -> str:
+        reason = await hung(
+            policy=self._policy.watchdog,
+            silence=self._silence,
+            probe=lambda: self._answers(plan, pool),
+            activity=lambda: machine.activity(child.pid),
+            works_on_cpu=plan.works_on_cpu,
+        )
+        return f"it hung: {reason}"
+
+    async def _answers(self, plan: Plan, pool: Pool) -> bool:
+        answer = Collected()
+        try:
+            async with asyncio.timeout(self._policy.watchdog.probe_timeout):
+                await pool.exchange(pool.request_bytes("GET", plan.probe_path), answer)
+        except (TimeoutError, UpstreamGone):
+            return False
+        return answer.status == 200
+
+    async def _stuck(self, child: Child) -> Any:
+        """Return when a load does nothing for too long: an engine may never come back from an absurd setting."""
+        step = self._policy.stuck_load / 8
+        done, still = (machine.activity(child.pid), machine.resident_bytes(child.pid)), 0.0
+        while still < self._policy.stuck_load:
+            await asyncio.sleep(step)
+            now = (machine.activity(child.pid), machine.resident_bytes(child.pid))
+            still = still + step if now == done else 0.0
+            done = now
+        raise ChildEnded(f"the load did nothing for {still:.0f} s", killed=False)
+
+
+async def _first(wanted: Coroutine[Any, Any, T], other: Coroutine[Any, Any, T]) -> T:
+    """Give the result of whichever ends first, or raise what it raises; the other is cancelled."""
+    tasks = [asyncio.create_task(wanted), asyncio.create_task(other)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(task for task in tasks if task.done()).result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _ended(child: Child) -> Any:
+    raise await child.ended()
+
+
+async def _ended_soon(child: Child, gone: UpstreamGone) -> ChildEnded:
+    """Prefer the end of the process as the reason where it comes within a second."""
+    try:
+        return await asyncio.wait_for(child.ended(), 1.0)
+    except TimeoutError:
+        return ChildEnded(f"it broke off a first request: {gone}", killed=False)
