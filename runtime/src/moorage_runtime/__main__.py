@@ -3,14 +3,10 @@
 argparse, and imports where they are needed: what this process imports is time that a model takes longer to start.
 """
 
-from __future__ import annotations
-
 import argparse
+import os
 import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
+from pathlib import Path
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,41 +20,40 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve() -> int:
-    from pydantic import ValidationError
-
     from moorage_runtime import logs
-    from moorage_runtime.settings import Settings
+    from moorage_runtime.settings import SettingsError, read_settings
 
     try:
-        settings = Settings()
-    except ValidationError as error:
+        settings = read_settings(os.environ)
+    except SettingsError as error:
         return _wrong_settings(error)
     logs.configure(settings.log_level)
 
     import asyncio
     import logging
 
+    import msgspec
     import uvloop
 
     from moorage_runtime.server import serve
 
-    logging.getLogger(__name__).info("settings", extra=settings.model_dump(mode="json"))
+    logging.getLogger("moorage_runtime").info("settings", extra=msgspec.to_builtins(settings, enc_hook=str))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(settings))
 
 
-def _wrong_settings(error: ValidationError) -> int:
+def _wrong_settings(error: Exception) -> int:
     """Tell of settings that cannot be read, in the log and in the termination message."""
     from moorage_common.facts import LoadError, Termination
     from moorage_runtime import logs
-    from moorage_runtime.server import report_termination
-    from moorage_runtime.settings import TerminationSettings
+    from moorage_runtime.errors import report_termination
+    from moorage_runtime.settings import termination_log
 
     logs.configure("INFO")
-    problems = [f"{str(e['loc'][0]).upper()}={e['input']!s:.100}: {e['msg']}" for e in error.errors()]
+    configured = os.environ.get("TERMINATION_MESSAGE_PATH")
     report_termination(
-        Termination(LoadError.INVALID_MODEL_CONFIG, "; ".join(problems)),
-        TerminationSettings().termination_log,
+        Termination(LoadError.INVALID_MODEL_CONFIG, str(error)),
+        termination_log(Path(configured) if configured else None),
     )
     return 1
 

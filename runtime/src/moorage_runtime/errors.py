@@ -1,5 +1,7 @@
 """The failures that the runtime tells by name: of a load, which ends the process; of requests, which are answers."""
 
+import logging
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -7,6 +9,8 @@ import msgspec
 from moorage_common.facts import LoadError, Termination
 from moorage_common.http.message import JSON, Answer
 from moorage_common.openai_errors import error_body
+
+log = logging.getLogger(__name__)
 
 
 class LoadFailure(Exception):  # noqa: N818 - its reasons are a closed list, LoadError
@@ -16,6 +20,17 @@ class LoadFailure(Exception):  # noqa: N818 - its reasons are a closed list, Loa
         """Carry one of the known reasons, and a sentence for the person who has to mend it."""
         super().__init__(message)
         self.termination = Termination(reason, message)
+
+
+def report_termination(termination: Termination, path: Path | None) -> None:
+    """Log why the process ends, and leave it where the kubelet looks for it."""
+    log.error(termination.message, extra={"reason": termination.reason})
+    if path is None:
+        return
+    try:
+        path.write_bytes(termination.encode())
+    except OSError as error:
+        log.warning("the termination message cannot be written", extra={"path": path, "error": error.strerror})
 
 
 def bad_request(message: str, *, param: str | None = None, code: str | None = None) -> Answer:

@@ -7,13 +7,12 @@ import asyncio
 import contextlib
 import logging
 import signal
-from pathlib import Path
 
 from moorage_common.facts import LoadError, Termination
 from moorage_common.http.message import Limits, Request
 from moorage_common.http.responder import Responder
 from moorage_common.http.server import ServerConnection
-from moorage_runtime.errors import LoadFailure
+from moorage_runtime.errors import LoadFailure, report_termination
 from moorage_runtime.routes import dispatch
 from moorage_runtime.service import Service
 from moorage_runtime.settings import Settings
@@ -125,14 +124,3 @@ async def serve(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
     return await server.run()
-
-
-def report_termination(termination: Termination, path: Path | None) -> None:
-    """Log why the process ends, and leave it where the kubelet looks for it."""
-    log.error(termination.message, extra={"reason": termination.reason})
-    if path is None:
-        return
-    try:
-        path.write_bytes(termination.encode())
-    except OSError as error:
-        log.warning("the termination message cannot be written", extra={"path": path, "error": error.strerror})

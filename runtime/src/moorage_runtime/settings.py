@@ -1,17 +1,23 @@
 """The settings: one typed object, read from the environment once, at the start of `serve`.
 
 The names are those of the small-model server that this runtime replaces (shared/requirements.md, part A); the operator
-sets the same ones from an InferenceModel. What does nothing yet is not here.
+sets the same ones from an InferenceModel. What does nothing yet is not here. msgspec reads them: importing pydantic would
+cost each start of a model 0.3 s.
 """
 
+import typing
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AliasChoices, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import msgspec
+from msgspec import Meta
 
 TERMINATION_LOG: Final = Path("/dev/termination-log")
+
+ALIASES: Final = {"MAX_INPUT_TOKENS": "LLAMA_CTX"}
+"""Other names that are taken where the first is not set."""
 
 
 class Backend(StrEnum):
@@ -21,86 +27,116 @@ class Backend(StrEnum):
     DUMMY = "dummy"
 
 
-class TerminationSettings(BaseSettings):
-    """Where the reason of a failed start goes; read by itself where the rest cannot be read."""
+class SettingsError(Exception):
+    """Some settings cannot be read; the text names each, its value, and what is possible."""
 
-    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", protected_namespaces=())
 
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be set; each field is an environment variable of the same name in capitals. An empty one is not set."""
+
+    model_backend: Annotated[Backend, Meta(description="The engine: llamacpp, or dummy (for tests).")] = (
+        Backend.LLAMACPP
+    )
+    model_path: Annotated[
+        Path | None, Meta(description="A .gguf file, or a folder that holds exactly one GGUF model.")
+    ] = None
+    model_name: Annotated[
+        Annotated[str, Meta(max_length=253, pattern=r"^[^\x00-\x1f\x7f]+$")] | None,
+        Meta(
+            description='The name that clients put in "model", at most 253 characters. Default: the file\'s name without '
+            "its ending."
+        ),
+    ] = None
+    max_input_tokens: Annotated[
+        Annotated[int, Meta(ge=1, le=16 * 1024 * 1024)] | None,
+        Meta(
+            description="Context length of one request in tokens, prompt and answer together. llama.cpp rounds it up to a "
+            "multiple of 256. Default: the model's trained context, at most 4096."
+        ),
+    ] = None
+    llama_threads: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | None,
+        Meta(description="Threads that compute, 1 to 1024. Default: the CPUs that cgroup and affinity allow."),
+    ] = None
+    max_concurrent_requests: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1024,
+            description="Requests that the engine works on at once, 1 to 1024 (llamacpp: 256); four times as many may wait.",
+        ),
+    ] = 4
+    model_quantization: Annotated[
+        Annotated[str, Meta(max_length=32)] | None,
+        Meta(
+            description="The quantization that was asked for, such as Q4_K_M; a file that says otherwise is refused. "
+            "Default: not checked."
+        ),
+    ] = None
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        Meta(description="The least severe log lines that are written: DEBUG, INFO, WARNING or ERROR."),
+    ] = "INFO"
+    host: Annotated[str, Meta(description="The address to listen on.")] = "0.0.0.0"  # noqa: S104 - a server in a pod
+    port: Annotated[int, Meta(ge=0, le=65535, description="The port to listen on; 0 takes a free one.")] = 8000
     termination_message_path: Annotated[
         Path | None,
-        Field(
+        Meta(
             description="The file that gets the reason of a failed load. "
             "Default: /dev/termination-log where that exists, else none."
         ),
     ] = None
+    drain_timeout: Annotated[
+        float,
+        Meta(ge=0, le=3600, description="Seconds that running requests have to finish after SIGTERM, up to 3600."),
+    ] = 30.0
 
     @property
     def termination_log(self) -> Path | None:
         """The file for the reason of a failed load."""
-        if self.termination_message_path is not None:
-            return self.termination_message_path
-        return TERMINATION_LOG if TERMINATION_LOG.exists() else None
+        return termination_log(self.termination_message_path)
 
 
-class Settings(TerminationSettings):
-    """What can be set; each field is an environment variable of the same name in capitals."""
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Read all settings; raise SettingsError that names every one that is wrong, not only the first."""
+    values: dict[str, Any] = {}
+    problems = []
+    for field, hint in typing.get_type_hints(Settings, include_extras=True).items():
+        name = field.upper()
+        text = environment.get(name) or environment.get(ALIASES.get(name, name), "")
+        if not text:
+            continue
+        try:
+            values[field] = msgspec.convert(text, hint, strict=False, dec_hook=_path)
+        except msgspec.ValidationError as error:
+            problems.append(f"{name} is {text[:100]!r}: {error}. It means: {_description(hint)}")
+    if problems:
+        raise SettingsError(" ".join(problems))
+    return Settings(**values)
 
-    model_backend: Annotated[Backend, Field(description="The engine: llamacpp, or dummy (for tests).")] = (
-        Backend.LLAMACPP
-    )
-    model_path: Annotated[
-        Path | None, Field(description="A .gguf file, or a folder that holds exactly one GGUF model.")
-    ] = None
-    model_name: Annotated[
-        str | None,
-        Field(
-            description='The name that clients put in "model". Default: the file\'s name without its ending.',
-            min_length=1,
-            max_length=253,
-            pattern=r"^[^\x00-\x1f\x7f]+$",
-        ),
-    ] = None
-    max_input_tokens: Annotated[
-        int | None,
-        Field(
-            description="Context length of one request in tokens, prompt and answer together. "
-            "Default: the model's trained context, at most 4096. Rounded up to a multiple of 256 by llama.cpp.",
-            ge=1,
-            le=16 * 1024 * 1024,
-            validation_alias=AliasChoices("max_input_tokens", "llama_ctx"),
-        ),
-    ] = None
-    llama_threads: Annotated[
-        int | None,
-        Field(description="Threads that compute. Default: the CPUs that cgroup and affinity allow.", ge=1, le=1024),
-    ] = None
-    max_concurrent_requests: Annotated[
-        int,
-        Field(description="Requests that the engine works on at once; four times as many may wait.", ge=1, le=1024),
-    ] = 4
-    model_quantization: Annotated[
-        str | None,
-        Field(
-            description="The quantization that was asked for, such as Q4_K_M; a file that says otherwise is refused. "
-            "Default: not checked.",
-            max_length=32,
-        ),
-    ] = None
-    log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The least severe log lines that are written.")
-    ] = "INFO"
-    host: Annotated[str, Field(description="The address to listen on.")] = "0.0.0.0"  # noqa: S104 - a server in a pod
-    port: Annotated[int, Field(description="The port to listen on; 0 takes a free one.", ge=0, le=65535)] = 8000
-    drain_timeout: Annotated[
-        float, Field(description="Seconds that running requests have to finish after SIGTERM.", ge=0, le=3600)
-    ] = 30.0
+
+def termination_log(configured: Path | None) -> Path | None:
+    """Give the file for the reason of a failed start: the configured one, or the kubelet's where it is."""
+    if configured is not None:
+        return configured
+    return TERMINATION_LOG if TERMINATION_LOG.exists() else None
 
 
 def describe() -> list[tuple[str, str, str]]:
     """Give name, default and meaning of every setting."""
+    hints = typing.get_type_hints(Settings, include_extras=True)
     rows = []
-    for name, field in Settings.model_fields.items():
-        variable = name.upper() + (" (LLAMA_CTX)" if name == "max_input_tokens" else "")
-        default = "" if field.default is None else str(getattr(field.default, "value", field.default))
-        rows.append((variable, default, field.description or ""))
+    for field in msgspec.structs.fields(Settings):
+        name = field.name.upper()
+        alias = f" (or {ALIASES[name]})" if name in ALIASES else ""
+        default = "" if field.default is None else str(field.default)
+        rows.append((name + alias, default, _description(hints[field.name])))
     return rows
+
+
+def _description(hint: Any) -> str:
+    return next(meta.description for meta in hint.__metadata__ if isinstance(meta, Meta) and meta.description)
+
+
+def _path(kind: type, value: str) -> Path:
+    return Path(value)
