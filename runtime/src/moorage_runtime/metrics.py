@@ -9,7 +9,7 @@ from moorage_common.http.message import Answer
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
-disable_created_metrics()  # a second series for each counter, which says nothing that the pod's start does not
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which says nothing that the pod's start does not
 
 _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 

@@ -1,8 +1,8 @@
 """The settings: one typed object, read from the environment once, at the start of `serve`.
 
 The names are those of the small-model server that this runtime replaces (shared/requirements.md, part A); the operator
-sets the same ones from an InferenceModel. What does nothing yet is not here. msgspec reads them: importing pydantic would
-cost each start of a model 0.3 s.
+sets the same ones from an InferenceModel. What does nothing yet is not here. msgspec reads them: importing pydantic
+would cost each start of a model 0.3 s.
 """
 
 import typing
@@ -43,15 +43,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_name: Annotated[
         Annotated[str, Meta(max_length=253, pattern=r"^[^\x00-\x1f\x7f]+$")] | None,
         Meta(
-            description='The name that clients put in "model", at most 253 characters. Default: the file\'s name without '
-            "its ending."
+            description='The name that clients put in "model", at most 253 characters. '
+            "Default: the file's name without its ending."
         ),
     ] = None
     max_input_tokens: Annotated[
         Annotated[int, Meta(ge=1, le=16 * 1024 * 1024)] | None,
         Meta(
-            description="Context length of one request in tokens, prompt and answer together. llama.cpp rounds it up to a "
-            "multiple of 256. Default: the model's trained context, at most 4096."
+            description="Context length of one request in tokens, prompt and answer together. llama.cpp rounds it up to "
+            "a multiple of 256. Default: the model's trained context, at most 4096."
         ),
     ] = None
     llama_threads: Annotated[
@@ -63,7 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=1024,
-            description="Requests that the engine works on at once, 1 to 1024 (llamacpp: 256); four times as many may wait.",
+            description="Requests that the engine works on at once, 1 to 1024 (llamacpp: 256); "
+            "four times as many may wait.",
         ),
     ] = 4
     model_quantization: Annotated[
