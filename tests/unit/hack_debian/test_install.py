@@ -2,9 +2,11 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
+from hack.cluster import doctor
 from hack.debian import install
 from hack.debian.install import ListError, Package
 
@@ -85,3 +87,9 @@ def test_where_all_is_there_docker_is_not_even_asked(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(install, "_ask_dpkg", lambda packages: {package.name for package in packages})
     monkeypatch.setattr(install, "_docker_answers", lambda: pytest.fail("asks Docker"))
     assert install.main([]) == 0
+
+
+def test_what_the_cluster_s_doctor_looks_for_is_in_the_list() -> None:
+    listed = {package.name for package in install.parse_packages(install.PACKAGE_LIST.read_text(encoding="utf-8"))}
+    missing = doctor.missing_for_node(which=lambda program: None, cni=Path("/nonexistent"), is_root=True)
+    assert {item.package for item in missing if item.package} <= listed
