@@ -41,7 +41,7 @@ class Operator:
         self._unsynced: set[Listing] = {(resource, ns) for resource in CHILDREN for ns in self.namespaces}
         self._working = asyncio.Event()
         self._prober = FactsProber(self._store, self._models)
-        self._reconciler = Reconciler(kube, self._store, settings.desired)
+        self._reconciler = Reconciler(kube, self._store, settings.desired, facts=settings.facts)
         self.elector = Elector(kube, settings.namespace, LEASE_NAME, settings.pod_name)
         self.watches = WatchHealth(self.namespaces)
         self.writes = WriteHealth()

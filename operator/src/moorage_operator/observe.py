@@ -75,7 +75,10 @@ class DeploymentState:
 
 @dataclass(frozen=True)
 class Observation:
-    """Everything that the status of one model is made from. `facts` are by pod uid; None was asked in vain."""
+    """Everything that the status of one model is made from.
+
+    `facts` are by pod uid, a pod that was asked in vain having None; no mapping at all means that nobody is asked.
+    """
 
     deployment: DeploymentState | None = None
     pods: tuple[PodState, ...] = ()

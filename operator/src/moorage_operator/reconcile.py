@@ -49,10 +49,13 @@ class _BlockedError(Exception):
 class Reconciler:
     """Holds what a reconcile needs; it keeps no state between calls but the store's."""
 
-    def __init__(self, kube: Kube, store: Store, config: DesiredConfig, *, clock: Callable[[], str] = utc_now) -> None:
+    def __init__(
+        self, kube: Kube, store: Store, config: DesiredConfig, *, facts: bool, clock: Callable[[], str] = utc_now
+    ) -> None:
         self._kube = kube
         self._store = store
         self._config = config
+        self._facts = facts
         self._clock = clock
 
     async def reconcile(self, key: Key) -> float | None:
@@ -98,7 +101,8 @@ class Reconciler:
         known = self._store.child(key, kind)
         if (known and known.owner_uid != model.metadata.uid) or (not known and _had_conflict(model)):
             known = await self._look_again(key, model, kind)
-        if known and not drifted(manifest, known.body):
+        # Lists leave out the kind of their items, so only what is below it is compared.
+        if known and not drifted({"metadata": manifest["metadata"], "spec": manifest["spec"]}, known.body):
             return
         if known:
             # The uid makes the write fail rather than land on another object of that name.
@@ -141,7 +145,7 @@ class Reconciler:
         return Observation(
             deployment=child.state if child else None,
             pods=tuple(pod for pod in self._store.pods(key) if pod.model_uid == model.metadata.uid),
-            facts=self._store.facts(key),
+            facts=self._store.facts(key) if self._facts else None,
             blocked=blocked,
         )
 

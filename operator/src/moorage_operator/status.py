@@ -112,8 +112,7 @@ def _model_loaded(
     if any(health and health.status is RuntimePhase.READY for health in facts):
         return "True", Reason.LOADED, "an engine has the model in memory"
     if ready:
-        why = "do not tell what they run" if facts else "have not been asked yet what they run"
-        return "Unknown", Reason.FACTS_UNAVAILABLE, f"pods are ready, but {why}"
+        return "Unknown", Reason.FACTS_UNAVAILABLE, _why_no_facts(seen, facts)
     if model.spec.replicas == 0:
         return "False", Reason.UNLOADED, "spec.replicas is 0"
     problem = next((pod.problem for pod in pods if pod.problem and not pod.terminating), None)
@@ -122,6 +121,14 @@ def _model_loaded(
     if any(pod.running for pod in pods):
         return "False", Reason.LOADING, "the model is loading"
     return "False", Reason.UNLOADED, "no engine runs"
+
+
+def _why_no_facts(seen: Observation, facts: list[Health | None]) -> str:
+    if seen.facts is None:
+        return "pods are ready; the operator is set not to ask them what they run"
+    if facts:
+        return "pods are ready, but do not tell what they run"
+    return "pods are ready and about to be asked what they run"
 
 
 def _progressing(model: InferenceModel, seen: Observation, pods: tuple[PodState, ...]) -> Verdict:

@@ -192,8 +192,6 @@ def _child(kind: str, version: int, obj: Mapping[str, Any]) -> Child:
             k: v for k, v in metadata.items() if k in ("name", "namespace", "labels", "annotations", "ownerReferences")
         },
         "spec": obj["spec"],
-        "apiVersion": obj.get("apiVersion"),
-        "kind": obj.get("kind"),
     }
     state = deployment_state(obj) if kind == "Deployment" else None
     return Child(metadata["uid"], version, owner, msgspec.json.encode(kept), state)

@@ -1,0 +1,178 @@
+"""A client of the API server for tests: acts as an administrator, waits by watching and never by sleeping."""
+
+import base64
+import ssl
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import yaml
+
+Object = dict[str, Any]
+
+PATHS = {
+    "InferenceModel": "/apis/moorage.dev/v1alpha1/namespaces/{}/inferencemodels",
+    "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
+    "ReplicaSet": "/apis/apps/v1/namespaces/{}/replicasets",
+    "Service": "/api/v1/namespaces/{}/services",
+    "Pod": "/api/v1/namespaces/{}/pods",
+    "Lease": "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
+}
+
+
+class ApiRefusedError(Exception):
+    """The API server said no; `status` is its HTTP status, the text its message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Api:
+    """One namespace, seen through a kubeconfig."""
+
+    def __init__(self, kubeconfig: Path, namespace: str = "default") -> None:
+        self.kubeconfig, self.namespace = kubeconfig, namespace
+        config = yaml.safe_load(kubeconfig.read_text())
+        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        context = ssl.create_default_context(cadata=_pem(cluster, "certificate-authority"))
+        if "token" not in user:
+            with tempfile.NamedTemporaryFile("w") as cert, tempfile.NamedTemporaryFile("w") as key:
+                cert.write(_pem(user, "client-certificate"))
+                key.write(_pem(user, "client-key"))
+                cert.flush()
+                key.flush()
+                context.load_cert_chain(cert.name, key.name)
+        headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
+        self.http = httpx.Client(
+            base_url=cluster["server"], verify=context, headers=headers, timeout=30, trust_env=False
+        )
+
+    def at(self, namespace: str) -> "Api":
+        """The same client for another namespace."""
+        other = object.__new__(Api)
+        other.__dict__ = {**self.__dict__, "namespace": namespace}
+        return other
+
+    def request(self, method: str, path: str, **kwargs: Any) -> Object:
+        """A request; raises ApiRefusedError for an answer that is no success."""
+        response = self.http.request(method, path, **kwargs)
+        if response.is_error:
+            raise ApiRefusedError(response.status_code, response.json().get("message", response.text))
+        answer: Object = response.json()
+        return answer
+
+    def path(self, kind: str, name: str | None = None) -> str:
+        """The path of a kind, or of one object."""
+        return PATHS[kind].format(self.namespace) + (f"/{name}" if name else "")
+
+    def get(self, kind: str, name: str) -> Object | None:
+        """The object, or None."""
+        try:
+            return self.request("GET", self.path(kind, name))
+        except ApiRefusedError as refusal:
+            if refusal.status == 404:
+                return None
+            raise
+
+    def list(self, kind: str, selector: str = "") -> list[Object]:
+        """The objects that match a label selector."""
+        items: list[Object] = self.request("GET", self.path(kind), params={"labelSelector": selector})["items"]
+        return items
+
+    def create(self, manifest: Object, *, validate: str = "Strict") -> Object:
+        """Creates an object; unknown fields are refused, as kubectl does by default."""
+        return self.request("POST", self.path(manifest["kind"]), json=manifest, params={"fieldValidation": validate})
+
+    def patch(self, kind: str, name: str, patch: Object, subresource: str = "") -> Object:
+        """A JSON merge patch."""
+        headers = {"Content-Type": "application/merge-patch+json"}
+        path = self.path(kind, name) + (f"/{subresource}" if subresource else "")
+        return self.request("PATCH", path, content=msgspec.json.encode(patch), headers=headers)
+
+    def delete(self, kind: str, name: str) -> None:
+        """Deletes an object; one that is gone is fine."""
+        try:
+            self.request("DELETE", self.path(kind, name))
+        except ApiRefusedError as refusal:
+            if refusal.status != 404:
+                raise
+
+    def wait_until_alone(self, seconds: float = 90) -> None:
+        """Returns once the namespaces of earlier tests are gone, so that nothing happens but what a test does."""
+        deadline = time.monotonic() + seconds
+        while others := self._other_test_namespaces():
+            assert time.monotonic() < deadline, f"namespaces do not go: {others}"
+            params = {"watch": "true", "timeoutSeconds": "10", "fieldSelector": f"metadata.name={others[0]}"}
+            with self.http.stream("GET", "/api/v1/namespaces", params=params) as response:
+                for line in response.iter_lines():
+                    if msgspec.json.decode(line)["type"] == "DELETED":
+                        break
+
+    def _other_test_namespaces(self) -> list[str]:
+        names = [item["metadata"]["name"] for item in self.request("GET", "/api/v1/namespaces")["items"]]
+        return [name for name in names if name.startswith("test-") and name != self.namespace]
+
+    def wait(
+        self, kind: str, name: str, until: Callable[[Object | None], Any], *, what: str, seconds: float = 30
+    ) -> Object | None:
+        """The object once `until` holds for it (None: it does not exist); else an AssertionError with its state."""
+        deadline = time.monotonic() + seconds
+        current = self.get(kind, name)
+        while not until(current):
+            left = deadline - time.monotonic()
+            assert left > 0, f"after {seconds} s still not: {what}\n{_brief(current)}"
+            for current in self._changes(kind, name, left):
+                if until(current):
+                    return current
+            current = self.get(kind, name)
+        return current
+
+    def _changes(self, kind: str, name: str, seconds: float) -> Iterator[Object | None]:
+        params = {
+            "watch": "true",
+            "fieldSelector": f"metadata.name={name}",
+            "timeoutSeconds": str(max(1, int(seconds))),
+        }
+        with self.http.stream("GET", self.path(kind), params=params, timeout=seconds + 5) as response:
+            for line in response.iter_lines():
+                event = msgspec.json.decode(line)
+                yield None if event["type"] == "DELETED" else event["object"]
+
+
+def condition(obj: Object | None, kind: str) -> Object:
+    """A condition of an object's status; empty when it is not there."""
+    conditions = (obj or {}).get("status", {}).get("conditions", ())
+    return next((entry for entry in conditions if entry["type"] == kind), {})
+
+
+def reason(obj: Object | None, kind: str = "Ready") -> str:
+    """The reason of a condition."""
+    return str(condition(obj, kind).get("reason", ""))
+
+
+def is_ready(obj: Object | None) -> bool:
+    """Whether Ready is True for the spec as it is now."""
+    ready = condition(obj, "Ready")
+    return obj is not None and ready.get("status") == "True" and settled(obj)
+
+
+def settled(obj: Object | None) -> bool:
+    """Whether the status is about the spec as it is now."""
+    return obj is not None and obj.get("status", {}).get("observedGeneration") == obj["metadata"]["generation"]
+
+
+def _pem(section: Object, field: str) -> str:
+    if f"{field}-data" in section:
+        return base64.b64decode(section[f"{field}-data"]).decode()
+    return Path(section[field]).read_text()
+
+
+def _brief(obj: Object | None) -> str:
+    if obj is None:
+        return "it does not exist"
+    return yaml.safe_dump({key: obj[key] for key in ("spec", "status") if key in obj})
