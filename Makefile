@@ -67,14 +67,15 @@ deps: ## Install the Debian packages that are missing (hack/debian/packages.txt)
 venv: $(UV) ## Make .venv as uv.lock says
 	@$(UV) sync --frozen --quiet --python $(PYTHON)
 
-# pip puts uv into a folder of its own, so that PATH gains uv and nothing else.
-$(UV): hack/uv.txt
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Moorage needs Python 3.11 or newer, this is " + sys.version)'
+# pip puts uv into a folder of its own, so that PATH gains uv and nothing else. The folder's name has the version, so the age
+# of uv.txt says nothing (order-only); it appears by one rename, for others may be using or making it.
+$(UV): | hack/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Moorage needs Python 3.11 or newer, not " + sys.version)'
 	@echo "installing uv $(UV_VERSION) into $(UV_HOME)"
-	@rm -rf $(UV_HOME).new && $(PYTHON) -m venv $(UV_HOME).new/venv
-	@$(UV_HOME).new/venv/bin/python -m pip install --quiet --require-hashes --only-binary :all: \
-		--target $(UV_HOME).new/uv -r hack/uv.txt
-	@rm -rf $(UV_HOME) && mv $(UV_HOME).new/uv $(UV_HOME) && rm -rf $(UV_HOME).new && touch $(UV)
+	@mkdir -p $(CACHE); new=$$(mktemp -d $(UV_HOME).XXXXXX); trap 'rm -rf "$$new"' EXIT; \
+	$(PYTHON) -m venv $$new/venv; \
+	$$new/venv/bin/python -m pip install --quiet --require-hashes --only-binary :all: --target $$new/uv -r hack/uv.txt; \
+	mv -T $$new/uv $(UV_HOME) 2> /dev/null || test -x $(UV)
 
 clean: ## Remove what tools left in the checkout; the caches outside it stay
 	rm -rf dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

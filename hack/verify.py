@@ -20,7 +20,7 @@ TYPED = ("common/src", "operator/src", "runtime/src", "hack", "tests")
 _FORBIDDEN = (
     r"pypi\.org|pythonhosted\.org|deb\.debian\.org|security\.debian\.org|proxy\.golang\.org|sum\.golang\.org"
     r"|registry\.npmjs\.org|static\.crates\.io|repo1\.maven\.org",
-    r"(?<![\w.])/(?:root|work)/[\w.]|(?<![\w.])/home/\w",
+    r"(?<![\w.])/(?:root|work)/[\w.]|(?<![\w.])/home/(?!me\b|user\b|nonroot\b)\w",
 )
 _MAY_NAME_HOSTS = {"uv.lock"}
 
