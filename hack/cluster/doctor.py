@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hack.cluster.errors import MissingPrerequisitesError
+from hack.cluster.host.layout import CNI_PLUGINS
 from hack.cluster.options import ClusterOptions
 from hack.cluster.toolchain.builder import ToolCache
 from hack.cluster.toolchain.catalog import ToolGroup, groups_for
 from hack.cluster.toolchain.gosdk import INSTALL_HINT, find_go, wheel_command
 
-CNI_PLUGINS = Path("/usr/lib/cni")
 # What a node needs at run time, and the Debian package that brings it.
 NODE_PROGRAMS = {
     "runc": "runc",

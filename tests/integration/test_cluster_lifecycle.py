@@ -1,4 +1,4 @@
-"""The life of a control plane that hack.cluster starts: it is found again, survives faults, and goes without a trace."""
+"""The life of a control plane that hack.cluster starts: found again, surviving faults, gone without a trace."""
 
 from __future__ import annotations
 

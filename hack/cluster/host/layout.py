@@ -21,6 +21,9 @@ SERVICE_NETWORK = "10.96.0.0/16"
 FIRST_SERVICE_ADDRESS = "10.96.0.1"
 LOOPBACK = "127.0.0.1"
 
+# Where Debian keeps them.
+CNI_PLUGINS = Path("/usr/lib/cni")
+
 _RUN_ROOT = Path("/run/moorage")
 _API_PORT = 6443
 # Below both NodePorts (30000) and the kernel's ephemeral ports (32768): nobody's outgoing connection can take one of

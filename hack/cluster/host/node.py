@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hack.cluster.host.control_plane import Plan
-from hack.cluster.host.layout import BRIDGE, LOOPBACK, NODE_ADDRESS, NODE_NAME, POD_NETWORK
+from hack.cluster.host.layout import BRIDGE, CNI_PLUGINS, LOOPBACK, NODE_ADDRESS, NODE_NAME, POD_NETWORK
 from hack.cluster.host.process import Command
 
 PAUSE_IMAGE = "localhost/pause:local"
-CNI_PLUGINS = Path("/usr/lib/cni")
 BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 _CONTAINERD_CONFIG = """\

@@ -90,9 +90,12 @@ class HostProvider:
 
 
 def is_healthy(layout: Layout, record: Record) -> bool:
-    """Say whether a cluster's start was finished, all its processes live and its API is ready."""
-    records = read_records(layout).values()
-    if not record.ready or not records or not all(process.is_alive for process in records):
+    """Say whether a cluster's start was finished, all its processes live, by today's binaries, and its API is ready."""
+    records = read_records(layout)
+    if not record.ready or not records or not all(process.is_alive for process in records.values()):
+        return False
+    binaries = plan_of(layout, record).binaries
+    if any(process.argv[0] != str(binaries.get(name)) for name, process in records.items()):
         return False
     return ApiClient(layout.kubeconfig).answers("/readyz")
 
