@@ -97,11 +97,11 @@ def test_a_field_that_is_removed_from_the_spec_is_removed_below(api: Api, servin
 
 
 def test_a_deleted_pod_is_replaced(api: Api, serving: str) -> None:
-    (pod,) = api.list("Pod")
+    (pod,) = api.find("Pod")
     api.delete("Pod", pod["metadata"]["name"])
     api.wait("Pod", pod["metadata"]["name"], lambda found: found is None, what="the pod is gone")
     api.wait("InferenceModel", serving, is_ready, what="Ready again")
-    assert [p["metadata"]["name"] for p in api.list("Pod")] != [pod["metadata"]["name"]]
+    assert [p["metadata"]["name"] for p in api.find("Pod")] != [pod["metadata"]["name"]]
 
 
 def test_scaling_by_the_subresource(api: Api, serving: str, user: Callable[..., str]) -> None:

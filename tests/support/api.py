@@ -79,7 +79,7 @@ class Api:
                 return None
             raise
 
-    def list(self, kind: str, selector: str = "") -> list[Object]:
+    def find(self, kind: str, selector: str = "") -> list[Object]:
         """The objects that match a label selector."""
         items: list[Object] = self.request("GET", self.path(kind), params={"labelSelector": selector})["items"]
         return items

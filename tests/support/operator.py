@@ -43,6 +43,8 @@ def install(cluster: Cluster) -> None:
     kubectl(cluster, "create", "namespace", NAMESPACE, check=False)
     kubectl(cluster, "apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
     kubectl(cluster, "wait", "--for=condition=Established", "crd/inferencemodels.moorage.dev")
+    # kubectl has looked at the API before the CRD was there; this makes it look again.
+    kubectl(cluster, "api-resources", "--api-group=moorage.dev")
 
 
 def kubeconfig_of_operator(cluster: Cluster, path: Path) -> Path:
