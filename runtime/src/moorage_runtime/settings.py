@@ -50,8 +50,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_input_tokens: Annotated[
         Annotated[int, Meta(ge=1, le=16 * 1024 * 1024)] | None,
         Meta(
-            description="Context length of one request in tokens, prompt and answer together. llama.cpp rounds it up to "
-            "a multiple of 256. Default: the model's trained context, at most 4096."
+            description="Context length of one request in tokens, prompt and answer together. llama.cpp rounds it up "
+            "to a multiple of 256. Default: the model's trained context, at most 4096."
         ),
     ] = None
     llama_threads: Annotated[

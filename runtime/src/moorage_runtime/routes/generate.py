@@ -80,6 +80,8 @@ def _check_state(service: Service, request: Request) -> None:
 
 def _check_body(service: Service, request: Request) -> None:
     try:
+        if not request.body.isascii():
+            request.body.decode()  # msgspec looks only at the text of fields that it keeps
         wanted = _DECODER.decode(request.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refusal(bad_request(f"The body is not a valid JSON object: {error}.")) from error

@@ -1,0 +1,198 @@
+"""What llama.cpp's engine decides before it starts: which file, and whether it can work; no engine is imported."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from moorage_common.facts import LoadError
+from moorage_runtime import machine
+from moorage_runtime.engines.base import Plan
+from moorage_runtime.engines.llamacpp import ENGINE, ChildConfig
+from moorage_runtime.errors import LoadFailure
+from moorage_runtime.settings import Settings
+from tests.unit.runtime.support import LLAMA, gguf, number
+
+GIB = 1024**3
+
+
+@pytest.fixture(autouse=True)
+def one_gibibyte(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "memory_limit", lambda: machine.MemoryLimit(GIB, "the memory limit of this container"))
+    monkeypatch.setattr(machine, "usable_cpus", lambda: 3)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.Q4_K_M.gguf"
+    path.write_bytes(gguf())
+    return path
+
+
+def plan(**settings: Any) -> Plan:
+    return ENGINE.plan(Settings(**settings))
+
+
+def config(found: Plan) -> ChildConfig:
+    return msgspec.json.decode(found.config, type=ChildConfig)
+
+
+def failure(**settings: Any) -> tuple[LoadError, str]:
+    with pytest.raises(LoadFailure) as raised:
+        plan(**settings)
+    return raised.value.termination.reason, raised.value.termination.message
+
+
+def test_defaults_come_from_the_file_and_the_machine(model: Path) -> None:
+    found = plan(model_path=model)
+
+    assert found.served_name == "tiny.Q4_K_M"
+    assert config(found) == ChildConfig(path=str(model), alias="tiny.Q4_K_M", context=2048, slots=4, threads=3)
+    assert (found.facts.quantization, found.facts.context_length, found.facts.weights_bytes) == ("Q4_K_M", 2048, 256)
+
+
+def test_a_folder_with_one_model_is_that_model(model: Path) -> None:
+    (model.parent / "README.md").touch()
+
+    assert config(plan(model_path=model.parent)).path == str(model)
+
+
+def test_parts_of_one_model_are_one_model(tmp_path: Path) -> None:
+    for part in (1, 2):
+        (tmp_path / f"m-0000{part}-of-00002.gguf").write_bytes(gguf())
+
+    assert config(plan(model_path=tmp_path)).path == str(tmp_path / "m-00001-of-00002.gguf")
+
+
+def test_a_long_trained_context_is_not_taken_whole_by_default(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(gguf([*LLAMA[:2], number("llama.context_length", 131072)]))
+
+    assert config(plan(model_path=tmp_path)).context == 4096
+
+
+def test_the_context_is_what_llama_cpp_makes_of_it(model: Path) -> None:
+    found = plan(model_path=model, max_input_tokens=300)
+
+    assert config(found).context == found.facts.context_length == 512
+
+
+def test_settings_reach_the_child(model: Path) -> None:
+    found = plan(model_path=model, model_name="x", llama_threads=7, max_concurrent_requests=2, log_level="DEBUG")
+
+    assert config(found) == ChildConfig(path=str(model), alias="x", context=2048, slots=2, threads=7, verbose=True)
+    assert found.environment == {"OMP_WAIT_POLICY": "passive"}
+
+
+@pytest.mark.parametrize("asked", ["q4_k_m", "Q4_K_M"])
+def test_the_asked_quantization_may_be_in_any_case(model: Path, asked: str) -> None:
+    assert plan(model_path=model, model_quantization=asked).facts.quantization == "Q4_K_M"
+
+
+def test_another_quantization_is_refused_with_both_names(model: Path) -> None:
+    reason, message = failure(model_path=model, model_quantization="q8_0")
+
+    assert reason is LoadError.INVALID_MODEL_CONFIG
+    assert "q8_0" in message
+    assert "Q4_K_M" in message
+
+
+def test_an_unknown_quantization_cannot_be_what_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(gguf(LLAMA[:1]))
+
+    reason, message = failure(model_path=tmp_path, model_quantization="q8_0")
+
+    assert reason is LoadError.INVALID_MODEL_CONFIG
+    assert "does not say its quantization" in message
+
+
+def test_bad_input_36_a_context_over_the_trained_one_is_refused_with_both_numbers(model: Path) -> None:
+    reason, message = failure(model_path=model, max_input_tokens=4096)
+
+    assert reason is LoadError.INVALID_MODEL_CONFIG
+    assert "4096" in message
+    assert "2048" in message
+
+
+def test_more_slots_than_llama_cpp_has_are_refused(model: Path) -> None:
+    assert failure(model_path=model, max_concurrent_requests=257)[0] is LoadError.INVALID_MODEL_CONFIG
+
+
+def test_bad_input_37_a_model_over_the_memory_limit_is_refused_with_all_numbers(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = machine.MemoryLimit(100 * 1024**2, "the memory limit of this container")
+    monkeypatch.setattr(machine, "memory_limit", lambda: limit)
+
+    reason, message = failure(model_path=model)
+
+    assert reason is LoadError.OUT_OF_MEMORY
+    assert message == (
+        "tiny.Q4_K_M.gguf needs about 203 MiB (weights 1 MiB, KV cache 2 MiB, overhead 200 MiB) for 4 requests of 2048 "
+        "tokens, and the memory limit of this container is 100 MiB; raise the memory limit to at least 203 MiB, or "
+        "lower MAX_INPUT_TOKENS or MAX_CONCURRENT_REQUESTS"
+    )
+
+
+def test_no_path_is_told(tmp_path: Path) -> None:
+    assert failure() == (
+        LoadError.INVALID_MODEL_CONFIG,
+        "MODEL_PATH is not set: name a .gguf file or its folder",
+    )
+
+
+def test_a_missing_file_is_told_with_what_is_there(model: Path) -> None:
+    reason, message = failure(model_path=model.parent / "other.gguf")
+
+    assert reason is LoadError.MODEL_NOT_FOUND
+    assert message == f"{model.parent}/other.gguf does not exist; {model.parent} holds tiny.Q4_K_M.gguf"
+
+
+def test_a_folder_without_a_model_is_told_with_at_most_ten_names(tmp_path: Path) -> None:
+    for count in range(12):
+        (tmp_path / f"{count:02}.txt").touch()
+
+    reason, message = failure(model_path=tmp_path)
+
+    assert reason is LoadError.MODEL_NOT_FOUND
+    assert message.endswith("04.txt, 05.txt, 06.txt, 07.txt, 08.txt, 09.txt and 2 more")
+
+
+def test_an_empty_folder_holds_nothing(tmp_path: Path) -> None:
+    assert failure(model_path=tmp_path)[1].endswith("it holds nothing")
+
+
+def test_two_models_are_a_question(model: Path) -> None:
+    (model.parent / "b.gguf").touch()
+
+    reason, message = failure(model_path=model.parent)
+
+    assert reason is LoadError.INVALID_MODEL_CONFIG
+    assert "2 GGUF models: b.gguf, tiny.Q4_K_M.gguf" in message
+
+
+def test_a_broken_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(gguf()[:-1])
+
+    reason, message = failure(model_path=tmp_path)
+
+    assert reason is LoadError.MODEL_FILE_INVALID
+    assert "truncated" in message
+
+
+@pytest.mark.parametrize(
+    ("line", "level", "text"),
+    [
+        ("0.00.004.911 E srv    load_model: failed", 40, "srv    load_model: failed"),
+        ("0.00.004.911 W cmn  something", 30, "cmn  something"),
+        ("0.00.004.911 I srv  step", 10, "srv  step"),
+        (
+            "0.14.774 E srv    send_error: task id = 16, error: too long",
+            10,
+            "srv    send_error: task id = 16, error: too long",
+        ),
+        ("terminate called after throwing", 20, "terminate called after throwing"),
+    ],
+)
+def test_lines_of_the_engine_keep_their_level(line: str, level: int, text: str) -> None:
+    assert ENGINE.log_line(line) == (level, text)

@@ -1,0 +1,200 @@
+"""The routes of a runtime with the dummy engine: what is answered, and what is refused with which words."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from moorage_common.facts import Health, Phase
+from tests.unit.runtime.support import Running, chat, events, running, until
+
+
+@pytest.fixture
+async def runtime() -> AsyncIterator[Running]:
+    async with running(max_concurrent_requests=2) as started:
+        yield started
+
+
+async def test_a_chat_is_answered(runtime: Running) -> None:
+    response = await runtime.chat("!tokens=3")
+
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    assert response.json()["choices"][0]["message"]["content"] == "word0 word1 word2 "
+    assert response.json()["usage"]["completion_tokens"] == 3
+
+
+async def test_a_completion_is_answered(runtime: Running) -> None:
+    response = await runtime.client.post("/v1/completions", json={"model": "dummy", "prompt": "!tokens=2"})
+
+    assert response.json()["choices"][0]["text"] == "word0 word1 "
+
+
+async def test_a_stream_arrives_whole(runtime: Running) -> None:
+    async with runtime.streaming("!tokens=50") as lines:
+        found = events([line async for line in lines])
+
+    assert found[-1] == "[DONE]"
+    assert "".join(e["choices"][0]["delta"].get("content", "") for e in found[:-1]) == "".join(
+        f"word{n} " for n in range(50)
+    )
+
+
+async def test_tokens_arrive_when_they_are_made(runtime: Running) -> None:
+    loop = asyncio.get_running_loop()
+    async with runtime.streaming("!tokens=3 !delay=0.2") as lines:
+        times = [loop.time() async for line in lines if "word" in line]
+
+    assert times[1] - times[0] > 0.1
+    assert times[2] - times[1] > 0.1
+
+
+async def test_the_model_is_listed(runtime: Running) -> None:
+    listed = (await runtime.client.get("/v1/models")).json()
+
+    assert [model["id"] for model in listed["data"]] == ["dummy"]
+
+
+async def test_health_is_what_the_operator_reads(runtime: Running) -> None:
+    response = await runtime.client.get("/health/detailed")
+
+    health = msgspec.json.decode(response.content, type=Health)
+    assert health.status is Phase.READY
+    assert health.facts is not None
+    assert (health.facts.engine, health.facts.device, health.facts.context_length) == ("dummy", "cpu", 4096)
+    assert (health.facts.memory_bytes or 0) > 1024**2
+    assert response.json()["maxConcurrentRequests"] == 2
+
+
+async def test_metrics_count_requests_and_tokens(runtime: Running) -> None:
+    await runtime.chat("!tokens=3")
+    async with runtime.streaming("!tokens=4") as lines:
+        _ = [line async for line in lines]
+    await runtime.chat("!overflow")
+
+    found = (await runtime.client.get("/metrics")).text
+
+    assert 'moorage_runtime_requests_total{route="/v1/chat/completions",status="200"} 2.0' in found
+    assert 'moorage_runtime_requests_total{route="/v1/chat/completions",status="400"} 1.0' in found
+    assert "moorage_runtime_output_tokens_total 7.0" in found
+    assert 'moorage_runtime_time_to_first_token_seconds_count{route="/v1/chat/completions"} 1.0' in found
+    assert "moorage_runtime_engine_ready 1.0" in found
+    assert "_created" not in found
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/probe", "/tokenize", "/slots", "/props", "/v1/embeddings", "/health/", "/v1//models", "/v1/%6dodels"],
+)
+async def test_bad_input_56_only_our_routes_are_reachable(runtime: Running, path: str) -> None:
+    for method in ("GET", "POST"):
+        response = await runtime.client.request(method, path)
+
+        assert response.status_code == 404
+        assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+async def test_bad_input_55_a_wrong_method_is_told_the_right_one(runtime: Running) -> None:
+    response = await runtime.client.get("/v1/chat/completions")
+
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+
+
+async def test_head_has_no_body(runtime: Running) -> None:
+    response = await runtime.client.head("/health")
+
+    assert (response.status_code, response.content) == (200, b"")
+    assert int(response.headers["content-length"]) > 0
+
+
+async def test_bad_input_55_another_model_is_not_found(runtime: Running) -> None:
+    response = await runtime.client.post("/v1/chat/completions", json={**chat("x"), "model": "gpt-4"})
+
+    assert response.status_code == 404
+    error = response.json()["error"]
+    assert (error["code"], error["param"]) == ("model_not_found", "model")
+    assert '"dummy"' in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b'{"messages": []}', "model"),
+        (b'{"model": null}', "model"),
+        (b'{"model": 5}', None),
+        (b"[]", None),
+        (b"", None),
+        (b'{"model": "dummy"', None),
+        (b'{"model": "dummy"} x', None),
+        (b'{"model": "dummy", "temperature": NaN}', None),
+        (b'{"model": "dummy", "prompt": "\xff"}', None),
+        (b'{"model": "dummy", "a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", None),
+    ],
+)
+async def test_bad_input_47_a_body_that_is_no_request_is_refused(
+    runtime: Running, body: bytes, param: str | None
+) -> None:
+    response = await runtime.client.post("/v1/chat/completions", content=body)
+
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == param
+
+
+async def test_bad_input_48_an_overflow_is_told_with_both_numbers(runtime: Running) -> None:
+    for stream in (False, True):
+        response = await runtime.chat("!overflow", stream=stream)
+
+        assert response.status_code == 400
+        error = response.json()["error"]
+        assert error["code"] == "context_length_exceeded"
+        assert "4096" in error["message"]
+        assert "9000" in error["message"]
+
+
+async def test_an_error_of_the_engine_becomes_ours(runtime: Running) -> None:
+    response = await runtime.chat("!status=501")
+
+    assert response.status_code == 501
+    assert response.json() == {"error": {"message": "as ordered", "type": "server_error", "param": None, "code": None}}
+
+
+async def test_bad_input_54_a_full_queue_refuses_and_the_rest_is_answered(runtime: Running) -> None:
+    admission = runtime.server.service.admission
+    accepted = [asyncio.create_task(runtime.chat("!wait=0.3 !tokens=1")) for _ in range(2 + 8)]
+    await until(lambda: admission.running == 2 and admission.waiting == 8)
+
+    refused = await runtime.chat("!tokens=1")
+
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    assert refused.json()["error"]["code"] == "queue_full"
+    assert {response.status_code for response in await asyncio.gather(*accepted)} == {200}
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
+async def test_the_engine_never_has_more_than_its_slots(runtime: Running) -> None:
+    pool = runtime.server.service.supervisor.backend
+    assert pool is not None
+    tasks = [asyncio.create_task(runtime.chat("!wait=0.1 !tokens=1")) for _ in range(6)]
+    seen = 0
+    import httpx
+
+    async with httpx.AsyncClient() as direct:
+        while not all(task.done() for task in tasks):
+            seen = max(seen, (await direct.get(f"http://{pool.address}/probe")).json()["running"])
+            await asyncio.sleep(0.01)
+
+    assert seen == 2
+
+
+async def test_a_client_that_leaves_the_queue_leaves_no_trace(runtime: Running) -> None:
+    admission = runtime.server.service.admission
+    running_tasks = [asyncio.create_task(runtime.chat("!wait=0.5 !tokens=1")) for _ in range(2)]
+    await until(lambda: admission.running == 2)
+    waiting = asyncio.create_task(runtime.chat("!tokens=1"))
+    await until(lambda: admission.waiting == 1)
+
+    waiting.cancel()
+
+    await until(lambda: admission.waiting == 0)
+    assert {response.status_code for response in await asyncio.gather(*running_tasks)} == {200}
