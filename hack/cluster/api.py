@@ -13,7 +13,12 @@ from hack.cluster.locking import locked
 from hack.cluster.options import ClusterOptions
 from hack.cluster.providers import Provider, provider_for, provider_of
 
-__all__ = ["Cluster", "ClusterOptions", "ComponentStatus", "down", "load_images", "status", "up"]
+__all__ = ["Cluster", "ClusterOptions", "ComponentStatus", "build", "down", "load_images", "status", "up"]
+
+
+def build(options: ClusterOptions) -> None:
+    """Build the binaries of such a cluster, and start nothing."""
+    provider_for(options.provider).build(options)
 
 
 def up(options: ClusterOptions) -> Cluster:

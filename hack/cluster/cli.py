@@ -15,8 +15,6 @@ from hack.cluster.host.layout import Layout
 from hack.cluster.options import DEFAULT_NAME, ClusterOptions
 from hack.cluster.progress import say
 from hack.cluster.providers import provider_for
-from hack.cluster.toolchain.builder import ensure_built
-from hack.cluster.toolchain.catalog import groups_for
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Starts and ends local Kubernetes clusters.")
 
@@ -72,9 +70,9 @@ def load_image(archives: list[Path], name: Name = DEFAULT_NAME) -> None:
 
 
 @app.command()
-def build(control_plane_only: ControlPlaneOnly = False) -> None:
+def build(control_plane_only: ControlPlaneOnly = False, provider: ProviderName = "auto") -> None:
     """Build the binaries that the cache lacks, and start nothing."""
-    ensure_built(groups_for(control_plane_only=control_plane_only))
+    api.build(ClusterOptions(control_plane_only=control_plane_only, provider=provider))
 
 
 @app.command(name="doctor")

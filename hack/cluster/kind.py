@@ -128,9 +128,13 @@ class KindProvider:
         )
         return engine + missing_go(GROUPS)
 
+    def build(self, options: ClusterOptions) -> None:
+        """Build kind and the clients; the options do not matter here either."""
+        ensure_built(GROUPS, provider_groups=GROUPS)
+
     def up(self, options: ClusterOptions) -> Cluster:
         """Give a ready cluster."""
-        ensure_built(GROUPS)
+        self.build(options)
         layout = Layout.of(options.name)
         if not self._is_healthy(layout):
             self.down(options.name)

@@ -20,6 +20,9 @@ class Provider(Protocol):
     def missing(self, options: ClusterOptions) -> list[Missing]:
         """List what the machine lacks."""
 
+    def build(self, options: ClusterOptions) -> None:
+        """Build the binaries that such a cluster needs and the cache lacks."""
+
     def up(self, options: ClusterOptions) -> Cluster:
         """Start a cluster, or find it running."""
 

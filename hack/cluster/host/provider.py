@@ -27,10 +27,14 @@ class HostProvider:
         """Say what the machine lacks for such a cluster."""
         return missing_for_host(options)
 
+    def build(self, options: ClusterOptions) -> None:
+        """Build the binaries of such a cluster."""
+        ensure_built(groups_for(control_plane_only=options.control_plane_only))
+
     def up(self, options: ClusterOptions) -> Cluster:
         """Give a ready cluster: the running one if it is healthy, else a new one."""
         layout = Layout.of(options.name)
-        ensure_built(groups_for(control_plane_only=options.control_plane_only))
+        self.build(options)
         record = Record.read(layout)
         if record and is_healthy(layout, record):
             return self._go_on(layout, record, options)

@@ -48,8 +48,10 @@ class ToolCache:
         return [group for group in groups if not self.has(group)]
 
 
-def ensure_built(groups: Iterable[ToolGroup], cache: ToolCache | None = None) -> None:
-    """Build the groups that the cache lacks."""
+def ensure_built(
+    groups: Iterable[ToolGroup], cache: ToolCache | None = None, *, provider_groups: Iterable[ToolGroup] = ALL_GROUPS
+) -> None:
+    """Build the groups that the cache lacks; when all that the provider may ever want are there, drop Go's caches."""
     groups = tuple(groups)
     cache = cache or ToolCache.default()
     if not cache.missing(groups):
@@ -62,7 +64,7 @@ def ensure_built(groups: Iterable[ToolGroup], cache: ToolCache | None = None) ->
         for number, group in enumerate(wanted, start=1):
             with step(f"build {group.folder} ({number} of {len(wanted)}: {', '.join(group.tools)})"):
                 _build(group, go, cache)
-        if not cache.missing(ALL_GROUPS):
+        if not cache.missing(provider_groups):
             _drop_go_caches(cache)
 
 
@@ -155,6 +157,6 @@ def _drop_unfinished(cache: ToolCache) -> None:
 
 
 def _drop_go_caches(cache: ToolCache) -> None:
-    # Eleven GB that no later start needs: all binaries are there.
+    # Gigabytes that no later start needs.
     with step("drop Go's module and build caches"):
         shutil.rmtree(cache.build_root, ignore_errors=True)
