@@ -101,20 +101,25 @@ def fake_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def group(monkeypatch: pytest.MonkeyPatch) -> ToolGroup:
-    only = ToolGroup("one", "1.0", "pause", {"one": "example.org/one"})
-    monkeypatch.setattr(builder, "ALL_GROUPS", (only,))
-    return only
+def group() -> ToolGroup:
+    return ToolGroup("one", "1.0", "pause", {"one": "example.org/one"})
 
 
 def test_a_group_is_built_once_and_go_caches_are_dropped(fake_go: Path, group: ToolGroup) -> None:
     cache = ToolCache(fake_go / "cache")
     cache.build_root.mkdir(parents=True)
-    builder.ensure_built([group], cache)
+    builder.ensure_built([group], cache, provider_groups=[group])
     builder.ensure_built([group], cache)
     assert (cache.bin_root / "one-1.0" / "one").exists()
     assert (fake_go / "calls").read_text().split().count("build") == 1
     assert not cache.build_root.exists()
+
+
+def test_go_caches_stay_while_more_is_to_be_built(fake_go: Path, group: ToolGroup) -> None:
+    cache = ToolCache(fake_go / "cache")
+    cache.build_root.mkdir(parents=True)
+    builder.ensure_built([group], cache, provider_groups=[group, catalog.ETCD])
+    assert cache.build_root.exists()
 
 
 def test_a_failed_build_leaves_no_group_behind_and_can_be_repeated(fake_go: Path, group: ToolGroup) -> None:
