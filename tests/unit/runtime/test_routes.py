@@ -126,6 +126,8 @@ async def test_bad_input_55_another_model_is_not_found(runtime: Running) -> None
         (b"[]", None),
         (b"", None),
         (b'{"model": "dummy"', None),
+        (b'{"model": "dummy", "logprobs": 1000000000}', "logprobs"),
+        (b'{"model": "dummy", "top_logprobs": -1}', "top_logprobs"),
         (b'{"model": "dummy"} x', None),
         (b'{"model": "dummy", "temperature": NaN}', None),
         (b'{"model": "dummy", "prompt": "\xff"}', None),

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -22,7 +22,13 @@ class Wanted(msgspec.Struct):
     """The fields of a request that the front reads."""
 
     model: str | None = None
+    logprobs: Any = None
+    top_logprobs: Any = None
+    n_probs: Any = None
 
+
+MAX_LOGPROBS: Final = 20
+"""OpenAI's limit. llama.cpp has none, and would write the whole vocabulary, megabytes for each token."""
 
 _DECODER: Final = msgspec.json.Decoder(Wanted)
 
@@ -87,6 +93,10 @@ def _check_body(service: Service, request: Request) -> None:
         raise Refusal(bad_request(f"The body is not a valid JSON object: {error}.")) from error
     except RecursionError:
         raise Refusal(bad_request("The body is nested too deeply.")) from None
+    for name in ("logprobs", "top_logprobs", "n_probs"):
+        count = getattr(wanted, name)
+        if isinstance(count, (int, float)) and not 0 <= count <= MAX_LOGPROBS:
+            raise Refusal(bad_request(f'"{name}" is {count}; 0 to {MAX_LOGPROBS} are possible.', param=name))
     plan = service.supervisor.plan
     served = plan.served_name if plan is not None else ""
     if wanted.model is None:

@@ -1,0 +1,189 @@
+"""The process as a whole: facts, crashes, signals, and ends with their reasons."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from moorage_common.facts import LoadError, Termination
+from tests.integration.runtime.conftest import Runtime, runtime_process, start
+
+
+def engine_of(runtime: Runtime) -> psutil.Process:
+    """Give the engine's process."""
+    (engine,) = psutil.Process(runtime.process.pid).children()
+    return engine
+
+
+def eventually(true: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait until something is true."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_the_facts_are_those_of_the_file(runtime: Runtime, smollm2: Path) -> None:
+    health = runtime.health()
+
+    facts = health["facts"]
+    assert health["status"] == "ready"
+    assert (facts["engine"], facts["quantization"], facts["contextLength"]) == ("llama.cpp", "Q4_1", 1024)
+    assert facts["engineVersion"]
+    assert 0.9 * smollm2.stat().st_size < facts["weightsBytes"] < smollm2.stat().st_size
+    assert facts["memoryBytes"] > facts["weightsBytes"]
+    assert health["requestedQuantization"] == "q4_1"
+
+
+def test_the_front_imports_neither_engine_nor_numpy(runtime: Runtime) -> None:
+    maps = Path(f"/proc/{runtime.process.pid}/maps").read_text()
+
+    assert "uvloop" in maps
+    assert [name for name in ("xllamacpp", "torch", "numpy", "pydantic") if name in maps] == []
+
+
+def test_every_line_of_the_log_is_json(runtime: Runtime) -> None:
+    assert {"settings", "listening"} <= {line["message"] for line in runtime.lines()}
+
+
+def test_a_client_that_leaves_frees_its_slot(runtime: Runtime) -> None:
+    body = {"model": "smollm2", "prompt": "Once upon a time", "max_tokens": 900, "stream": True, "ignore_eos": True}
+    with httpx.stream("POST", f"{runtime.url}/v1/completions", json=body) as response:
+        lines = response.iter_lines()  # kept: its end would close the stream
+        next(lines)
+        assert runtime.health()["inFlight"] == 1
+    left = time.monotonic()
+
+    eventually(lambda: runtime.health()["inFlight"] == 0)
+    engine = engine_of(runtime)
+    busy = engine.cpu_times().user
+
+    def idle() -> bool:
+        nonlocal busy
+        before, busy = busy, engine.cpu_times().user
+        return busy == before
+
+    eventually(idle, 5)
+    assert time.monotonic() - left < 2
+
+
+def test_a_killed_engine_comes_back(smollm2: Path, tmp_path: Path) -> None:
+    with runtime_process(tmp_path, MODEL_PATH=str(smollm2), MODEL_NAME="m") as runtime:
+        runtime.wait_ready()
+        body = {"model": "m", "prompt": "Once upon a time", "max_tokens": 500, "stream": True, "ignore_eos": True}
+        lines = []
+        with (
+            pytest.raises(httpx.RemoteProtocolError),
+            httpx.stream("POST", f"{runtime.url}/v1/completions", json=body) as response,
+        ):
+            for line in response.iter_lines():
+                lines.append(line)
+                if len(lines) == 3:
+                    engine_of(runtime).kill()
+                    killed = time.monotonic()
+
+        assert time.monotonic() - killed < 2
+        assert json.loads([line for line in lines if line][-1].removeprefix("data: "))["error"]["code"] == "engine_gone"
+        eventually(lambda: runtime.health()["engineRestarts"] == 1)
+        runtime.wait_ready()
+        answer = httpx.post(f"{runtime.url}/v1/completions", json={"model": "m", "prompt": "x", "max_tokens": 1})
+        assert answer.status_code == 200
+
+
+def test_no_engine_outlives_a_killed_front(smollm2: Path, tmp_path: Path) -> None:
+    with runtime_process(tmp_path, MODEL_PATH=str(smollm2)) as runtime:
+        runtime.wait_ready()
+        engine = engine_of(runtime)
+
+        runtime.process.send_signal(signal.SIGKILL)
+
+        psutil.wait_procs([engine], timeout=5)
+        assert not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE
+
+
+def test_sigterm_lets_a_stream_finish(smollm2: Path, tmp_path: Path) -> None:
+    with runtime_process(tmp_path, MODEL_PATH=str(smollm2), MODEL_NAME="m") as runtime:
+        runtime.wait_ready()
+        body = {"model": "m", "prompt": "Once upon a time", "max_tokens": 60, "stream": True, "ignore_eos": True}
+        with httpx.stream("POST", f"{runtime.url}/v1/completions", json=body) as response:
+            lines = response.iter_lines()
+            next(lines)
+            runtime.process.terminate()
+            rest = [line for line in lines if line]
+
+        assert rest[-1] == "data: [DONE]"
+        assert runtime.process.wait(10) == 0
+
+
+def test_sigterm_while_loading_is_prompt(smollm2: Path, tmp_path: Path) -> None:
+    with runtime_process(tmp_path, MODEL_PATH=str(smollm2)) as runtime:
+        runtime.process.terminate()
+
+        assert runtime.process.wait(5) == 0
+
+
+def ends(folder: Path, **settings: str) -> Termination:
+    """Run a runtime that cannot load its model, and give the reason."""
+    path = folder / "termination"
+    with (folder / "log").open("wb") as log, start(log, TERMINATION_MESSAGE_PATH=str(path), **settings) as process:
+        assert process.wait(30) == 1
+    termination = Termination.decode(path.read_text())
+    assert termination is not None
+    last = json.loads((folder / "log").read_text().splitlines()[-1])
+    assert (last["level"], last["reason"], last["message"]) == ("error", termination.reason, termination.message)
+    return termination
+
+
+def test_a_missing_file_is_a_reason(tmp_path: Path) -> None:
+    assert ends(tmp_path, MODEL_PATH=str(tmp_path / "x.gguf")).reason is LoadError.MODEL_NOT_FOUND
+
+
+def test_a_truncated_file_is_a_reason(smollm2: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.gguf").write_bytes(smollm2.read_bytes()[:-1000])
+
+    termination = ends(tmp_path, MODEL_PATH=str(tmp_path / "cut.gguf"))
+
+    assert termination.reason is LoadError.MODEL_FILE_INVALID
+    assert "truncated" in termination.message
+
+
+def test_a_file_that_only_llama_cpp_sees_through_is_a_reason_in_its_words(smollm2: Path, tmp_path: Path) -> None:
+    # A header without a fault of form, of an architecture that nobody knows.
+    content = smollm2.read_bytes()
+    (tmp_path / "odd.gguf").write_bytes(content.replace(b"llama", b"lxyza", 1))
+
+    termination = ends(tmp_path, MODEL_PATH=str(tmp_path / "odd.gguf"))
+
+    assert termination.reason is LoadError.ENGINE_FAILED
+    assert "lxyza" in termination.message
+
+
+def test_another_quantization_is_a_reason(smollm2: Path, tmp_path: Path) -> None:
+    termination = ends(tmp_path, MODEL_PATH=str(smollm2), MODEL_QUANTIZATION="q8_0")
+
+    assert termination.reason is LoadError.INVALID_MODEL_CONFIG
+    assert "Q4_1" in termination.message
+
+
+def test_wrong_settings_are_a_reason(tmp_path: Path) -> None:
+    termination = ends(tmp_path, MODEL_PATH="/x", MAX_CONCURRENT_REQUESTS="many")
+
+    assert termination.reason is LoadError.INVALID_MODEL_CONFIG
+    assert "MAX_CONCURRENT_REQUESTS is 'many'" in termination.message
+
+
+def test_the_settings_are_listed() -> None:
+    listed = subprocess.run(
+        [sys.executable, "-m", "moorage_runtime", "settings"], capture_output=True, text=True, check=True, timeout=20
+    )
+
+    assert "MAX_INPUT_TOKENS (or LLAMA_CTX)" in listed.stdout
+    assert os.environ.get("HOME", "-") not in listed.stdout
