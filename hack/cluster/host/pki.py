@@ -97,6 +97,8 @@ class Authority:
         constraints = x509.BasicConstraints(ca=True, path_length=0)
         builder = _builder(name, name, key).add_extension(constraints, critical=True)
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        # Python 3.13 verifies strictly (RFC 5280): an authority must say that it may sign certificates.
+        builder = builder.add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
         return cls(builder.sign(key, hashes.SHA256()), key)
 
     def issue(self, spec: CertificateSpec) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -127,6 +129,14 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivate
         .not_valid_before(now - datetime.timedelta(minutes=5))
         .not_valid_after(now + VALIDITY)
     )
+
+
+def _usage(**allowed: bool) -> x509.KeyUsage:
+    uses = (
+        *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+        *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+    )
+    return x509.KeyUsage(**{use: allowed.get(use, False) for use in uses})
 
 
 def _name(common_name: str, organization: str) -> x509.Name:
