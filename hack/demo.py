@@ -23,7 +23,7 @@ from hack.images.errors import ImageError
 ROOT = Path(__file__).resolve().parents[1]
 NAMESPACE = "moorage-system"
 EXAMPLE = ROOT / "examples" / "smollm2.yaml"
-QUESTION = "What is the capital of France?"
+QUESTION = "What is the opposite of hot?"
 PROMPT = "The capital of France is"
 
 # Runs in a pod of its own, so it takes the way of every client in the cluster: DNS, Service, pod.
@@ -60,15 +60,11 @@ class Demo:
 
     def _ask(self, cluster: Cluster, image: str) -> None:
         base = _kubectl(cluster, "get", "im", "smollm2", "-o", "jsonpath={.status.url}", quiet=True)
-        chat = {
-            "model": "smollm2",
-            "max_tokens": 40,
-            "temperature": 0,
-            "messages": [{"role": "user", "content": QUESTION}],
-        }
+        sampling = {"model": "smollm2", "temperature": 0, "stop": ["\n", ". "]}
+        chat = {**sampling, "max_tokens": 40, "messages": [{"role": "user", "content": QUESTION}]}
         answer = ask(cluster, image, f"{base}/chat/completions", chat)
         print(f"\n  question: {QUESTION}\n  SmolLM2:  {answer['choices'][0]['message']['content'].strip()}")
-        completion = {"model": "smollm2", "max_tokens": 6, "temperature": 0, "prompt": PROMPT}
+        completion = {**sampling, "max_tokens": 6, "prompt": PROMPT}
         answer = ask(cluster, image, f"{base}/completions", completion)
         print(f"\n  prompt:   {PROMPT}\n  SmolLM2: {answer['choices'][0]['text'].rstrip()}\n")
 
