@@ -19,7 +19,11 @@ class Sink(Protocol):
         """Take the head; names of headers are lower-case. `flow` holds the rest back when asked to."""
 
     def body(self, data: bytes) -> None:
-        """Take a piece of the body."""
+        """Take a piece of the body; raise AnswerTooLong to end the exchange."""
+
+
+class AnswerTooLong(Exception):  # noqa: N818 - it names a state
+    """A sink takes no more."""
 
 
 class UpstreamGone(Exception):  # noqa: N818 - it names a state of the other side
@@ -121,6 +125,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._answered = False
         self._reading = True
         self._headers: dict[bytes, bytes] = {}
+        self._pieces: list[bytes] = []
 
     async def run(self, request: bytes, sink: Sink) -> None:
         """Send `request`, give the answer to `sink`, return at its end."""
@@ -177,10 +182,18 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
             return
         self._answered = True
+        sink = self._sink
         try:
             self._parser.feed_data(data)
+            if self._pieces and sink is not None:
+                # What came together goes on together: one write for many chunks.
+                sink.body(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
         except httptools.HttpParserError as error:
             self._fail(f"the answer is not valid HTTP: {error}")
+        except AnswerTooLong as error:
+            self._fail(str(error))
+        finally:
+            self._pieces.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail the exchange that was running."""
@@ -199,9 +212,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._sink.head(self._parser.get_status_code(), self._headers, self)
 
     def on_body(self, body: bytes) -> None:
-        """Give a piece of the body to the sink."""
-        if self._sink is not None:
-            self._sink.body(body)
+        """Keep a piece of the body until all that came with it is parsed."""
+        self._pieces.append(body)
 
     def on_message_complete(self) -> None:
         """End the exchange."""
@@ -213,3 +225,5 @@ class UpstreamConnection(asyncio.Protocol):
     def _fail(self, message: str) -> None:
         if self._done is not None and not self._done.done():
             self._done.set_exception(UpstreamGone(message, answered=self._answered))
+            if not self.lost:
+                self.close()

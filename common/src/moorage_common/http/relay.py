@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from moorage_common.http.client import UpstreamConnection
+from moorage_common.http.client import AnswerTooLong, UpstreamConnection
 from moorage_common.http.message import EVENT_STREAM, JSON, Answer
 from moorage_common.http.responder import Responder
 
@@ -19,10 +19,6 @@ BUFFERED_BYTES: Final = 32 * 1024 * 1024
 TAIL_PIECES: Final = 4
 
 STREAM_HEADERS: Final = ((b"Cache-Control", b"no-cache"), (b"X-Accel-Buffering", b"no"))
-
-
-class AnswerTooLong(Exception):  # noqa: N818 - it names a state
-    """An upstream wrote more than BUFFERED_BYTES where it should not have streamed."""
 
 
 class Relay:
@@ -82,7 +78,7 @@ class Relay:
             return
         self._size += len(data)
         if self._size > BUFFERED_BYTES:
-            raise AnswerTooLong(f"more than {BUFFERED_BYTES} bytes")
+            raise AnswerTooLong(f"the answer has more than {BUFFERED_BYTES} bytes")
 
     def kept(self) -> bytes:
         """Give the whole body of an answer that was collected, or the last pieces of one that was streamed."""
