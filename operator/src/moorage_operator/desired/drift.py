@@ -6,7 +6,8 @@ Fields that we do not set belong to others and are left alone.
 """
 
 import hashlib
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,8 @@ _SUFFIXES: Final = {
     **{suffix: Decimal(10) ** (3 * power) for power, suffix in enumerate("kMGTPE", start=1)},
     **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", start=1)},
 }
+
+_QUANTITY: Final = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([numkMGTPE]|[KMGTPE]i)|([eE][+-]?[0-9]+))?")
 
 
 def with_hash(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -62,11 +65,7 @@ def _list_drifted(wanted: list[Any], live: list[Any]) -> bool:
 
 def quantity(text: str) -> Decimal:
     """The number that a Kubernetes quantity says; raises ValueError for text that is none."""
-    digits = text.rstrip("numkKMGTPEi")
-    try:
-        # A decimal exponent such as 1e3 or 1E3 is allowed as well; then nothing but digits follows the letter.
-        return (
-            Decimal(text) if text[len(digits) :] not in _SUFFIXES else Decimal(digits) * _SUFFIXES[text[len(digits) :]]
-        )
-    except InvalidOperation as error:
-        raise ValueError(f"not a quantity: {text!r}") from error
+    if not (parts := _QUANTITY.fullmatch(text)):
+        raise ValueError(f"not a quantity: {text!r}")
+    number, suffix, exponent = parts.groups()
+    return Decimal(f"{number}{exponent or ''}") * _SUFFIXES[suffix or ""]
