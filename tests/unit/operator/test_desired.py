@@ -1,0 +1,141 @@
+"""What golden files do not say: storage by address, settings of the engines, names, and what does not change."""
+
+from typing import Any
+
+import pytest
+
+from moorage_operator.desired import desired, names
+from moorage_operator.desired.config import DesiredConfig, image_key
+from moorage_operator.desired.storage import storage
+from moorage_operator.engines.base import ENGINES, environment
+from tests.unit.operator.support import CONFIG, MODEL_UID, model
+
+
+@pytest.mark.parametrize(
+    ("uri", "claim", "sub_path", "path"),
+    [
+        ("pvc://models", "models", None, "/models"),
+        ("pvc://models/qwen2.gguf", "models", None, "/models/qwen2.gguf"),
+        ("pvc://models/qwen2.GGUF", "models", None, "/models/qwen2.GGUF"),
+        ("pvc://models/qwen2", "models", "qwen2", "/models"),
+        ("pvc://models/qwen2/7b", "models", "qwen2/7b", "/models"),
+        ("pvc://models/qwen2/q4.gguf", "models", "qwen2", "/models/q4.gguf"),
+        ("pvc://team.models/a/b/q4-00001-of-00002.gguf", "team.models", "a/b", "/models/q4-00001-of-00002.gguf"),
+        ("pvc://models/v1.5", "models", "v1.5", "/models"),
+    ],
+)
+def test_a_claim_is_mounted_no_wider_than_the_folder_of_the_model(
+    uri: str, claim: str, sub_path: str | None, path: str
+) -> None:
+    files = storage(uri, "IfNotPresent")
+    assert files.volume == {"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+    assert files.mount.get("subPath") == sub_path
+    assert files.path == path
+
+
+@pytest.mark.parametrize(
+    "reference", ["localhost/models/smollm2:135m-q4", "r.example:5000/a/b@sha256:" + "0" * 64, "models/x"]
+)
+def test_an_image_is_mounted_whole_and_with_the_pull_policy(reference: str) -> None:
+    files = storage(f"oci://{reference}", "Never")
+    assert files.volume == {"name": "model", "image": {"reference": reference, "pullPolicy": "Never"}}
+    assert "subPath" not in files.mount
+    assert files.path == "/models"
+
+
+@pytest.mark.parametrize("uri", ["oci://models/x", "pvc://models", "pvc://models/a.gguf", "pvc://models/a/b"])
+def test_model_files_are_mounted_read_only(uri: str) -> None:
+    mount = storage(uri, "IfNotPresent").mount
+    assert (mount["name"], mount["mountPath"], mount["readOnly"]) == ("model", "/models", True)
+
+
+def test_every_engine_is_told_its_model_name_and_limit() -> None:
+    for framework in ENGINES:
+        values = environment(model(framework=framework, maxConcurrency=7), "/models/x")
+        assert values["MODEL_BACKEND"] == framework.value
+        assert (values["MODEL_PATH"], values["MODEL_NAME"]) == ("/models/x", "tiny")
+        assert values["MAX_CONCURRENT_REQUESTS"] == "7"
+
+
+def test_settings_that_the_spec_leaves_out_are_left_to_the_runtime() -> None:
+    values = environment(model(), "/models")
+    assert set(values) == {"MODEL_BACKEND", "MODEL_PATH", "MODEL_NAME", "MAX_CONCURRENT_REQUESTS"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"contextLength": 8192}, {"MAX_INPUT_TOKENS": "8192"}),
+        ({"quantization": "q4_k_m"}, {"MODEL_QUANTIZATION": "q4_k_m"}),
+        ({"servedName": "Qwen/Qwen2"}, {"MODEL_NAME": "Qwen/Qwen2"}),
+        ({"llamacpp": {"threads": 3}}, {"LLAMA_THREADS": "3"}),
+        ({"framework": "vllm"}, {"TENSOR_PARALLEL_SIZE": "1"}),
+        ({"framework": "vllm", "vllm": {"tensorParallelSize": 4}}, {"TENSOR_PARALLEL_SIZE": "4"}),
+    ],
+)
+def test_a_field_of_the_spec_becomes_a_setting(spec: dict[str, Any], expected: dict[str, str]) -> None:
+    values = environment(model(**spec), "/models")
+    assert values | expected == values
+
+
+def test_the_settings_are_sorted_so_that_their_order_never_restarts_a_pod() -> None:
+    values = environment(model(contextLength=1024, quantization="q8_0", llamacpp={"threads": 1}), "/models")
+    assert list(values) == sorted(values)
+
+
+def test_no_child_while_there_is_no_image_for_framework_and_device() -> None:
+    on_gpu = model(gpu={"count": 1})
+    assert image_key(on_gpu.spec) == "llamacpp/gpu"
+    assert desired(on_gpu, DesiredConfig({"llamacpp/cpu": "runtime:1"})) == []
+    assert desired(on_gpu, DesiredConfig({"llamacpp/gpu": ""})) == []
+    assert [child["kind"] for child in desired(on_gpu, CONFIG)] == ["Service", "Deployment"]
+
+
+def test_the_configuration_names_pull_policy_and_priority_class() -> None:
+    config = DesiredConfig({"llamacpp/cpu": "runtime:1"}, image_pull_policy="Never", priority_class_prefix="ours-")
+    pod = desired(model(priority=3), config)[1]["spec"]["template"]["spec"]
+    assert pod["priorityClassName"] == "ours-3"
+    assert pod["containers"][0]["imagePullPolicy"] == "Never"
+    assert pod["volumes"][0]["image"]["pullPolicy"] == "Never"
+
+
+def test_replicas_do_not_change_the_pods() -> None:
+    one, five = desired(model(replicas=1), CONFIG)[1], desired(model(replicas=5), CONFIG)[1]
+    assert (one["spec"].pop("replicas"), five["spec"].pop("replicas")) == (1, 5)
+    assert one == five
+
+
+def test_the_selector_is_the_same_for_every_spec_because_it_is_immutable() -> None:
+    first, second = model(), model(framework="vllm", servedName="x", gpu={"count": 1}, priority=9)
+    service, deployment = desired(second, CONFIG)
+    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"] == names.selector("tiny")
+    assert desired(first, CONFIG)[1]["spec"]["selector"] == deployment["spec"]["selector"]
+    assert names.selector("tiny").items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_every_child_is_owned_by_the_model_and_has_its_name() -> None:
+    for child in desired(model(), CONFIG):
+        (owner,) = child["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["name"], owner["uid"], owner["controller"]) == (
+            "InferenceModel",
+            "tiny",
+            MODEL_UID,
+            True,
+        )
+        assert (child["metadata"]["name"], child["metadata"]["namespace"]) == ("tiny", "team-a")
+
+
+def test_gpus_are_requested_and_limited_alike_and_not_named_when_there_are_none() -> None:
+    def resources(**gpu: Any) -> dict[str, Any]:
+        container = desired(model(gpu=gpu), CONFIG)[1]["spec"]["template"]["spec"]["containers"][0]
+        found: dict[str, Any] = container["resources"]
+        return found
+
+    with_gpu = resources(count=2, resourceName="amd.com/gpu")
+    assert with_gpu["requests"]["amd.com/gpu"] == with_gpu["limits"]["amd.com/gpu"] == "2"
+    assert resources(count=0)["limits"] == {"memory": "2Gi"}
+    assert "cpu" not in with_gpu["limits"]
+
+
+def test_the_address_is_that_of_the_service() -> None:
+    assert names.url(model()) == "http://tiny.team-a.svc/v1"
