@@ -123,10 +123,10 @@ def _container_problem(container: Mapping[str, Any]) -> Problem | None:
         return Problem(Reason.CONTAINER_CONFIG_INVALID, _cut(f"{why}: {text}"))
     # A container that starts again after a failure is still explained by that failure, until it is ready.
     ended = state.get("terminated") or container.get("lastState", {}).get("terminated")
-    return _death(ended) if ended else None
+    return _death(ended, again=why == "CrashLoopBackOff") if ended else None
 
 
-def _death(ended: Mapping[str, Any]) -> Problem | None:
+def _death(ended: Mapping[str, Any], *, again: bool) -> Problem | None:
     if termination := Termination.decode(ended.get("message", "")):
         return Problem(Reason(termination.reason), _cut(termination.message))
     code = ended.get("exitCode", 0)
@@ -135,7 +135,8 @@ def _death(ended: Mapping[str, Any]) -> Problem | None:
             Reason.OUT_OF_MEMORY,
             "the kernel ended the container because it went over its memory limit; raise spec.resources.memory",
         )
-    return Problem(Reason.CRASH_LOOPING, f"the container ended with exit code {code}") if code else None
+    # A server that ends by itself with code 0 is told to, once; again and again is a failure like any other.
+    return Problem(Reason.CRASH_LOOPING, f"the container ended with exit code {code}") if code or again else None
 
 
 def _cut(text: str) -> str:

@@ -41,7 +41,9 @@ def test_what_belongs_to_one_machine_is_found(line: str) -> None:
     assert verify.foreign_names([("a", f"fine\n{line}")]) == [f"a:2: {line}"]
 
 
-@pytest.mark.parametrize("line", ["from PyPI", "docker.io/library/python", "the root/x of things", "overwork/x", "/home/me/go"])
+@pytest.mark.parametrize(
+    "line", ["from PyPI", "docker.io/library/python", "the root/x of things", "overwork/x", "/home/me/go"]
+)
 def test_what_belongs_to_every_machine_is_not(line: str) -> None:
     assert verify.foreign_names([("a", line)]) == []
 

@@ -35,7 +35,6 @@ class Reason(StrEnum):
     ROLLOUT_STUCK = "RolloutStuck"
     NAME_CONFLICT = "NameConflict"
     NO_IMAGE_FOR_DEVICE = "NoImageForDevice"
-    INVALID_SPEC = "InvalidSpec"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     CONTAINER_CONFIG_INVALID = "ContainerConfigInvalid"
     CRASH_LOOPING = "CrashLooping"
