@@ -121,8 +121,10 @@ def _container_problem(container: Mapping[str, Any]) -> Problem | None:
         return Problem(Reason.IMAGE_PULL_FAILED, _cut(text or why))
     if why in _CONFIG_FAILURES:
         return Problem(Reason.CONTAINER_CONFIG_INVALID, _cut(f"{why}: {text}"))
-    # A container that starts again after a failure is still explained by that failure, until it is ready.
-    ended = state.get("terminated") or container.get("lastState", {}).get("terminated")
+    # A container that starts again after a failure is still explained by that failure, until it was ready once
+    # (`started` is the startup probe's word); if it ceases to be ready later, that is another matter.
+    last = {} if container.get("started") else container.get("lastState", {})
+    ended = state.get("terminated") or last.get("terminated")
     return _death(ended, again=why == "CrashLoopBackOff") if ended else None
 
 
