@@ -1,0 +1,200 @@
+"""The servers that the llamacpp benchmark compares, each a process: ours, xllamacpp's own, and llama_cpp.server."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from moorage_runtime.engines.llamacpp import ChildConfig
+
+RIVAL: Final = "llama-cpp-python[server]==0.3.36"
+START_SECONDS: Final = 120.0
+MOCK_SOURCE: Final = Path(__file__).with_name("mock_sse.c")
+
+_DIRECT: Final = """
+import os, signal, sys, msgspec, xllamacpp
+from moorage_runtime.engines.llamacpp import ChildConfig, server_parameters
+server = xllamacpp.Server(server_parameters(msgspec.json.decode(sys.argv[1], type=ChildConfig)))
+print(server.listening_address.rpartition(":")[2], flush=True)
+signal.pause()
+"""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every server is told."""
+
+    model: Path
+    name: str
+    context: int
+    slots: int
+    threads: int
+
+
+@dataclass
+class Served:
+    """A server that listens."""
+
+    port: int
+    pid: int
+    started: float
+    """Seconds from the start of its process until it answered that it is ready."""
+
+
+def bench_cache() -> Path:
+    """Give the folder for what benchmarks build and install."""
+    configured = os.environ.get("XDG_CACHE_HOME", "")
+    folder = (Path(configured) if Path(configured).is_absolute() else Path.home() / ".cache") / "moorage" / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def ours(setup: Setup) -> Iterator[Served]:
+    """Run the runtime."""
+    port = _free_port()
+    settings = {
+        "MODEL_PATH": str(setup.model),
+        "MODEL_NAME": setup.name,
+        "MAX_INPUT_TOKENS": str(setup.context),
+        "MAX_CONCURRENT_REQUESTS": str(setup.slots),
+        "LLAMA_THREADS": str(setup.threads),
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "LOG_LEVEL": "ERROR",
+    }
+    with _process([sys.executable, "-m", "moorage_runtime", "serve"], settings) as process:
+        yield Served(port, process.pid, _wait_for(f"http://127.0.0.1:{port}/health/ready", process))
+
+
+@contextmanager
+def direct(setup: Setup) -> Iterator[Served]:
+    """Run xllamacpp's server with nothing in front of it, and with the parameters that the runtime gives it."""
+    config = ChildConfig(
+        path=str(setup.model), alias=setup.name, context=setup.context, slots=setup.slots, threads=setup.threads
+    )
+    begun = time.monotonic()
+    command = [sys.executable, "-c", _DIRECT, msgspec.json.encode(config).decode()]
+    with _process(command, {"OMP_WAIT_POLICY": "passive"}, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        yield Served(port, process.pid, time.monotonic() - begun)
+
+
+@contextmanager
+def llama_cpp_server(setup: Setup) -> Iterator[Served]:
+    """Run llama-cpp-python's own server, in an environment of its own."""
+    port = _free_port()
+    command = [str(_rival_python()), "-m", "llama_cpp.server", "--model", str(setup.model), "--port", str(port)]
+    command += ["--model_alias", setup.name, "--n_ctx", str(setup.context), "--n_threads", str(setup.threads)]
+    # Its default ends a stream when another request comes; nobody could measure that.
+    command += ["--interrupt_requests", "False"]
+    with _process(command, {}) as process:
+        yield Served(port, process.pid, _wait_for(f"http://127.0.0.1:{port}/v1/models", process))
+
+
+@contextmanager
+def mock(events: int, tick_us: int, *, core: int) -> Iterator[Served]:
+    """Run the mock engine, written in C, on one core."""
+    binary = bench_cache() / f"mock_sse-{MOCK_SOURCE.stat().st_mtime_ns}"
+    if not binary.exists():
+        subprocess.run(["cc", "-O2", "-o", str(binary), str(MOCK_SOURCE)], check=True)
+    with _process([str(binary), str(events), str(tick_us)], {}, stdout=subprocess.PIPE, core=core) as process:
+        assert process.stdout is not None
+        yield Served(int(process.stdout.readline()), process.pid, 0.0)
+
+
+@contextmanager
+def front(engine_port: int, *, core: int) -> Iterator[Served]:
+    """Run the runtime's front before an engine that listens already, on one core."""
+    command = [sys.executable, "-m", "hack.bench._front_mock", str(engine_port)]
+    with _process(command, {}, stdout=subprocess.PIPE, core=core) as process:
+        assert process.stdout is not None
+        yield Served(int(process.stdout.readline()), process.pid, 0.0)
+
+
+def rival_version() -> str:
+    """Give the version of llama-cpp-python; raise RivalMissing where it cannot be had quickly."""
+    shown = subprocess.run(
+        [str(_rival_python()), "-c", "import llama_cpp; print(llama_cpp.__version__)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return shown.stdout.strip()
+
+
+class RivalMissing(Exception):  # noqa: N818 - it names a state
+    """llama-cpp-python is not at hand."""
+
+
+def _rival_python() -> Path:
+    """Install llama-cpp-python from a wheel that was built on this machine before: building it takes ten minutes."""
+    folder = bench_cache() / "llama-cpp-python"
+    python = folder / "bin" / "python"
+    if (folder / "ready").exists():
+        return python
+    uv = shutil.which("uv") or str(Path.home() / ".cache/moorage/uvenv/bin/uv")
+    cache = subprocess.run([uv, "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
+    version = RIVAL.rpartition("=")[2]
+    wheels = [
+        *bench_cache().glob("wheels/*.whl"),
+        *Path(cache).glob(f"sdists-*/pypi/llama-cpp-python/{version}/*/*.whl"),
+    ]
+    if not wheels:
+        raise RivalMissing(f"no wheel of {RIVAL} is built here: uv pip wheel would take ten minutes")
+    install = [uv, "pip", "install", "-q", "--python", str(python), "--only-binary", "llama-cpp-python", RIVAL]
+    subprocess.run([uv, "venv", "-q", "--clear", "--python", sys.executable, str(folder)], check=True)
+    subprocess.run([*install, "--find-links", str(wheels[0].parent)], check=True)
+    (folder / "ready").touch()
+    return python
+
+
+@contextmanager
+def _process(
+    command: Sequence[str], settings: dict[str, str], *, stdout: int = subprocess.DEVNULL, core: int | None = None
+) -> Iterator["subprocess.Popen[str]"]:
+    environment = {**os.environ, **settings}
+    pin = [] if core is None else ["taskset", "-c", str(core)]
+    log = bench_cache() / "last.log"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen([*pin, *command], env=environment, stdout=stdout, stderr=errors, text=True) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+
+
+def _wait_for(url: str, process: "subprocess.Popen[str]") -> float:
+    begun = time.monotonic()
+    while time.monotonic() - begun < START_SECONDS:
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args!r} ended: {(bench_cache() / 'last.log').read_text()[-2000:]}")
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - loopback
+            if answer.status == 200:
+                return time.monotonic() - begun
+        time.sleep(0.005)
+    raise RuntimeError(f"{url} did not answer in {START_SECONDS} s")
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
