@@ -9,7 +9,7 @@ from typing import Any
 from moorage_common.facts import Health
 from moorage_common.facts import Phase as RuntimePhase
 from moorage_operator.api.conditions import ConditionType, Phase, Reason
-from moorage_operator.api.v1alpha1 import InferenceModel
+from moorage_operator.api.v1alpha1 import MAX_FACT_LENGTH, MAX_MESSAGE_LENGTH, InferenceModel
 from moorage_operator.desired import names
 from moorage_operator.observe import Observation, PodState, Problem
 
@@ -60,9 +60,10 @@ def _ready(
 
 
 def _start_message(pods: tuple[PodState, ...]) -> str:
-    if any(pod.running for pod in pods):
+    starting = [pod for pod in pods if not pod.terminating]
+    if any(pod.running for pod in starting):
         return "the model is loading"
-    if any(pod.scheduled for pod in pods):
+    if any(pod.scheduled for pod in starting):
         return "the container is being started"
     return "the pod has not been placed yet"
 
@@ -118,7 +119,7 @@ def _model_loaded(
     problem = next((pod.problem for pod in pods if pod.problem and not pod.terminating), None)
     if problem:
         return "False", problem.reason, problem.message
-    if any(pod.running for pod in pods):
+    if any(pod.running and not pod.terminating for pod in pods):
         return "False", Reason.LOADING, "the model is loading"
     return "False", Reason.UNLOADED, "no engine runs"
 
@@ -163,7 +164,14 @@ def _resolved(seen: Observation, ready: tuple[PodState, ...]) -> dict[str, Any]:
         "weightsBytes": facts.weights_bytes,
         "memoryBytes": facts.memory_bytes,
     }
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: fitting for name, value in values.items() if (fitting := _fitting(value)) is not None}
+
+
+def _fitting(value: str | int | None) -> str | int | None:
+    """`value` within the bounds of the schema: a pod that says too much must not keep its status from being written."""
+    if isinstance(value, str):
+        return value[:MAX_FACT_LENGTH]
+    return value if value is not None and 0 <= value < 2**63 else None
 
 
 def _phase(ready: Verdict) -> Phase:
@@ -184,7 +192,7 @@ def _condition(model: InferenceModel, kind: ConditionType, verdict: Verdict, now
         "type": kind.value,
         "status": state,
         "reason": reason.value,
-        "message": message,
+        "message": message[:MAX_MESSAGE_LENGTH],
         "observedGeneration": model.metadata.generation,
         "lastTransitionTime": before["lastTransitionTime"] if before.get("status") == state else now,
     }

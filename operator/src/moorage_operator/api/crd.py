@@ -74,7 +74,7 @@ def _condition_schema() -> Schema:
             "type": _field("string", "The aspect.", enum=_values(ConditionType)),
             "status": _field("string", "Whether it holds.", enum=["True", "False", "Unknown"]),
             "reason": _field("string", "Why, in one word of a closed list.", enum=_values(Reason)),
-            "message": _field("string", "Why, in a sentence for people.", maxLength=4096),
+            "message": _field("string", "Why, in a sentence for people.", maxLength=api.MAX_MESSAGE_LENGTH),
             "lastTransitionTime": _field("string", "When status last changed.", format="date-time"),
             "observedGeneration": _field("integer", "The generation of the spec that this is about.", format="int64"),
         },
@@ -84,10 +84,10 @@ def _condition_schema() -> Schema:
 def status_schema() -> Schema:
     """The schema of `status`. Only the operator writes it."""
     resolved = {
-        "engine": _field("string", "The engine that runs.", maxLength=64),
-        "engineVersion": _field("string", "Its version.", maxLength=64),
-        "device": _field("string", "The device that it really uses.", maxLength=64),
-        "quantization": _field("string", "The precision that the weights really have.", maxLength=64),
+        "engine": _field("string", "The engine that runs.", maxLength=api.MAX_FACT_LENGTH),
+        "engineVersion": _field("string", "Its version.", maxLength=api.MAX_FACT_LENGTH),
+        "device": _field("string", "The device that it really uses.", maxLength=api.MAX_FACT_LENGTH),
+        "quantization": _field("string", "The precision that the weights really have.", maxLength=api.MAX_FACT_LENGTH),
         "contextLength": _field("integer", "Tokens that one request may have.", format="int64"),
         "weightsBytes": _field("integer", "Bytes of the weights.", format="int64"),
         "memoryBytes": _field("integer", "Bytes of memory that the engine held when it was asked.", format="int64"),

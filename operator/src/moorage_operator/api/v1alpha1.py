@@ -20,6 +20,11 @@ KIND: Final = "InferenceModel"
 PLURAL: Final = "inferencemodels"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 MAX_NAME_LENGTH: Final = 40
+MAX_MESSAGE_LENGTH: Final = 4096
+"""Characters of a condition's message."""
+
+MAX_FACT_LENGTH: Final = 64
+"""Characters of what an engine says of itself."""
 
 
 def rule(expression: str, message: str, *, field_path: str | None = None, value: str | None = None) -> dict[str, str]:
