@@ -1,0 +1,271 @@
+"""The status of each situation that a model can be in."""
+
+from typing import Any
+
+import pytest
+
+from moorage_common.facts import Health, LoadError, Phase
+from moorage_operator.api.conditions import ConditionType, Reason
+from moorage_operator.observe import Observation, Problem
+from moorage_operator.status import status
+from tests.unit.operator.situations import (
+    FACTS,
+    LOADED,
+    NO_GPU,
+    STOPPED,
+    UNREADY,
+    deployment,
+    failing,
+    placed,
+    pod,
+    ready,
+)
+from tests.unit.operator.support import by_type, model, summary
+
+NOW = "2026-01-02T03:04:05Z"
+LATER = "2026-01-02T03:05:00Z"
+GPU: dict[str, Any] = {"gpu": {"count": 2}}
+OFF = {"replicas": 0}
+CONFLICT = Problem(Reason.NAME_CONFLICT, "taken")
+NO_IMAGE = Problem(Reason.NO_IMAGE_FOR_DEVICE, "no image")
+OLD = ready("old", created="2026-01-01T00:00:00Z")
+ROLLING = deployment(1, current_replicas=2, updated_replicas=1, available_replicas=1)
+BAD_FILE = failing(Reason.MODEL_FILE_INVALID)
+SURGE = pod("new", unschedulable=NO_GPU)
+
+SITUATIONS: dict[str, tuple[dict[str, Any], Observation, str]] = {
+    # name: (spec, what is seen, "phase | Ready | Scheduled | ModelLoaded | Progressing")
+    "nothing has been made yet": (
+        {},
+        Observation(),
+        "Starting | False Starting | False Starting | False Unloaded | True RollingOut",
+    ),
+    "a pod without a node": (
+        {},
+        Observation(UNREADY, (pod(),)),
+        "Starting | False Starting | False Starting | False Unloaded | True RollingOut",
+    ),
+    "a pod with a node": (
+        {},
+        Observation(UNREADY, (placed(),)),
+        "Starting | False Starting | True Scheduled | False Unloaded | True RollingOut",
+    ),
+    "a container that runs": (
+        {},
+        Observation(UNREADY, (placed(running=True),)),
+        "Starting | False Starting | True Scheduled | False Loading | True RollingOut",
+    ),
+    "serving, with facts": (
+        {},
+        Observation(deployment(), (ready(),), {"new": LOADED}),
+        "Running | True Serving | True Scheduled | True Loaded | False Complete",
+    ),
+    "serving, not asked yet": (
+        {},
+        Observation(deployment(), (ready(),), {}),
+        "Running | True Serving | True Scheduled | Unknown FactsUnavailable | False Complete",
+    ),
+    "serving, asked in vain": (
+        {},
+        Observation(deployment(), (ready(),), {"new": None}),
+        "Running | True Serving | True Scheduled | Unknown FactsUnavailable | False Complete",
+    ),
+    "serving, facts switched off": (
+        {},
+        Observation(deployment(), (ready(),), None),
+        "Running | True Serving | True Scheduled | Unknown FactsUnavailable | False Complete",
+    ),
+    "ready, but the runtime says that it drains": (
+        {},
+        Observation(deployment(), (ready(),), {"new": Health(Phase.DRAINING, FACTS)}),
+        "Running | True Serving | True Scheduled | Unknown FactsUnavailable | False Complete",
+    ),
+    "one of two replicas serves": (
+        {"replicas": 2},
+        Observation(deployment(2, current_replicas=2, updated_replicas=2), (ready("a"), placed("b")), {"a": LOADED}),
+        "Running | True Serving | True Scheduled | True Loaded | True RollingOut",
+    ),
+    "one serves, the other waits for a GPU": (
+        {"replicas": 2, **GPU},
+        Observation(deployment(2, current_replicas=2, updated_replicas=2), (ready("a"), SURGE), {"a": LOADED}),
+        "Running | True Serving | False WaitingForGPU | True Loaded | True RollingOut",
+    ),
+    "stopped": (
+        OFF,
+        Observation(STOPPED),
+        "Stopped | False Stopped | False Stopped | False Unloaded | False Complete",
+    ),
+    "stopping": (
+        OFF,
+        Observation(STOPPED, (ready(terminating=True),), {"new": LOADED}),
+        "Stopping | False Stopping | False Stopped | False Unloaded | False Complete",
+    ),
+    "told to stop, and the pod still serves": (
+        OFF,
+        Observation(deployment(0), (ready(),), {"new": LOADED}),
+        "Running | True Serving | False Stopped | True Loaded | True RollingOut",
+    ),
+    "told to stop, and there is a stranger of that name": (
+        OFF,
+        Observation(blocked=CONFLICT),
+        "Failed | False NameConflict | False Stopped | False Unloaded | False NameConflict",
+    ),
+    "waiting for a GPU": (
+        GPU,
+        Observation(UNREADY, (SURGE,)),
+        "WaitingForResources | False WaitingForGPU | False WaitingForGPU | False Unloaded | True RollingOut",
+    ),
+    "no room, for another reason than GPUs": (
+        GPU,
+        Observation(UNREADY, (pod(unschedulable="0/3 nodes are available: 3 Insufficient memory."),)),
+        "WaitingForResources | False Unschedulable | False Unschedulable | False Unloaded | True RollingOut",
+    ),
+    "a GPU is short that the model did not ask for": (
+        {},
+        Observation(UNREADY, (SURGE,)),
+        "WaitingForResources | False Unschedulable | False Unschedulable | False Unloaded | True RollingOut",
+    ),
+    "refused by a quota": (
+        {},
+        Observation(
+            deployment(1, current_replicas=0, updated_replicas=0, available_replicas=0, refused="exceeded quota: small")
+        ),
+        "WaitingForResources | False PodsRefused | False PodsRefused | False Unloaded | True RollingOut",
+    ),
+    "a stranger has the name": (
+        {},
+        Observation(blocked=CONFLICT),
+        "Failed | False NameConflict | False NameConflict | False Unloaded | False NameConflict",
+    ),
+    "no image for the device": (
+        GPU,
+        Observation(blocked=NO_IMAGE),
+        "Failed | False NoImageForDevice | False NoImageForDevice | False Unloaded | False NoImageForDevice",
+    ),
+    "no image for the new spec, and the old pod still serves": (
+        GPU,
+        Observation(deployment(), (OLD,), {"old": LOADED}, NO_IMAGE),
+        "Running | True Serving | True Scheduled | True Loaded | False NoImageForDevice",
+    ),
+    "a rollout that fails while an old pod still serves": (
+        {},
+        Observation(ROLLING, (OLD, BAD_FILE), {"old": LOADED}),
+        "Running | True Serving | True Scheduled | True Loaded | False RolloutStuck",
+    ),
+    "a rollout past its deadline while an old pod still serves": (
+        {},
+        Observation(
+            deployment(1, current_replicas=2, updated_replicas=1, stuck="timed out"), (OLD, placed()), {"old": LOADED}
+        ),
+        "Running | True Serving | True Scheduled | True Loaded | False RolloutStuck",
+    ),
+    "a rollout that waits for a GPU while an old pod still serves": (
+        GPU,
+        Observation(ROLLING, (OLD, SURGE), {"old": LOADED}),
+        "Running | True Serving | True Scheduled | True Loaded | True RollingOut",
+    ),
+    "a rollout whose old pod is on its way out": (
+        {},
+        Observation(ROLLING, (ready("old", terminating=True), ready()), {"new": LOADED, "old": LOADED}),
+        "Running | True Serving | True Scheduled | True Loaded | True RollingOut",
+    ),
+    "the only pod was deleted, and its successor starts": (
+        {},
+        Observation(UNREADY, (ready("old", terminating=True), placed())),
+        "Starting | False Starting | True Scheduled | False Unloaded | True RollingOut",
+    ),
+    "an evicted pod is not counted": (
+        {},
+        Observation(UNREADY, (placed("old", finished=True, ready=True),)),
+        "Starting | False Starting | False Starting | False Unloaded | True RollingOut",
+    ),
+    "the newest pod speaks for the last change of the spec": (
+        {},
+        Observation(ROLLING, (failing(Reason.IMAGE_PULL_FAILED, "old", created="2026-01-01T00:00:00Z"), placed())),
+        "Starting | False Starting | True Scheduled | False ImagePullFailed | True RollingOut",
+    ),
+    **{
+        f"{reason} of the only pod": (
+            {},
+            Observation(UNREADY, (failing(reason),)),
+            f"Failed | False {reason} | True Scheduled | False {reason} | False RolloutStuck",
+        )
+        for reason in (
+            *(Reason(error.value) for error in LoadError),
+            Reason.IMAGE_PULL_FAILED,
+            Reason.CONTAINER_CONFIG_INVALID,
+            Reason.CRASH_LOOPING,
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_situation(name: str) -> None:
+    spec, seen, expected = SITUATIONS[name]
+    words = ("phase", *ConditionType)
+    assert summary(status(model(**spec), seen, NOW)) == dict(zip(words, expected.split(" | "), strict=True))
+
+
+def test_a_status_names_address_selector_and_replicas() -> None:
+    seen = Observation(deployment(2), (ready("a"), placed("b"), ready("c", terminating=True)), {"a": LOADED})
+    found = status(model(replicas=2, servedName="qwen"), seen, NOW)
+    assert found["url"] == "http://tiny.team-a.svc/v1"
+    assert found["selector"] == "app.kubernetes.io/managed-by=moorage,moorage.dev/model=tiny"
+    assert found["servedName"] == "qwen"
+    assert (found["replicas"], found["readyReplicas"]) == (2, 1)
+
+
+def test_facts_are_shown_as_far_as_they_are_known() -> None:
+    everything = status(model(), Observation(deployment(), (ready(),), {"new": LOADED}), NOW)
+    assert everything["resolved"] == {
+        "engine": "llama.cpp",
+        "engineVersion": "b1234",
+        "device": "cpu",
+        "quantization": "Q4_K_M",
+        "contextLength": 4096,
+        "weightsBytes": 100,
+        "memoryBytes": 200,
+    }
+    nothing = status(model(), Observation(deployment(), (ready(),), {"new": Health(Phase.READY)}), NOW)
+    assert "resolved" not in nothing
+    assert by_type(nothing)["ModelLoaded"]["status"] == "True"
+
+
+def test_facts_of_a_pod_that_is_not_ready_are_not_shown() -> None:
+    assert "resolved" not in status(model(), Observation(UNREADY, (placed(),), {"new": LOADED}), NOW)
+
+
+@pytest.mark.parametrize(
+    ("seen", "kind", "text"),
+    [
+        (Observation(UNREADY, (SURGE,)), "Ready", f"waiting for 2 nvidia.com/gpu: {NO_GPU}"),
+        (Observation(UNREADY, (BAD_FILE,)), "Ready", "because of new"),
+        (Observation(ROLLING, (OLD, BAD_FILE)), "Progressing", "ModelFileInvalid: because of new"),
+        (Observation(deployment(available_replicas=0, stuck="timed out")), "Progressing", "timed out"),
+        (Observation(deployment(), (ready(),)), "ModelLoaded", "set not to ask them"),
+        (Observation(deployment(), (ready(),), {}), "ModelLoaded", "about to be asked"),
+        (Observation(deployment(), (ready(),), {"new": None}), "ModelLoaded", "do not tell what they run"),
+        (Observation(UNREADY, (placed(running=True),)), "Ready", "the model is loading"),
+        (Observation(UNREADY, (placed(),)), "Ready", "the container is being started"),
+        (Observation(UNREADY, (pod(),)), "Ready", "has not been placed"),
+    ],
+)
+def test_a_message_says_why(seen: Observation, kind: str, text: str) -> None:
+    assert text in by_type(status(model(**GPU), seen, NOW))[kind]["message"]
+
+
+def test_the_time_of_a_transition_changes_with_the_status_only() -> None:
+    loading = status(model(), Observation(UNREADY, (placed(running=True),)), NOW)
+    failed = status(model(status=loading), Observation(UNREADY, (BAD_FILE,)), LATER)
+    times = {kind: found["lastTransitionTime"] for kind, found in by_type(failed).items()}
+    # Ready was and is False, though for another reason; Progressing has become False.
+    assert times == {"Ready": NOW, "Scheduled": NOW, "ModelLoaded": NOW, "Progressing": LATER}
+    assert by_type(failed)["Ready"]["reason"] == "ModelFileInvalid"
+
+
+def test_each_condition_tells_the_generation_that_it_is_about() -> None:
+    changed = model().model_copy(update={"metadata": model().metadata.model_copy(update={"generation": 7})})
+    found = status(changed, Observation(), NOW)
+    assert {condition["observedGeneration"] for condition in found["conditions"]} == {7}
+    assert found["observedGeneration"] == 7
