@@ -123,6 +123,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink: Sink | None = None
         self._done: asyncio.Future[None] | None = None
         self._answered = False
+        self._complete = False
+        self._extra = False
         self._reading = True
         self._headers: dict[bytes, bytes] = {}
         self._pieces: list[bytes] = []
@@ -133,8 +135,7 @@ class UpstreamConnection(asyncio.Protocol):
             raise UpstreamGone("the connection was closed", answered=False)
         self._parser = httptools.HttpResponseParser(self)
         self._sink = sink
-        self._answered = False
-        self._headers = {}
+        self._answered = self._complete = self._extra = False
         self.reusable = False
         self._done = self._loop.create_future()
         self._transport.write(request)
@@ -182,16 +183,18 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
             return
         self._answered = True
-        sink = self._sink
         try:
             self._parser.feed_data(data)
-            if self._pieces and sink is not None:
+            if self._pieces and self._sink is not None:
                 # What came together goes on together: one write for many chunks.
-                sink.body(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
+                self._sink.body(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
         except httptools.HttpParserError as error:
             self._fail(f"the answer is not valid HTTP: {error}")
         except AnswerTooLong as error:
             self._fail(str(error))
+        else:
+            if self._complete:
+                self._done.set_result(None)
         finally:
             self._pieces.clear()
 
@@ -202,25 +205,32 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- the parser's calls -------------------------------------------------------------------------------------------
 
+    def on_message_begin(self) -> None:
+        """Take note of a second answer, which nobody asked for: nothing on this connection can be trusted then."""
+        self._extra = self._complete
+        self._headers = {}
+        self.reusable = False
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header."""
         self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
-        """Give the head to the sink."""
-        if self._sink is not None:
-            self._sink.head(self._parser.get_status_code(), self._headers, self)
+        """Give the head to the sink, unless it only says that the answer will come."""
+        status = self._parser.get_status_code()
+        if self._sink is not None and not self._extra and status >= 200:
+            self._sink.head(status, self._headers, self)
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body until all that came with it is parsed."""
-        self._pieces.append(body)
+        if not self._extra:
+            self._pieces.append(body)
 
     def on_message_complete(self) -> None:
-        """End the exchange."""
-        self.reusable = self._parser.should_keep_alive() and not self.lost
-        self._sink = None
-        if self._done is not None and not self._done.done():
-            self._done.set_result(None)
+        """Take note of the end; the exchange ends when its last piece has been given on."""
+        if self._parser.get_status_code() >= 200:
+            self.reusable = not self._complete and self._parser.should_keep_alive()
+            self._complete = True
 
     def _fail(self, message: str) -> None:
         if self._done is not None and not self._done.done():

@@ -8,18 +8,31 @@ answer is written with backpressure: the responder's flow is paused while the cl
 import asyncio
 import contextlib
 import logging
+import socket
+import struct
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import cast
 
 import httptools
 
+from moorage_common.http.deadline import Deadline
 from moorage_common.http.message import Answer, Limits, Refusal, Request, head_bytes
 from moorage_common.http.responder import Responder
-from moorage_common.http.strict import body_too_large, error_answer, head_problem, head_too_large, origin_form
+from moorage_common.http.strict import (
+    body_too_large,
+    error_answer,
+    head_problem,
+    head_too_large,
+    origin_form,
+    without_upgrade,
+)
 from moorage_common.openai_errors import error_body
 
 log = logging.getLogger(__name__)
+
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER with a time of 0: closing resets the connection."""
 
 Handler = Callable[[Request, Responder], Awaitable[None]]
 
@@ -43,12 +56,10 @@ class ServerConnection(asyncio.Protocol):
         self._queue: deque[Request] = deque()
         self._task: asyncio.Task[None] | None = None
         self._responder: Responder | None = None
-        self._deadline = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = Deadline(self._loop, self._expired)
         self._refusal: Answer | None = None
         self._in_head = True
         self._received = 0
-        self._upgraded = False
         self.on_message_begin()
 
     # -- the transport's calls ----------------------------------------------------------------------------------------
@@ -59,24 +70,22 @@ class ServerConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes)
         self._connections.add(self)
-        self._expire_in(self._limits.head_seconds)
+        self._deadline.set(self._limits.head_seconds)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; requests that are whole are started from `on_message_complete`."""
-        if self.closing or self._upgraded:
+        if self.closing:
             return
         if self._in_head:
             if self._received == 0 and self._task is None:
-                self._expire_in(self._limits.head_seconds)
+                self._deadline.set(self._limits.head_seconds)
             self._received += len(data)
         elif self._task is None:
-            self._expire_in(self._limits.body_idle_seconds)
+            self._deadline.set(self._limits.body_idle_seconds)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # We speak HTTP/1.1 only and answer as if no upgrade had been offered, as RFC 9110 7.8 allows; what follows
-            # the request on this connection is not read.
-            self._upgraded = True
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             self._refuse(error_answer(400, f"This is not a valid HTTP/1.1 request: {error}."))
             return
@@ -89,8 +98,7 @@ class ServerConnection(asyncio.Protocol):
         """Cancel the handler of a client that left."""
         self.closing = True
         self._connections.discard(self)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._deadline.cancel()
         if self._task is not None:
             self._task.cancel()
         self._queue.clear()
@@ -98,14 +106,14 @@ class ServerConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Hold the answer's source back: the client does not read as fast as we write."""
         self.write_paused = True
-        self._expire_in(self._limits.write_stall_seconds)
+        self._deadline.set(self._limits.write_stall_seconds)
         if self._responder is not None:
             self._responder.writable(paused=True)
 
     def resume_writing(self) -> None:
         """Let the answer's source go on."""
         self.write_paused = False
-        self._expire_in(self._limits.keep_alive_seconds if self.idle else None)
+        self._deadline.set(self._limits.keep_alive_seconds if self.idle else None)
         if self._responder is not None:
             self._responder.writable(paused=False)
 
@@ -139,6 +147,8 @@ class ServerConnection(asyncio.Protocol):
         self._in_head = False
         self._received = 0
         version = self._parser.get_http_version()
+        if self._parser.get_method() == b"CONNECT":
+            self._refusal = error_answer(405, "This is not a proxy.")
         self._refusal = self._refusal or head_problem(
             self._headers, version, self._limits, self._count, self._head_size
         )
@@ -160,6 +170,8 @@ class ServerConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Start the request, or queue it behind the one that runs."""
+        if self._refusal is None and self._parser.should_upgrade():
+            return  # without its body, which llhttp leaves to the other protocol: see _decline_upgrade
         self._in_head = True
         self._received = 0
         if self._head_size > self._limits.head_bytes:
@@ -173,7 +185,7 @@ class ServerConnection(asyncio.Protocol):
             query=query,
             headers=self._headers,
             http11=self._parser.get_http_version() == "1.1",
-            keep_alive=self._parser.should_keep_alive() and not self._parser.should_upgrade(),
+            keep_alive=self._parser.should_keep_alive(),
             body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
         )
         if self._task is None:
@@ -205,10 +217,12 @@ class ServerConnection(asyncio.Protocol):
         self.closing = True
         self._transport.close()
         # A client that does not read could hold the connection for ever.
-        self._expire_in(self._limits.write_stall_seconds)
+        self._deadline.set(self._limits.write_stall_seconds)
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close at once, and let the client see that it was not the end."""
+        if not self.closing:
+            reset_on_close(self._transport)
         self.closing = True
         self._transport.abort()
 
@@ -228,8 +242,17 @@ class ServerConnection(asyncio.Protocol):
 
     # -- our own ------------------------------------------------------------------------------------------------------
 
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Go on as if no other protocol had been offered, as RFC 9110 7.8 allows: Java's client offers HTTP/2 so."""
+        if self._refusal is not None:
+            self._refuse(self._refusal)
+            return
+        head = without_upgrade(self._parser.get_method(), self._url, self._parser.get_http_version(), self._headers)
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(head + rest)
+
     def _start(self, request: Request) -> None:
-        self._expire_in(None)
+        self._deadline.set(None)
         responder = Responder(self, request)
         self._responder = responder
         self._task = self._loop.create_task(self._handle(request, responder))
@@ -258,10 +281,10 @@ class ServerConnection(asyncio.Protocol):
         elif self._queue:
             self._transport.resume_reading()
             self._start(self._queue.popleft())
-        elif self._upgraded or self.draining():
+        elif self.draining():
             self.close()
         else:
-            self._expire_in(self._limits.keep_alive_seconds if self._in_head else self._limits.body_idle_seconds)
+            self._deadline.set(self._limits.keep_alive_seconds if self._in_head else self._limits.body_idle_seconds)
 
     def _refuse(self, answer: Answer) -> None:
         """Answer what cannot be parsed, and close in a way that lets the client read why."""
@@ -277,26 +300,16 @@ class ServerConnection(asyncio.Protocol):
         if self._transport.can_write_eof():
             with contextlib.suppress(OSError):
                 self._transport.write_eof()
-        self._expire_in(self._limits.linger_seconds)
+        self._deadline.set(self._limits.linger_seconds)
 
-    def _expire_in(self, seconds: float | None) -> None:
-        """Set the one deadline that this connection has at a time; the timer is moved only when it fires too early."""
-        if seconds is None:
-            self._deadline = float("inf")
-            return
-        self._deadline = self._loop.time() + seconds
-        if self._timer is None or self._timer.when() > self._deadline:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_at(self._deadline, self._expire)
-
-    def _expire(self) -> None:
-        self._timer = None
-        if self._deadline == float("inf"):
-            return
-        if self._loop.time() < self._deadline:
-            self._timer = self._loop.call_at(self._deadline, self._expire)
-        elif self.closing or self.write_paused or (self._in_head and self._received == 0):
+    def _expired(self) -> None:
+        if self.closing or self.write_paused or (self._in_head and self._received == 0):
             self._transport.abort()
         else:
             self._refuse(error_answer(408, "The request did not come in time."))
+
+
+def reset_on_close(transport: asyncio.Transport) -> None:
+    """Make the close of a connection a reset, where a plain end would look like the end of an answer."""
+    with contextlib.suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

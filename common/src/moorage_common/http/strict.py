@@ -37,6 +37,16 @@ def head_problem(  # noqa: PLR0911 - a list of checks
     return None
 
 
+def without_upgrade(method: bytes, target: bytes, version: str, headers: dict[bytes, bytes]) -> bytes:
+    """Write the head of a request again, without its offer of another protocol."""
+    lines = [b"%b %b HTTP/%b" % (method, target, version.encode())]
+    lines += (name + b": " + value for name, value in headers.items() if name not in {b"upgrade", b"connection"})
+    options = (option.strip().lower() for option in headers.get(b"connection", b"").split(b","))
+    if b"close" in options:
+        lines.append(b"connection: close")
+    return b"\r\n".join([*lines, b"", b""])
+
+
 def error_answer(status: int, message: str) -> Answer:
     """Give the answer to a request that cannot be taken; the connection closes after it."""
     return Answer(status, error_body(message), JSON, close=True)

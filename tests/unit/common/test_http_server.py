@@ -1,0 +1,369 @@
+"""The server's side of HTTP: what is parsed, what is refused with which answer, and what closes the connection."""
+
+import asyncio
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from moorage_common.http.message import Answer, Limits, Request
+from moorage_common.http.responder import Responder
+from tests.unit.common.support import Source, get, listening, post, until
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def test_a_request_arrives_whole() -> None:
+    async with listening() as server:
+        reply = await server.ask(post(b"hello", "X-One: 1", "x-one: 2", path="/a%20b?c=d"))
+
+    assert (reply.status, reply.body) == (200, b"hello")
+    (request,) = server.requests
+    assert (request.method, request.path, request.query, request.body) == ("POST", "/a%20b", b"c=d", b"hello")
+    assert request.headers[b"x-one"] == b"1, 2"
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(cuts=st.lists(st.integers(1, 200), max_size=6))
+def test_a_request_may_come_in_any_pieces(cuts: list[int]) -> None:
+    async def ask() -> None:
+        content = CHUNKED + b"5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nTrailer: t\r\n\r\n"
+        async with listening() as server, server.client() as client:
+            for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(content)], strict=True):
+                await client.send(content[begin:end])
+                await asyncio.sleep(0)
+            assert (await client.reply()).body == b"hello world"
+
+    asyncio.run(ask())
+
+
+async def test_a_connection_is_kept() -> None:
+    async with listening() as server, server.client() as client:
+        for number in range(3):
+            await client.send(post(b"%d" % number))
+            assert (await client.reply()).body == b"%d" % number
+        assert len(server.connections) == 1
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    async def slow_first(request: Request, responder: Responder) -> None:
+        await asyncio.sleep(0.05 if request.body == b"1" else 0)
+        responder.send(Answer(200, request.body))
+
+    async with listening(slow_first) as server, server.client() as client:
+        await client.send(post(b"1") + post(b"2") + post(b"3"))
+        assert [(await client.reply()).body for _ in range(3)] == [b"1", b"2", b"3"]
+
+
+async def test_too_many_pipelined_requests_end_the_connection() -> None:
+    async def never(request: Request, responder: Responder) -> None:
+        await asyncio.Event().wait()
+
+    async with listening(never, Limits(pipelined=4)) as server, server.client() as client:
+        await client.send(get() * 10)
+        assert await client.closed()
+
+
+@pytest.mark.parametrize(("version", "header"), [("1.1", "Connection: close"), ("1.0", "X: y")])
+async def test_a_connection_is_closed_when_asked_for(version: str, header: str) -> None:
+    async with listening() as server, server.client() as client:
+        await client.send(get("/", header, version=version))
+        assert (await client.reply()).headers["connection"] == "close"
+        assert await client.closed()
+
+
+async def test_while_draining_every_answer_closes() -> None:
+    async with listening() as server, server.client() as client:
+        server.draining = True
+        await client.send(get())
+        assert (await client.reply()).headers["connection"] == "close"
+        assert await client.closed()
+
+
+async def test_an_offered_upgrade_is_not_taken_but_answered() -> None:
+    async with listening() as server:
+        upgrade = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMA")
+        reply = await server.ask(post(b"hello", *upgrade))
+
+    assert (reply.status, reply.body) == (200, b"hello")
+    assert b"upgrade" not in server.requests[0].headers
+
+
+async def test_an_upgrade_whose_body_comes_later_waits_for_it() -> None:
+    async with listening() as server, server.client() as client:
+        content = post(b"hello", "Connection: Upgrade", "Upgrade: h2c")
+        await client.send(content[:-3])
+        await asyncio.sleep(0.01)
+        await client.send(content[-3:] + get())
+        assert [(await client.reply()).body for _ in range(2)] == [b"hello", b""]
+
+
+async def test_a_tunnel_is_refused() -> None:
+    async with listening() as server:
+        assert (await server.ask(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n")).status == 405
+
+
+async def test_an_absolute_target_is_its_path() -> None:
+    async with listening() as server:
+        await server.ask(get("http://other/v1/models?x"))
+
+    assert (server.requests[0].path, server.requests[0].query) == ("/v1/models", b"x")
+
+
+async def test_a_client_that_asks_first_is_told_to_go_on() -> None:
+    async with listening() as server, server.client() as client:
+        await client.send(post(b"hello", "Expect: 100-continue")[:-5])
+        assert (await client.head()).status == 100
+        await client.send(b"hello")
+        assert (await client.reply()).body == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        pytest.param(post(b"abc", "Content-Length: 3"), 400, id="two-lengths"),
+        pytest.param(post(b"abc", "Content-Length: 4"), 400, id="two-lengths-that-differ"),
+        pytest.param(post(b"0\r\n\r\n", "Transfer-Encoding: chunked"), 400, id="length-and-chunked"),
+        pytest.param(CHUNKED[:-4] + b"\r\nContent-Length: 3\r\n\r\n", 400, id="chunked-and-length"),
+        pytest.param(CHUNKED.replace(b"chunked", b"gzip, chunked") + b"0\r\n\r\n", 400, id="gzip-chunked"),
+        pytest.param(CHUNKED.replace(b"chunked", b"xchunked"), 400, id="not-chunked"),
+        pytest.param(CHUNKED.replace(b"1.1", b"1.0") + b"0\r\n\r\n", 400, id="chunked-1.0"),
+        pytest.param(CHUNKED + b"3\r\nabcd\r\n", 400, id="chunk-too-long"),
+        pytest.param(CHUNKED + b"zz\r\n", 400, id="chunk-without-size"),
+        pytest.param(CHUNKED + b"fffffffffffffffff\r\n", 400, id="chunk-size-overflow"),
+        pytest.param(post().replace(b"Length: 0", b"Length: -1"), 400, id="negative-length"),
+        pytest.param(post().replace(b"Length: 0", b"Length: +0"), 400, id="signed-length"),
+        pytest.param(get("/", "X : y"), 400, id="blank-before-colon"),
+        pytest.param(get("/", " folded"), 400, id="folded"),
+        pytest.param(get("/", "X: a\0b"), 400, id="nul"),
+        pytest.param(b"GET / HTTP/1.1\nHost: a\n\n", 400, id="bare-newlines"),
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", 400, id="no-host"),
+        pytest.param(get("/", "Host: b"), 400, id="two-hosts"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, id="tls"),
+        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, id="http2"),
+        pytest.param(b"GET /\r\n\r\n", 505, id="http-0.9"),
+        pytest.param(get("/", "Expect: tea"), 417, id="expectation"),
+        pytest.param(post(b"x", "Content-Encoding: gzip"), 415, id="gzip"),
+        pytest.param(post(b"x", "Content-Encoding: zstd"), 415, id="zstd"),
+    ],
+)
+async def test_bad_input_44_what_is_not_one_clear_request_is_refused_and_the_connection_closed(
+    content: bytes, status: int
+) -> None:
+    async with listening() as server, server.client() as client:
+        await client.send(content)
+        reply = await client.reply()
+
+        assert reply.status == status
+        assert reply.error["type"] == "invalid_request_error"
+        assert reply.headers["connection"] == "close"
+        assert await client.closed()
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(get("/", f"X: {'a' * 17000}"), id="one-header"),
+        pytest.param(get("/", *(f"X{n}: {'a' * 1000}" for n in range(17))), id="many-long-headers"),
+        pytest.param(get("/", *(f"X{n}: a" for n in range(101))), id="many-headers"),
+        pytest.param(get("/" + "a" * 17000), id="target"),
+        pytest.param(b"GET / HTTP/1.1\r\nX: " + b"a" * 17000, id="without-end"),
+        pytest.param(CHUNKED + b"0\r\n" + b"T: " + b"a" * 17000 + b"\r\n\r\n", id="trailer"),
+    ],
+)
+async def test_bad_input_45_a_long_head_is_refused(content: bytes) -> None:
+    async with listening() as server:
+        reply = await server.ask(content)
+
+    assert reply.status == 431
+    assert server.requests == []
+
+
+async def test_bad_input_46_a_long_body_is_refused_before_it_is_sent() -> None:
+    async with listening(limits=Limits(body_bytes=1000)) as server:
+        reply = await server.ask(post(b"", path="/").replace(b"Length: 0", b"Length: 1001"))
+
+    assert reply.status == 413
+    assert "1000 bytes" in reply.error["message"]
+
+
+async def test_bad_input_46_chunks_without_end_are_refused_while_they_come() -> None:
+    async with listening(limits=Limits(body_bytes=1000)) as server, server.client() as client:
+        await client.send(CHUNKED + b"64\r\n%b\r\n" % (b"x" * 100) * 11)
+        assert (await client.reply()).status == 413
+    assert server.requests == []
+
+
+async def test_the_largest_body_is_taken() -> None:
+    async with listening(limits=Limits(body_bytes=1000)) as server:
+        assert (await server.ask(post(b"x" * 1000))).status == 200
+
+
+@pytest.mark.parametrize(
+    "content", [pytest.param(b"GET / HT", id="head"), pytest.param(post(b"x" * 10)[:-1], id="body")]
+)
+async def test_bad_input_52_a_slow_request_is_ended(content: bytes) -> None:
+    async with listening(limits=Limits(head_seconds=0.1, body_idle_seconds=0.1)) as server:
+        assert (await server.ask(content)).status == 408
+
+
+@pytest.mark.parametrize("before", [b"", get()])
+async def test_an_idle_connection_is_closed(before: bytes) -> None:
+    async with listening(limits=Limits(head_seconds=0.1, keep_alive_seconds=0.1)) as server, server.client() as client:
+        if before:
+            await client.send(before)
+            await client.reply()
+        assert await client.closed()
+
+
+async def test_bytes_that_trickle_do_not_extend_the_head(caplog: pytest.LogCaptureFixture) -> None:
+    async with listening(limits=Limits(head_seconds=0.3)) as server, server.client() as client:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        while not client.reader.at_eof() and loop.time() - begun < 5:
+            await client.send(b"a")
+            try:
+                await asyncio.wait_for(client.reader.read(1), 0.02)
+                break
+            except TimeoutError:
+                continue
+        assert loop.time() - begun < 2
+
+
+async def test_a_client_that_leaves_cancels_its_handler() -> None:
+    cancelled = asyncio.Event()
+    started = asyncio.Event()
+
+    async def wait(request: Request, responder: Responder) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async with listening(wait) as server:
+        async with server.client() as client:
+            await client.send(get())
+            await started.wait()
+        async with asyncio.timeout(1):
+            await cancelled.wait()
+        await until(lambda: not server.connections)
+
+
+async def test_a_handler_that_fails_is_a_500_without_details(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(request: Request, responder: Responder) -> None:
+        raise ValueError("secret")
+
+    async with listening(fail) as server, server.client() as client:
+        await client.send(get())
+        reply = await client.reply()
+        assert (reply.status, "secret" in reply.body.decode()) == (500, False)
+        await client.send(get())
+        assert (await client.reply()).status == 500
+    assert "secret" in caplog.text
+
+
+async def stream(responder: Responder, source: Source, pieces: int, size: int = 5) -> None:
+    responder.start(200, b"text/event-stream", flow=source)
+    for _ in range(pieces):
+        responder.write(b"x" * size)
+
+
+async def test_a_stream_ends_with_its_last_chunk() -> None:
+    async def handler(request: Request, responder: Responder) -> None:
+        await stream(responder, Source(), 3)
+        responder.write(b"")  # nothing: an empty chunk would be the end
+        responder.finish()
+
+    async with listening(handler) as server, server.client() as client:
+        for _ in range(2):
+            await client.send(get())
+            reply = await client.reply()
+            assert (reply.body, reply.complete) == (b"x" * 15, True)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_stream_that_is_not_finished_is_seen_to_be_cut(fails: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(request: Request, responder: Responder) -> None:
+        await stream(responder, Source(), 3)
+        if fails:
+            raise ValueError
+
+    async with listening(handler) as server:
+        reply = await server.ask(get())
+
+    assert (reply.body, reply.complete) == (b"x" * 15, False)
+
+
+async def test_http_1_0_gets_its_stream_without_chunks() -> None:
+    async def handler(request: Request, responder: Responder) -> None:
+        await stream(responder, Source(), 3)
+        responder.finish()
+
+    async with listening(handler) as server:
+        reply = await server.ask(get(version="1.0"))
+
+    assert (reply.body, reply.headers["connection"]) == (b"x" * 15, "close")
+
+
+async def test_http_1_0_sees_a_cut_stream_as_a_reset() -> None:
+    async def handler(request: Request, responder: Responder) -> None:
+        await stream(responder, Source(), 3)
+        await asyncio.sleep(0.05)
+        responder.break_off()
+
+    async with listening(handler) as server, server.client() as client:
+        await client.send(get(version="1.0"))
+        with pytest.raises(ConnectionResetError):
+            await client.reply()
+
+
+async def test_a_client_that_does_not_read_holds_its_source_back() -> None:
+    source = Source()
+    go_on = asyncio.Event()
+
+    async def handler(request: Request, responder: Responder) -> None:
+        responder.start(200, b"text/event-stream", flow=source)
+        while not source.paused:
+            responder.write(b"x" * 65536)
+            await asyncio.sleep(0)
+        await go_on.wait()
+        responder.finish()
+
+    async with listening(handler) as server, server.client() as client:
+        await client.send(get())
+        await until(lambda: source.paused)
+        reading = asyncio.create_task(client.reply())
+        await until(lambda: not source.paused)
+        go_on.set()
+        assert (await reading).complete
+
+
+async def test_bad_input_52_a_client_that_never_reads_is_dropped() -> None:
+    source = Source()
+
+    async def handler(request: Request, responder: Responder) -> None:
+        responder.start(200, b"text/event-stream", flow=source)
+        while True:
+            if not source.paused:
+                responder.write(b"x" * 65536)
+            await asyncio.sleep(0.001)
+
+    async with listening(handler, Limits(write_stall_seconds=0.2)) as server, server.client() as client:
+        await client.send(get())
+        await until(lambda: source.paused)
+        await until(lambda: not server.connections, 5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(content=st.binary(max_size=300))
+def test_any_bytes_get_an_answer_or_an_end(content: bytes) -> None:
+    async def ask() -> None:
+        limits = Limits(head_seconds=0.05, body_idle_seconds=0.05, keep_alive_seconds=0.05, linger_seconds=0.05)
+        async with listening(limits=limits) as server, server.client() as client:
+            await client.send(b"GET /" + content)
+            assert await client.closed() is not None
+
+    asyncio.run(ask())
