@@ -1,0 +1,97 @@
+"""An API server of a few dictionaries: enough of get, apply, create and replace for the reconciler and the elector."""
+
+import copy
+import itertools
+from typing import Any
+
+from moorage_operator.errors import ApiError, ConflictError, InvalidError, NotFoundError
+from moorage_operator.kube import Kube, Resource
+from tests.unit.operator.support import Object
+
+Target = tuple[str, str]
+
+
+class FakeKube(Kube):
+    """Keeps objects by kind and name, records every write, and refuses what it is told to refuse."""
+
+    def __init__(self) -> None:
+        self.objects: dict[Target, Object] = {}
+        self.writes: list[Object] = []
+        self.forced: list[bool] = []
+        self.reads: list[Target] = []
+        self.refusals: dict[tuple[str, str], Exception] = {}
+        """By verb and kind: what is raised instead of an answer."""
+
+        self._versions = itertools.count(100)
+
+    def put(self, kind: str, obj: Object) -> Object:
+        """Let an object exist; gives it as the server would."""
+        self.objects[kind, obj["metadata"]["name"]] = {"kind": kind, **copy.deepcopy(obj)}
+        return self.objects[kind, obj["metadata"]["name"]]
+
+    def written(self) -> list[str]:
+        """The kinds of what was written, `status` for the status of a model."""
+        return ["status" if "status" in write else write["kind"] for write in self.writes]
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
+        """The object, or NotFoundError."""
+        self.reads.append((resource.kind, name))
+        self._refuse("get", resource.kind)
+        if (resource.kind, name) not in self.objects:
+            raise NotFoundError(404, "NotFound", f"{resource.plural} {name!r} not found")
+        return copy.deepcopy(self.objects[resource.kind, name])
+
+    async def apply(self, manifest: Object, *, force: bool, subresource: str | None = None) -> Object:
+        """Server-side apply: a conflict unless forced where somebody else has the name, or where the uid is another."""
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        self._refuse("apply", kind)
+        live = self.objects.get((kind, name))
+        uid = manifest["metadata"].get("uid")
+        if uid and (live is None or live["metadata"]["uid"] != uid):
+            raise ConflictError(409, "Conflict", f"uid mismatch: the provided object specified uid {uid}")
+        if live and not force and "stranger" in live["metadata"].get("annotations", {}):
+            raise ConflictError(409, "Conflict", "Apply failed with 1 conflict: conflict with kubectl: .spec.selector")
+        self.writes.append(copy.deepcopy(manifest))
+        self.forced.append(force)
+        created: Object = {"metadata": {"uid": f"uid-of-{kind}-{name}", "generation": 1}}
+        merged: Object = _merged(live or created, manifest)
+        merged["metadata"]["resourceVersion"] = str(next(self._versions))
+        return copy.deepcopy(self.put(kind, merged))
+
+    async def create(self, manifest: Object) -> Object:
+        """A new object; a conflict where the name is taken."""
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        self._refuse("create", kind)
+        if (kind, name) in self.objects:
+            raise ConflictError(409, "AlreadyExists", f"{name} already exists")
+        return self._stored(manifest)
+
+    async def replace(self, manifest: Object) -> Object:
+        """The object anew; a conflict when it is not of the manifest's version any more."""
+        kind, metadata = manifest["kind"], manifest["metadata"]
+        self._refuse("replace", kind)
+        live = self.objects[kind, metadata["name"]]
+        if live["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
+            raise ConflictError(409, "Conflict", "the object has been modified")
+        return self._stored(manifest)
+
+    def _stored(self, manifest: Object) -> Object:
+        self.writes.append(copy.deepcopy(manifest))
+        stored = self.put(manifest["kind"], manifest)
+        stored["metadata"]["resourceVersion"] = str(next(self._versions))
+        return copy.deepcopy(stored)
+
+    def _refuse(self, verb: str, kind: str) -> None:
+        if refusal := self.refusals.get((verb, kind)):
+            raise refusal
+
+
+def invalid(message: str) -> ApiError:
+    """What the server answers to content that it does not take."""
+    return InvalidError(422, "Invalid", message)
+
+
+def _merged(live: Any, applied: Any) -> Any:
+    if isinstance(live, dict) and isinstance(applied, dict):
+        return {**live, **{key: _merged(live.get(key), value) for key, value in applied.items()}}
+    return copy.deepcopy(applied)
