@@ -1,6 +1,7 @@
 """One control plane for all integration tests, a namespace of its own for each test, and the operator as a process."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,7 +24,9 @@ def cluster() -> Iterator[Cluster]:
         install(cluster)
         yield cluster
     finally:
-        down(CLUSTER)
+        # To look at a cluster after a failure; the next run begins anew.
+        if not os.environ.get("MOORAGE_KEEP_CLUSTER"):
+            down(CLUSTER)
 
 
 @pytest.fixture(scope="session")

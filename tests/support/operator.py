@@ -105,6 +105,15 @@ class OperatorProcess:
             return str(error) or type(error).__name__
         return "" if answer.status_code == 200 else answer.text
 
+    def ends_within(self, seconds: float) -> bool:
+        """Whether it ends by itself in that time."""
+        assert self.process is not None
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def signal(self, number: Signals) -> None:
         """Sends a signal."""
         assert self.process is not None

@@ -1,4 +1,4 @@
-"""`python -m moorage_operator`: runs the operator; ends with 0 when told to and with 1 when it cannot go on."""
+"""`python -m moorage_operator`: runs the operator until it is told to end."""
 
 import asyncio
 import logging
@@ -8,7 +8,6 @@ import kopf
 import uvloop
 
 from moorage_operator import app, logs
-from moorage_operator.lease import LeaseLostError
 from moorage_operator.settings import Settings
 
 log = logging.getLogger("moorage_operator")
@@ -32,9 +31,6 @@ def main() -> int:
         uvloop.run(app.run(settings, login))
     except (asyncio.CancelledError, KeyboardInterrupt):
         return 0
-    except LeaseLostError as error:
-        log.warning("another replica leads; starting again", extra={"error": str(error)})
-        return 1
     return 0
 
 

@@ -72,7 +72,7 @@ class Operator:
         self._listings.add((resource, namespace))
 
     async def run(self) -> None:
-        """Works until told to end by a signal; raises LeaseLostError when another replica has taken over."""
+        """Works until told to end by a signal."""
         warn = log.warning
         for namespace in self.namespaces:
             await wait_for_crd(self._kube, namespace, warn)
@@ -102,9 +102,10 @@ class Operator:
         await handlers.watch(self._login, self.namespaces, self, self.watches)
 
     async def _lead(self) -> None:
-        await self.elector.acquire()
-        self._begin()
-        await self.elector.hold()
+        while True:
+            await self.elector.acquire()
+            self._begin()
+            await self.elector.hold()
 
     def _begin(self) -> None:
         """Lets the workers work, once everything is known and we lead."""
@@ -128,7 +129,11 @@ class Operator:
             return
         extra = {"model": "/".join(key)}
         try:
-            again = await self._reconciler.reconcile(key)
+            # No write of ours may be on its way when another replica may lead.
+            async with asyncio.timeout(self.elector.remaining):
+                again = await self._reconciler.reconcile(key)
+        except TimeoutError:
+            self._models.retry(key)
         except ConflictError as error:
             log.debug("changed under our hands; looking again", extra=extra | {"error": str(error)})
             self._models.retry(key)
@@ -166,11 +171,13 @@ class Operator:
 
     async def _list_children(self, resource: Resource, namespace: str | None) -> None:
         if resource is not INFERENCE_MODELS:
-            uids = []
-            async for obj in self._kube.list(resource, namespace, CHILD_SELECTOR):
-                uids.append(obj["metadata"]["uid"])
-                self.event(resource, None, obj)
-            for key in self._store.retain(resource.kind, uids, namespace):
+            uids, version = set(), 0
+            async for page in self._kube.pages(resource, namespace, CHILD_SELECTOR):
+                version = int(page["metadata"]["resourceVersion"])
+                for obj in page["items"]:
+                    uids.add(obj["metadata"]["uid"])
+                    self.event(resource, None, obj)
+            for key in self._store.retain(resource.kind, uids, namespace, version):
                 self._models.add(key)
         elif self.synced():
             # Models that went away unseen are known by what they have left in the store.

@@ -70,16 +70,15 @@ class Kube:
         """The live object."""
         return await self._request("GET", resource.path(namespace, name))
 
-    async def list(
+    async def pages(
         self, resource: Resource, namespace: str | None, selector: str = ""
     ) -> AsyncIterator[dict[str, Any]]:
-        """All objects that match the label `selector`, page by page."""
+        """All objects that match the label `selector`, as lists of one resourceVersion with at most PAGE items."""
         token = ""
         while True:
             params = {"limit": str(PAGE), "labelSelector": selector, "continue": token}
             page = await self._request("GET", resource.path(namespace), params={k: v for k, v in params.items() if v})
-            for item in page["items"]:
-                yield item
+            yield page
             token = page["metadata"].get("continue", "")
             if not token:
                 return
@@ -154,7 +153,7 @@ async def wait_for_crd(kube: Kube, namespace: str | None, warn: Callable[[str], 
     """Returns once InferenceModels can be listed; says every 10 s what is in the way."""
     while True:
         try:
-            async for _ in kube.list(INFERENCE_MODELS, namespace):
+            async for _ in kube.pages(INFERENCE_MODELS, namespace):
                 break
         except (ApiError, UnavailableError) as error:
             warn(f"cannot list inferencemodels.moorage.dev yet: {error}")

@@ -23,10 +23,6 @@ RENEW_DEADLINE: Final = 10.0
 RENEW_SECONDS: Final = 2.0
 
 
-class LeaseLostError(Exception):
-    """We held the Lease and do not any more; the process must stop working at once."""
-
-
 class Elector:
     """Takes and keeps the Lease `name` in `namespace` for `identity`."""
 
@@ -44,9 +40,17 @@ class Elector:
         self._renewed_at = clock()
 
     @property
+    def remaining(self) -> float:
+        """For how many seconds we may still write; 0 or less when we may not.
+
+        True after a pause of the process too, before `hold` has noticed it.
+        """
+        return RENEW_DEADLINE - (self._clock() - self._renewed_at) if self.leading else 0.0
+
+    @property
     def valid(self) -> bool:
-        """Whether we may write now. False after a pause of the process too, before `hold` has noticed it."""
-        return self.leading and self._clock() - self._renewed_at < RENEW_DEADLINE
+        """Whether we may write now."""
+        return self.remaining > 0
 
     async def acquire(self) -> None:
         """Returns once the Lease is ours."""
@@ -56,8 +60,8 @@ class Elector:
         log.info("leading", extra={"identity": self._identity})
 
     async def hold(self) -> None:
-        """Renews until it cannot; then raises LeaseLostError."""
-        while True:
+        """Renews until it cannot any more, and returns then; begin again with `acquire`."""
+        while self.valid and not self._held_by_other():
             await asyncio.sleep(RENEW_SECONDS)
             try:
                 async with asyncio.timeout(RENEW_DEADLINE):
@@ -66,9 +70,8 @@ class Elector:
                 renewed = False
             if renewed:
                 self._renewed_at = self._clock()
-            elif not self.valid or self._held_by_other():
-                self.leading = False
-                raise LeaseLostError(f"lease {self._namespace}/{self._name} could not be renewed")
+        self.leading = False
+        log.warning("not leading any more: the lease could not be renewed", extra={"identity": self._identity})
 
     async def release(self) -> None:
         """Gives the Lease up, so that another replica need not wait for it to expire."""

@@ -4,15 +4,18 @@ It is fed by watch events, by full lists (which also tell what is gone) and by t
 order: an object that is older than what is known is ignored. Children are kept as encoded JSON, a tenth of the dicts.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from moorage_common.facts import Health
 from moorage_common.labels import MODEL_LABEL
 from moorage_operator.observe import DeploymentState, PodState, deployment_state, pod_state
+
+GONE_KEPT: Final = 4096
+"""How many objects that were deleted last are remembered, so that no late news brings one back."""
 
 
 class Key(NamedTuple):
@@ -60,6 +63,7 @@ class Store:
     def __init__(self) -> None:
         self._models: dict[Key, _Model] = {}
         self._pod_versions: dict[str, int] = {}
+        self._gone: dict[str, None] = {}
 
     def models(self) -> list[Key]:
         """The models that are known, or that something is left of."""
@@ -108,7 +112,7 @@ class Store:
     def put(self, kind: str, obj: Mapping[str, Any]) -> Key | None:
         """Takes in a live object; returns its model, or None when it is not news."""
         key = key_of(obj)
-        if key is None:
+        if key is None or obj["metadata"]["uid"] in self._gone:
             return None
         version = int(obj["metadata"]["resourceVersion"])
         if kind == "Pod":
@@ -142,6 +146,10 @@ class Store:
         if key is None or key not in self._models:
             return None
         uid = obj["metadata"]["uid"]
+        # A list, or the answer to a write, that is older than this may still be on its way.
+        self._gone[uid] = None
+        while len(self._gone) > GONE_KEPT:
+            del self._gone[next(iter(self._gone))]
         if kind == "Pod":
             self._forget_pod(key, uid)
         elif (child := self.child(key, kind)) and child.uid == uid:
@@ -159,19 +167,22 @@ class Store:
             self._forget_pod(key, uid)
         self._models.pop(key, None)
 
-    def retain(self, kind: str, uids: Iterable[str], namespace: str | None) -> set[Key]:
-        """Drops objects of `kind` that a full list of `namespace` did not have; returns the models that lost one."""
-        kept, lost = set(uids), set[Key]()
+    def retain(self, kind: str, uids: Set[str], namespace: str | None, version: int) -> set[Key]:
+        """Drops objects of `kind` that a full list of `namespace` at `version` did not have.
+
+        What is newer than the list was made after it, and stays. Returns the models that lost an object.
+        """
+        lost = set[Key]()
         for key, model in self._models.items():
             if namespace not in (None, key.namespace):
                 continue
             if kind == "Pod":
-                gone = [uid for uid in model.pods if uid not in kept]
+                gone = [uid for uid in model.pods if uid not in uids and self._pod_versions[uid] <= version]
                 for uid in gone:
                     self._forget_pod(key, uid)
             else:
                 child = model.children.get(kind)
-                gone = [child.uid] if child and child.uid not in kept else []
+                gone = [child.uid] if child and child.uid not in uids and child.version <= version else []
                 if gone:
                     del model.children[kind]
             if gone:

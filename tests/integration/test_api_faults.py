@@ -1,0 +1,73 @@
+"""The API server and its store fail under a running operator: it recovers by itself, in the same process."""
+
+from signal import SIGCONT, SIGSTOP
+
+import pytest
+
+from hack.cluster.api import Cluster
+from moorage_operator.lease import RENEW_DEADLINE
+from tests.support.api import Api, is_ready
+from tests.support.models import model
+from tests.support.operator import OperatorProcess
+
+
+@pytest.fixture
+def serving(api: Api, operator: OperatorProcess) -> str:
+    """The name of a model that serves."""
+    api.create(model("steady"))
+    api.wait("InferenceModel", "steady", is_ready, what="Ready")
+    return "steady"
+
+
+def works(api: Api, name: str, replicas: int) -> None:
+    """A change is acted on and its outcome told."""
+    api.patch("InferenceModel", name, {"spec": {"replicas": replicas}})
+    api.wait(
+        "InferenceModel",
+        name,
+        lambda im: is_ready(im) and (im or {})["status"]["readyReplicas"] == replicas,
+        what=f"{replicas} replicas",
+    )
+
+
+@pytest.mark.parametrize("component", ["kube-apiserver", "etcd"])
+def test_a_killed_component_comes_back(
+    api: Api, serving: str, operator: OperatorProcess, cluster: Cluster, component: str
+) -> None:
+    process = operator.process
+    for replicas in (2, 3):
+        cluster.kill(component)
+        cluster.start(component)
+        cluster.wait_until_ready()
+        works(api, serving, replicas)
+    assert operator.process is process
+    assert process is not None
+    assert process.poll() is None
+
+
+def test_a_child_that_went_while_nobody_could_see_it_comes_back(
+    api: Api, serving: str, operator: OperatorProcess, cluster: Cluster
+) -> None:
+    operator.signal(SIGSTOP)
+    cluster.kill("kube-apiserver")
+    cluster.start("kube-apiserver")
+    cluster.wait_until_ready()
+    for kind in ("Deployment", "Service"):
+        api.delete(kind, serving)
+        api.wait(kind, serving, lambda found: found is None, what="gone")
+    operator.signal(SIGCONT)
+    for kind in ("Deployment", "Service"):
+        api.wait(kind, serving, lambda found: found is not None, what=f"the {kind} again")
+    works(api, serving, 2)
+
+
+def test_a_frozen_api_server_is_waited_for(api: Api, serving: str, operator: OperatorProcess, cluster: Cluster) -> None:
+    # Longer than the operator may hold its Lease without renewing it: it must stop working, and begin again by itself.
+    cluster.signal("kube-apiserver", SIGSTOP)
+    try:
+        assert operator.ends_within(RENEW_DEADLINE + 5) is False
+        assert "lease" in operator.not_ready()
+    finally:
+        cluster.signal("kube-apiserver", SIGCONT)
+    cluster.wait_until_ready()
+    works(api, serving, 2)
