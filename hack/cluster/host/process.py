@@ -122,10 +122,18 @@ def kill_all(records: Iterable[ProcessRecord]) -> None:
 def wait_for_end(record: ProcessRecord, timeout: float) -> bool:
     """Wait until a process has ended."""
     with _open_pidfd(record.pid) as descriptor:
-        if descriptor is None or not record.is_alive:
+        if descriptor is None or _start_ticks(record.pid) != record.start_ticks:
             return True
+        # Its first thread may be a zombie while others still hold its sockets; a pidfd waits for all of them.
         readable, _, _ = select.select([descriptor], [], [], max(0.0, timeout))
         return bool(readable) and not record.is_alive
+
+
+def _start_ticks(pid: int) -> int | None:
+    try:
+        return start_time_of((PROC / str(pid) / "stat").read_text())[1]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 @contextlib.contextmanager
