@@ -5,6 +5,7 @@ argparse, and imports where they are needed: what this process imports is time t
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve() -> int:
+    # The first process of a container ignores a signal that it has no handler for; the server sets its own later.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
     from moorage_runtime import logs
     from moorage_runtime.settings import SettingsError, read_settings
 

@@ -48,8 +48,12 @@ def memory_limit(cgroups: Path = CGROUPS, proc: Path = PROC) -> MemoryLimit | No
 
 def oom_kills(cgroups: Path = CGROUPS, proc: Path = PROC) -> int:
     """Count the processes that the kernel killed here for lack of memory."""
-    counts = (_field(folder / "memory.events", "oom_kill") for folder in _folders(cgroups, proc, "memory"))
-    return next((count for count in counts if count is not None), 0)
+    files = (
+        folder / name
+        for folder in _folders(cgroups, proc, "memory")
+        for name in ("memory.events", "memory.oom_control")  # version 2, version 1
+    )
+    return next((count for file in files if (count := _field(file, "oom_kill")) is not None), 0)
 
 
 def resident_bytes(pid: int, proc: Path = PROC) -> int | None:

@@ -22,8 +22,8 @@ class WatchdogPolicy:
     probe_timeout: float = 3.0
     patience: float = 300.0
     """A process that works but neither answers nor sends anything for so long is hung as well."""
-    idle_share: float = 0.05
-    """Below this share of one CPU a process does nothing."""
+    idle_share: float = 0.02
+    """Below this share of one CPU a process does nothing; answering probes takes less."""
 
 
 @dataclass

@@ -77,8 +77,12 @@ def test_a_machine_that_tells_nothing_is_no_error(tmp_path: Path) -> None:
     assert machine.oom_kills(nowhere, nowhere) == 0
 
 
-def test_counts_what_the_kernel_killed(cgroups: Path, proc: Path) -> None:
-    (cgroups / "pod" / "container" / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("memory.events", "low 0\noom 3\noom_kill 2\n"), ("memory.oom_control", "under_oom 0\noom_kill 2\n")],
+)
+def test_counts_what_the_kernel_killed(cgroups: Path, proc: Path, name: str, content: str) -> None:
+    (cgroups / "pod" / "container" / name).write_text(content)
 
     assert machine.oom_kills(cgroups, proc) == 2
 
