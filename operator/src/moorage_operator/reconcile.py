@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 BLOCKED_SECONDS: Final = 10.0
 """What blocks a model may be an object that we do not watch, so it is looked at this often."""
 
+NO_VERSION: Final = "1"
+"""A resourceVersion that no object has: etcd begins to count there. An apply with it can only create."""
+
 
 def utc_now() -> str:
     """The time as the API writes it: RFC 3339, whole seconds."""
@@ -104,15 +107,16 @@ class Reconciler:
         # Lists leave out the kind of their items, so only what is below it is compared.
         if known and not drifted({"metadata": manifest["metadata"], "spec": manifest["spec"]}, known.body):
             return
-        if known:
-            # The uid makes the write fail rather than land on another object of that name.
-            manifest = {**manifest, "metadata": {**manifest["metadata"], "uid": known.uid}}
+        # Either makes the write fail rather than land on another object of that name: a stranger's that happens to set
+        # none of our fields, such as a Service without a selector, would else be merged with ours.
+        precondition = {"uid": known.uid} if known else {"resourceVersion": NO_VERSION}
+        manifest = {**manifest, "metadata": {**manifest["metadata"], **precondition}}
         try:
             written = await self._kube.apply(manifest, force=known is not None)
         except (ConflictError, NotFoundError) as error:
             self._store.forget_child(key, kind)
             if isinstance(error, ConflictError) and known is None:
-                # There is such an object, and others own its fields: ours if it says so, a stranger's if not.
+                # There is such an object: ours if it says so, a stranger's if not.
                 await self._look_again(key, model, kind)
             raise
         except (ForbiddenError, InvalidError) as error:

@@ -42,15 +42,18 @@ class FakeKube(Kube):
         return copy.deepcopy(self.objects[resource.kind, name])
 
     async def apply(self, manifest: Object, *, force: bool, subresource: str | None = None) -> Object:
-        """Server-side apply: a conflict unless forced where somebody else has the name, or where the uid is another."""
+        """Server-side apply: a conflict where the live object is another or older than the manifest says.
+
+        Fields of others never conflict here, so an apply that does not say which object it means lands on any.
+        """
         kind, name = manifest["kind"], manifest["metadata"]["name"]
         self._refuse("apply", kind)
         live = self.objects.get((kind, name))
-        uid = manifest["metadata"].get("uid")
+        uid, version = (manifest["metadata"].get(field) for field in ("uid", "resourceVersion"))
         if uid and (live is None or live["metadata"]["uid"] != uid):
             raise ConflictError(409, "Conflict", f"uid mismatch: the provided object specified uid {uid}")
-        if live and not force and "stranger" in live["metadata"].get("annotations", {}):
-            raise ConflictError(409, "Conflict", "Apply failed with 1 conflict: conflict with kubectl: .spec.selector")
+        if version and live and live["metadata"]["resourceVersion"] != version:
+            raise ConflictError(409, "Conflict", "the object has been modified; please apply to the latest version")
         self.writes.append(copy.deepcopy(manifest))
         self.forced.append(force)
         created: Object = {"metadata": {"uid": f"uid-of-{kind}-{name}", "generation": 1}}

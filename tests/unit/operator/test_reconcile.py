@@ -54,8 +54,8 @@ class Bed:
 
     def stranger(self, kind: str) -> dict[str, Any]:
         """An object of somebody else that has the model's name and none of our labels."""
-        metadata = {"name": "tiny", "namespace": NAMESPACE, "uid": "theirs", "annotations": {"stranger": "yes"}}
-        return self.kube.put(kind, {"metadata": {**metadata, "resourceVersion": "7"}, "spec": {"theirs": True}})
+        metadata = {"name": "tiny", "namespace": NAMESPACE, "uid": "theirs", "resourceVersion": "7"}
+        return self.kube.put(kind, {"metadata": metadata, "spec": {"theirs": True}})
 
 
 async def test_a_new_model_gets_service_deployment_and_status() -> None:
@@ -116,10 +116,11 @@ async def test_a_deleted_child_is_made_again() -> None:
     assert await bed.reconcile() == ["Service"]
 
 
-async def test_a_new_child_is_not_forced_and_bears_no_uid() -> None:
+async def test_a_new_child_is_not_forced_and_can_only_be_created() -> None:
     bed = Bed()
     await bed.reconcile()
     assert bed.kube.forced == [False, False, True]
+    assert [write["metadata"]["resourceVersion"] for write in bed.kube.writes[:2]] == ["1", "1"]
     assert all("uid" not in write["metadata"] for write in bed.kube.writes[:2])
 
 
@@ -130,6 +131,7 @@ async def test_a_write_to_a_known_object_can_only_land_on_that_object() -> None:
     bed.change(maxConcurrency=9)
     await bed.reconcile()
     assert bed.kube.writes[3]["metadata"]["uid"] == "uid-of-Deployment-tiny"
+    assert "resourceVersion" not in bed.kube.writes[3]["metadata"]
     assert bed.kube.forced[3]
 
 
@@ -202,8 +204,6 @@ async def test_a_child_of_ours_that_the_store_has_missed_is_taken_in() -> None:
     await bed.reconcile()
     bed.change(maxConcurrency=9)
     bed.store.forget(TINY)
-    for kind in ("Service", "Deployment"):
-        bed.kube.objects[kind, "tiny"]["metadata"]["annotations"]["stranger"] = "edited with kubectl"
     with pytest.raises(ConflictError):
         await bed.reconcile()
     assert bed.store.child(TINY, "Service") is not None
