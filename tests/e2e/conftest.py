@@ -40,14 +40,6 @@ def cluster(images: dict[str, Image]) -> Iterator[Cluster]:
             down(options.name)
 
 
-@pytest.fixture(scope="session")
-def admin(cluster: Cluster) -> Iterator[Api]:
-    """An administrator."""
-    api = Api(cluster.kubeconfig)
-    yield api
-    api.http.close()
-
-
 @pytest.fixture
 def api(admin: Api, cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Api]:
     """An administrator in a fresh namespace that enforces Pod Security `restricted`."""
@@ -78,16 +70,6 @@ def _dump(cluster: Cluster, namespace: str) -> None:
     ):
         print(f"--- kubectl {' '.join(command)}\n{kubectl(cluster, '-n', namespace, *command, check=False)}")
     print(kubectl(cluster, "-n", NAMESPACE, "logs", "deployment/moorage-operator", "--tail=100", check=False))
-
-
-@pytest.fixture
-def user(cluster: Cluster, api: Api) -> Callable[..., str]:
-    """kubectl in the test's namespace."""
-
-    def run(*args: str, stdin: str | None = None, check: bool = True) -> str:
-        return kubectl(cluster, "-n", api.namespace, *args, stdin=stdin, check=check)
-
-    return run
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,14 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hack.cluster.api import Cluster, ClusterOptions, down, up
 from tests.support.api import Api
-from tests.support.operator import Audit, OperatorProcess, install, kubeconfig_of_operator, kubectl
+from tests.support.operator import Audit, OperatorProcess, install, kubeconfig_of_operator
 
 CLUSTER = "integration"
 _numbers = itertools.count(1)
@@ -27,14 +27,6 @@ def cluster() -> Iterator[Cluster]:
         # To look at a cluster after a failure; the next run begins anew.
         if not os.environ.get("MOORAGE_KEEP_CLUSTER"):
             down(CLUSTER)
-
-
-@pytest.fixture(scope="session")
-def admin(cluster: Cluster) -> Iterator[Api]:
-    """An administrator."""
-    api = Api(cluster.kubeconfig)
-    yield api
-    api.http.close()
 
 
 @pytest.fixture
@@ -66,13 +58,3 @@ def operator(operator_kubeconfig: Path, tmp_path: Path) -> Iterator[OperatorProc
 def audit(cluster: Cluster) -> Audit:
     """The writes that the API server saw."""
     return Audit(cluster.audit_log)
-
-
-@pytest.fixture
-def user(cluster: Cluster, api: Api) -> Callable[..., str]:
-    """kubectl in the test's namespace."""
-
-    def run(*args: str, stdin: str | None = None, check: bool = True) -> str:
-        return kubectl(cluster, "-n", api.namespace, *args, stdin=stdin, check=check)
-
-    return run

@@ -1,0 +1,27 @@
+"""What integration and e2e tests share; each has a `cluster` and an `api` of its own."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from hack.cluster.api import Cluster
+from tests.support.api import Api
+from tests.support.operator import kubectl
+
+
+@pytest.fixture(scope="session")
+def admin(cluster: Cluster) -> Iterator[Api]:
+    """An administrator."""
+    api = Api(cluster.kubeconfig)
+    yield api
+    api.http.close()
+
+
+@pytest.fixture
+def user(cluster: Cluster, api: Api) -> Callable[..., str]:
+    """kubectl in the test's namespace."""
+
+    def run(*args: str, stdin: str | None = None, check: bool = True) -> str:
+        return kubectl(cluster, "-n", api.namespace, *args, stdin=stdin, check=check)
+
+    return run
