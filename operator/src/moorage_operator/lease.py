@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -56,20 +57,16 @@ class Elector:
         """Returns once the Lease is ours."""
         while not await self._try():  # noqa: ASYNC110 - the Lease is not ours to be notified of
             await asyncio.sleep(RENEW_SECONDS)
-        self.leading, self._renewed_at = True, self._clock()
+        self.leading = True
         log.info("leading", extra={"identity": self._identity})
 
     async def hold(self) -> None:
         """Renews until it cannot any more, and returns then; begin again with `acquire`."""
         while self.valid and not self._held_by_other():
             await asyncio.sleep(RENEW_SECONDS)
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(RENEW_DEADLINE):
-                    renewed = await self._try()
-            except TimeoutError:
-                renewed = False
-            if renewed:
-                self._renewed_at = self._clock()
+                    await self._try()
         self.leading = False
         log.warning("not leading any more: the lease could not be renewed", extra={"identity": self._identity})
 
@@ -87,13 +84,18 @@ class Elector:
             log.warning("the lease could not be released; it expires by itself", extra={"error": str(error)})
 
     async def _try(self) -> bool:
+        # Others count from the renewal, which may be as old as our request: an answer may be late, or read late.
+        began = self._clock()
         try:
-            return await self._take()
+            taken = await self._take()
         except ConflictError:
             return False  # another replica was faster
         except (ApiError, UnavailableError) as error:
             log.warning("the lease cannot be read or written", extra={"error": str(error)})
             return False
+        if taken:
+            self._renewed_at = began
+        return taken
 
     async def _take(self) -> bool:
         try:

@@ -63,7 +63,7 @@ class Store:
     def __init__(self) -> None:
         self._models: dict[Key, _Model] = {}
         self._pod_versions: dict[str, int] = {}
-        self._gone: dict[str, None] = {}
+        self._gone: dict[str, int] = {}
 
     def models(self) -> list[Key]:
         """The models that are known, or that something is left of."""
@@ -112,9 +112,11 @@ class Store:
     def put(self, kind: str, obj: Mapping[str, Any]) -> Key | None:
         """Takes in a live object; returns its model, or None when it is not news."""
         key = key_of(obj)
-        if key is None or obj["metadata"]["uid"] in self._gone:
+        if key is None:
             return None
         version = int(obj["metadata"]["resourceVersion"])
+        if version <= self._gone.get(obj["metadata"]["uid"], -1):
+            return None
         if kind == "Pod":
             return key if self._put_pod(key, version, obj) else None
         if obj["metadata"]["name"] != key.name:
@@ -146,8 +148,9 @@ class Store:
         if key is None or key not in self._models:
             return None
         uid = obj["metadata"]["uid"]
-        # A list, or the answer to a write, that is older than this may still be on its way.
-        self._gone[uid] = None
+        # A list, or the answer to a write, that is older than this may still be on its way. What is newer is true: an
+        # object that loses our label is gone for a watch by label, and comes back with the label.
+        self._gone[uid] = int(obj["metadata"]["resourceVersion"])
         while len(self._gone) > GONE_KEPT:
             del self._gone[next(iter(self._gone))]
         if kind == "Pod":
