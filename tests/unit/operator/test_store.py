@@ -1,0 +1,280 @@
+"""What the store keeps of the children, whatever the order in which news of them comes."""
+
+from typing import Any
+
+import pytest
+
+from moorage_common.facts import Health, Phase
+from moorage_operator.store import Key, Store, key_of
+from tests.unit.operator.support import MODEL_UID, NAMESPACE, live_deployment, live_pod
+
+TINY = Key(NAMESPACE, "tiny")
+ALL = 10**6
+READY = Health(Phase.READY)
+
+
+def pod(name: str, **fields: Any) -> dict[str, Any]:
+    """A pod that a ReplicaSet made."""
+    return live_pod(name, **fields)
+
+
+def names(store: Store, key: Key = TINY) -> list[str]:
+    """The pods of a model."""
+    return [state.name for state in store.pods(key)]
+
+
+def replicas(store: Store) -> int | None:
+    """What the Deployment that the store knows has in its spec."""
+    child = store.child(TINY, "Deployment")
+    found: int | None = child.body["spec"]["replicas"] if child else None
+    return found
+
+
+def test_a_child_belongs_to_the_model_of_its_label() -> None:
+    assert key_of(live_deployment()) == TINY
+    stranger = live_deployment()
+    del stranger["metadata"]["labels"]
+    assert key_of(stranger) is None
+    store = Store()
+    assert store.put("Deployment", stranger) is None
+    assert store.models() == []
+
+
+def test_news_of_a_child_names_its_model() -> None:
+    store = Store()
+    assert store.put("Deployment", live_deployment(version=1)) == TINY
+    assert store.put("Deployment", live_deployment(version=2)) == TINY
+    assert store.models() == [TINY]
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_a_version_that_is_not_newer_is_no_news(version: int) -> None:
+    store = Store()
+    store.put("Deployment", live_deployment(version=5, replicas=3))
+    assert store.put("Deployment", live_deployment(version=version, replicas=1)) is None
+    assert replicas(store) == 3
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    store = Store()
+    store.put("Deployment", live_deployment(version=9, replicas=1))
+    assert store.put("Deployment", live_deployment(version=10, replicas=2)) == TINY
+    assert replicas(store) == 2
+
+
+def test_what_is_kept_of_a_child() -> None:
+    store = Store()
+    live = live_deployment(status={"observedGeneration": 1})
+    live["metadata"]["managedFields"] = [{"manager": "kubectl"}]
+    store.put("Deployment", live)
+    child = store.child(TINY, "Deployment")
+    assert child is not None
+    assert (child.uid, child.owner_uid) == ("uid-of-deployment", MODEL_UID)
+    assert child.state is not None
+    assert child.state.observed_generation == 1
+    assert set(child.body) == {"metadata", "spec"}
+    assert "managedFields" not in child.body["metadata"]
+    assert store.child(TINY, "Service") is None
+
+
+def test_a_child_of_nobody_has_no_owner() -> None:
+    store = Store()
+    live = live_deployment(owner_uid=None)
+    live["metadata"]["ownerReferences"] = [{"kind": "Application", "name": "x", "uid": "other", "controller": False}]
+    store.put("Deployment", live)
+    child = store.child(TINY, "Deployment")
+    assert child is not None
+    assert child.owner_uid is None
+
+
+def test_an_object_that_bears_our_label_but_not_the_models_name_is_no_child() -> None:
+    other = live_deployment("other")
+    other["metadata"]["labels"] = live_deployment("tiny")["metadata"]["labels"]
+    store = Store()
+    assert store.put("Deployment", other) is None
+    assert store.child(TINY, "Deployment") is None
+
+
+@pytest.mark.parametrize("controller", ["Job", "StatefulSet"])
+def test_a_pod_that_no_replica_set_made_is_ignored(controller: str) -> None:
+    store = Store()
+    assert store.put("Pod", pod("a", controller=controller)) is None
+    bare = pod("b")
+    del bare["metadata"]["ownerReferences"]
+    assert store.put("Pod", bare) is None
+    assert names(store) == []
+
+
+def test_pods_come_oldest_first() -> None:
+    store = Store()
+    store.put("Pod", pod("young", creationTimestamp="2026-01-03T00:00:00Z"))
+    store.put("Pod", pod("b"))
+    store.put("Pod", pod("a"))
+    assert names(store) == ["a", "b", "young"]
+
+
+def test_a_pod_whose_state_is_as_before_is_no_news() -> None:
+    store = Store()
+    assert store.put("Pod", pod("a", version=1)) == TINY
+    assert store.put("Pod", pod("a", version=2, annotations={"kubelet": "was here"})) is None
+    assert store.put("Pod", pod("a", version=3, ready=True)) == TINY
+    assert store.put("Pod", pod("a", version=2, ready=False)) is None
+    assert store.pods(TINY)[0].ready
+
+
+def test_a_removed_object_is_gone_and_its_model_is_told() -> None:
+    store = Store()
+    store.put("Pod", pod("a"))
+    store.put("Deployment", live_deployment())
+    assert store.remove("Pod", pod("a", version=2)) == TINY
+    assert store.remove("Deployment", live_deployment(version=2)) == TINY
+    assert names(store) == []
+    assert store.child(TINY, "Deployment") is None
+
+
+def test_late_news_of_a_removed_object_does_not_bring_it_back() -> None:
+    store = Store()
+    store.put("Pod", pod("a", version=1))
+    store.put("Deployment", live_deployment(version=1))
+    store.remove("Pod", pod("a", version=5))
+    store.remove("Deployment", live_deployment(version=5))
+    assert store.put("Pod", pod("a", version=4, ready=True)) is None
+    assert store.put("Deployment", live_deployment(version=4)) is None
+    assert names(store) == []
+    assert store.child(TINY, "Deployment") is None
+
+
+def test_an_object_that_lost_our_label_and_got_it_back_is_known_again() -> None:
+    # A watch by label says DELETED when the label goes, and ADDED when it comes back; the uid is the same.
+    store = Store()
+    store.put("Deployment", live_deployment(version=1))
+    store.remove("Deployment", live_deployment(version=5))
+    assert store.put("Deployment", live_deployment(version=6, replicas=2)) == TINY
+    assert replicas(store) == 2
+
+
+def test_the_removal_of_an_earlier_object_of_that_name_does_not_touch_the_new_one() -> None:
+    store = Store()
+    store.put("Deployment", live_deployment(version=7, uid="new"))
+    store.remove("Deployment", live_deployment(version=6, uid="old"))
+    child = store.child(TINY, "Deployment")
+    assert child is not None
+    assert child.uid == "new"
+
+
+def test_the_removal_of_something_unknown_concerns_nobody() -> None:
+    assert Store().remove("Pod", pod("a")) is None
+
+
+def test_a_list_drops_what_it_does_not_have() -> None:
+    store = Store()
+    for name in ("a", "b"):
+        store.put("Pod", pod(name))
+    store.put("Deployment", live_deployment())
+    assert store.retain("Pod", {"uid-of-b"}, None, ALL) == {TINY}
+    assert names(store) == ["b"]
+    assert store.child(TINY, "Deployment") is not None
+    assert store.retain("Deployment", set(), None, ALL) == {TINY}
+    assert store.child(TINY, "Deployment") is None
+
+
+def test_a_list_that_has_everything_concerns_nobody() -> None:
+    store = Store()
+    store.put("Pod", pod("a"))
+    store.put("Deployment", live_deployment())
+    assert store.retain("Pod", {"uid-of-a"}, None, ALL) == set()
+    assert store.retain("Deployment", {"uid-of-deployment"}, None, ALL) == set()
+
+
+@pytest.mark.parametrize("kind", ["Pod", "Deployment"])
+def test_the_list_of_a_namespace_drops_nothing_of_others(kind: str) -> None:
+    store = Store()
+    store.put("Deployment", live_deployment())
+    store.put("Pod", pod("a"))
+    assert store.retain(kind, set(), "team-b", ALL) == set()
+    assert names(store) == ["a"]
+    assert store.child(TINY, "Deployment") is not None
+    assert store.retain(kind, set(), NAMESPACE, ALL) == {TINY}
+
+
+@pytest.mark.parametrize("kind", ["Pod", "Deployment"])
+def test_what_was_made_after_a_list_stays(kind: str) -> None:
+    store = Store()
+    store.put("Deployment", live_deployment(version=11))
+    store.put("Pod", pod("a", version=11))
+    assert store.retain(kind, set(), None, 10) == set()
+    assert store.retain(kind, set(), None, 11) == {TINY}
+
+
+def test_facts_are_forgotten_with_their_pod() -> None:
+    store = Store()
+    store.put("Pod", pod("a"))
+    store.put_facts(TINY, "uid-of-a", READY)
+    assert store.facts(TINY) == {"uid-of-a": READY}
+    store.remove("Pod", pod("a", version=2))
+    assert store.facts(TINY) == {}
+
+
+def test_facts_are_forgotten_with_a_pod_that_a_list_does_not_have() -> None:
+    store = Store()
+    store.put("Pod", pod("a"))
+    store.put_facts(TINY, "uid-of-a", None)
+    store.retain("Pod", set(), None, ALL)
+    assert store.facts(TINY) == {}
+
+
+def test_facts_of_a_pod_that_is_gone_are_not_kept() -> None:
+    store = Store()
+    store.put_facts(TINY, "uid-of-a", READY)
+    assert store.models() == []
+    store.put("Pod", pod("b"))
+    store.put_facts(TINY, "uid-of-a", READY)
+    assert store.facts(TINY) == {}
+
+
+def test_facts_of_one_pod_can_be_dropped() -> None:
+    store = Store()
+    for name in ("a", "b"):
+        store.put("Pod", pod(name))
+        store.put_facts(TINY, f"uid-of-{name}", READY)
+    store.drop_facts(TINY, "uid-of-a")
+    store.drop_facts(Key(NAMESPACE, "unknown"), "uid-of-b")
+    assert store.facts(TINY) == {"uid-of-b": READY}
+
+
+def test_the_echo_of_our_own_last_write_is_no_news() -> None:
+    store = Store()
+    assert store.note_model(TINY, "5")
+    store.note_written(TINY, "6")
+    assert not store.note_model(TINY, "6")
+    assert store.note_model(TINY, "7")
+
+
+def test_a_forgotten_model_leaves_nothing() -> None:
+    store = Store()
+    store.note_written(TINY, "6")
+    store.put("Pod", pod("a", version=3))
+    store.put("Deployment", live_deployment(version=3))
+    store.forget(TINY)
+    store.forget(TINY)
+    assert store.models() == []
+    assert (store.pods(TINY), store.child(TINY, "Deployment"), store.facts(TINY)) == ((), None, {})
+    assert store.note_model(TINY, "6")
+
+
+def test_a_forgotten_child_is_taken_in_again_whatever_its_version() -> None:
+    store = Store()
+    store.put("Deployment", live_deployment(version=5))
+    store.forget_child(TINY, "Deployment")
+    assert store.child(TINY, "Deployment") is None
+    assert store.put("Deployment", live_deployment(version=5)) == TINY
+
+
+def test_one_pod_is_found_by_its_uid() -> None:
+    store = Store()
+    store.put("Pod", pod("a"))
+    found = store.pod(TINY, "uid-of-a")
+    assert found is not None
+    assert found.name == "a"
+    assert store.pod(TINY, "uid-of-b") is None
+    assert store.pod(Key(NAMESPACE, "unknown"), "uid-of-a") is None
