@@ -8,6 +8,10 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from moorage_runtime.settings import Settings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,11 +43,21 @@ def _serve() -> int:
     import msgspec
     import uvloop
 
-    from moorage_runtime.server import serve
-
     logging.getLogger("moorage_runtime").info("settings", extra=msgspec.to_builtins(settings, enc_hook=str))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(settings))
+        return runner.run(_live(settings))
+
+
+async def _live(settings: "Settings") -> int:
+    """Start the engine's process first: it imports its libraries while we import the rest of ours."""
+    from moorage_runtime.engines import load_engine
+    from moorage_runtime.process import Child
+
+    child = await Child.start(load_engine(settings.model_backend.value))
+
+    from moorage_runtime.server import serve
+
+    return await serve(settings, child)
 
 
 def _wrong_settings(error: Exception) -> int:

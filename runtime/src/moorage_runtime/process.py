@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -31,7 +30,7 @@ class ChildEnded(Exception):  # noqa: N818 - it names what happened
 
 
 class Child:
-    """One run of an engine. `start` it, wait for `announcement`, and `stop` it in the end whatever happened."""
+    """One run of an engine: `start`, `load`, wait for `announcement`, and in the end `stop`, whatever happened."""
 
     def __init__(self, engine: Engine, process: asyncio.subprocess.Process, pipe: int) -> None:
         """Watch a process that was just started."""
@@ -44,8 +43,8 @@ class Child:
         self._log = asyncio.create_task(self._read_log())
 
     @classmethod
-    async def start(cls, engine: Engine, config: bytes, environment: Mapping[str, str]) -> "Child":
-        """Start the process and hand it its config."""
+    async def start(cls, engine: Engine) -> "Child":
+        """Start the process, which imports its engine and waits for `load`."""
         reader, writer = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -59,7 +58,7 @@ class Child:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
-                env={**os.environ, **environment},
+                env={**os.environ, **engine.environment},
                 pass_fds=(writer,),
                 start_new_session=True,  # so that all of an engine's processes can be ended at once
             )
@@ -68,11 +67,15 @@ class Child:
             raise
         finally:
             os.close(writer)
-        assert process.stdin is not None  # noqa: S101 - a pipe was asked for
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            process.stdin.write(config)
-            process.stdin.close()
         return cls(engine, process, reader)
+
+    def load(self, config: bytes) -> None:
+        """Let the process load what `config` says."""
+        stream = self._process.stdin
+        assert stream is not None  # noqa: S101 - a pipe was asked for
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            stream.write(config)
+            stream.close()
 
     async def announcement(self) -> Announcement:
         """Wait for the child's word; raise ChildEnded where it ended without one."""

@@ -13,6 +13,7 @@ from moorage_common.http.message import Limits, Request
 from moorage_common.http.responder import Responder
 from moorage_common.http.server import ServerConnection
 from moorage_runtime.errors import LoadFailure, report_termination
+from moorage_runtime.process import Child
 from moorage_runtime.routes import dispatch
 from moorage_runtime.service import Service
 from moorage_runtime.settings import Settings
@@ -28,10 +29,15 @@ class Server:
     """One runtime that listens. `run` is its whole life; `stop` begins the end, as SIGTERM does."""
 
     def __init__(
-        self, settings: Settings, *, policy: SupervisionPolicy = DEFAULT_POLICY, limits: Limits | None = None
+        self,
+        settings: Settings,
+        *,
+        policy: SupervisionPolicy = DEFAULT_POLICY,
+        limits: Limits | None = None,
+        first: Child | None = None,
     ) -> None:
-        """Prepare to serve; nothing is started or opened yet."""
-        self.service = Service.of(settings, policy)
+        """Prepare to serve; nothing is opened yet. `first` is an engine's process that was started already."""
+        self.service = Service.of(settings, policy=policy, first=first)
         self.port = 0
         self.listening = asyncio.Event()
         self._settings = settings
@@ -41,11 +47,15 @@ class Server:
 
     async def run(self) -> int:
         """Serve until stopped (0), or until the model turns out not to be loadable (1)."""
-        listener = await asyncio.get_running_loop().create_server(
-            self._connection, self._settings.host, self._settings.port, backlog=BACKLOG
-        )
+        host, port = self._settings.host, self._settings.port
+        try:
+            listener = await asyncio.get_running_loop().create_server(self._connection, host, port, backlog=BACKLOG)
+        except OSError as error:
+            message = f"HOST and PORT are {host} and {port}: {error.strerror or error}"
+            report_termination(Termination(LoadError.INVALID_MODEL_CONFIG, message), self._settings.termination_log)
+            return 1
         self.port = listener.sockets[0].getsockname()[1]
-        log.info("listening", extra={"host": self._settings.host, "port": self.port})
+        log.info("listening", extra={"host": host, "port": self.port})
         self.listening.set()
         engine = asyncio.create_task(self.service.supervisor.run())
         stopped = asyncio.create_task(self._stop.wait())
@@ -117,9 +127,9 @@ class Server:
         await dispatch(self.service, request, responder)
 
 
-async def serve(settings: Settings) -> int:
+async def serve(settings: Settings, first: Child | None = None) -> int:
     """Serve until SIGTERM or SIGINT."""
-    server = Server(settings)
+    server = Server(settings, first=first)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)

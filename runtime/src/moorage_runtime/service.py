@@ -9,6 +9,7 @@ from moorage_common.http.relay import Relay
 from moorage_runtime.admission import Admission
 from moorage_runtime.engines import load_engine
 from moorage_runtime.metrics import Metrics
+from moorage_runtime.process import Child
 from moorage_runtime.settings import Settings
 from moorage_runtime.supervise import DEFAULT_POLICY, SupervisionPolicy, Supervisor
 
@@ -27,12 +28,18 @@ class Service:
     started: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def of(cls, settings: Settings, policy: SupervisionPolicy = DEFAULT_POLICY) -> "Service":
+    def of(
+        cls, settings: Settings, *, policy: SupervisionPolicy = DEFAULT_POLICY, first: Child | None = None
+    ) -> "Service":
         """Put a runtime together; nothing starts yet."""
         relays: set[Relay] = set()
         admission = Admission(settings.max_concurrent_requests)
         supervisor = Supervisor(
-            load_engine(settings.model_backend.value), settings, silence=lambda: _silence(relays), policy=policy
+            load_engine(settings.model_backend.value),
+            settings,
+            silence=lambda: _silence(relays),
+            policy=policy,
+            first=first,
         )
         metrics = Metrics(running=lambda: admission.running, waiting=lambda: admission.waiting)
         metrics.watch_engine(

@@ -73,8 +73,12 @@ class Supervisor:
         *,
         silence: Callable[[], float],
         policy: SupervisionPolicy = DEFAULT_POLICY,
+        first: Child | None = None,
     ) -> None:
-        """Supervise `engine`; `silence` gives the seconds since a running request last got a byte."""
+        """Supervise `engine`; `silence` gives the seconds since a running request last got a byte.
+
+        `first` is a child that was started before, while the rest of this process was still being imported.
+        """
         self.engine = engine
         self.phase = Phase.STARTING
         self.plan: Plan | None = None
@@ -86,13 +90,27 @@ class Supervisor:
         self._settings = settings
         self._policy = policy
         self._silence = silence
+        self._spare = first
 
     async def run(self) -> None:
         """Keep the engine running until cancelled; raise LoadFailure when that is hopeless."""
+        try:
+            plan = await self._make_plan()
+            await self._keep_running(plan)
+        finally:
+            if self._spare is not None:
+                await self._spare.stop()
+
+    async def _make_plan(self) -> Plan:
+        if self._spare is None:
+            self._spare = await Child.start(self.engine)
         plan = await asyncio.to_thread(self.engine.plan, self._settings)
         self.plan, self.facts = plan, plan.facts
         for note in plan.notes:
             log.info(note)
+        return plan
+
+    async def _keep_running(self, plan: Plan) -> None:
         ends = failures = 0
         while True:
             self.phase = Phase.LOADING
@@ -111,7 +129,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         kills = machine.oom_kills()
         started, ready_at = loop.time(), None
-        child = await Child.start(self.engine, plan.config, plan.environment)
+        child, self._spare = self._spare or await Child.start(self.engine), None
+        child.load(plan.config)
         self.pid = child.pid
         pool: Pool | None = None
         try:

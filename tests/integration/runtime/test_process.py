@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -178,6 +179,15 @@ def test_wrong_settings_are_a_reason(tmp_path: Path) -> None:
 
     assert termination.reason is LoadError.INVALID_MODEL_CONFIG
     assert "MAX_CONCURRENT_REQUESTS is 'many'" in termination.message
+
+
+def test_a_port_that_is_taken_is_a_reason(smollm2: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        termination = ends(tmp_path, MODEL_PATH=str(smollm2), PORT=str(taken.getsockname()[1]))
+
+    assert "PORT" in termination.message
 
 
 def test_the_settings_are_listed() -> None:

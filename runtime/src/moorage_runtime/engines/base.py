@@ -1,14 +1,14 @@
 """What an engine is to the runtime: a plan made in the front, a server run in a child process, errors made ours.
 
-Flow: `Engine.plan(settings)` checks the model's files and says how to load them → the supervisor starts
-`engines.child`, which calls `Engine.serve` with the plan's config → the engine serves HTTP on loopback and announces
-its port → the front relays bytes to it.
+Flow: the supervisor starts `engines.child`, which imports the engine's libraries; meanwhile `Engine.plan(settings)`
+checks the model's files and says how to load them → the child calls `Engine.serve` with the plan's config → the engine
+serves HTTP on loopback and announces its port → the front relays bytes to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -37,7 +37,6 @@ class Plan:
     """A route whose answer needs the engine's work loop, not only its HTTP threads."""
     routes: frozenset[str]
     """The POST routes that the engine has."""
-    environment: Mapping[str, str] = field(default_factory=dict)
     works_on_cpu: bool = True
     """A request that runs uses CPU time: an idle process with running requests hangs."""
     notes: tuple[str, ...] = ()
@@ -61,9 +60,14 @@ class Engine(Protocol):
     """One engine. `plan`, `error` and `log_level` run in the front, `serve` in the child."""
 
     name: str
+    environment: Mapping[str, str]
+    """Variables that the child gets on top of ours."""
 
     def plan(self, settings: Settings) -> Plan:
         """Check the model and decide how to load it; raise LoadFailure where that cannot work."""
+
+    def preload(self) -> None:
+        """Import what takes time; the child does it before it knows what to load."""
 
     def serve(self, config: bytes, announce: Announce) -> None:
         """Load the model, announce a port on loopback, and serve until the process ends."""

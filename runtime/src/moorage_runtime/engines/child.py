@@ -24,14 +24,15 @@ def main(arguments: list[str]) -> int:
     name, pipe, parent = arguments[0], int(arguments[1]), int(arguments[2])
     die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    config = sys.stdin.buffer.read()
 
     def announce(announcement: Announcement) -> None:
         os.write(pipe, msgspec.json.encode(announcement) + b"\n")
         os.close(pipe)
 
     try:
-        load_engine(name).serve(config, announce)
+        engine = load_engine(name)
+        engine.preload()
+        engine.serve(sys.stdin.buffer.read(), announce)
     except ModuleNotFoundError as error:
         message = f"the engine {name} needs the package {error.name}: install moorage-runtime[{name}]"
         announce(Announcement(failure=LoadError.ENGINE_FAILED, message=message))

@@ -16,8 +16,9 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -55,6 +56,7 @@ class Dummy:
     """The engine `dummy`."""
 
     name = "dummy"
+    environment: Mapping[str, str] = MappingProxyType({})
 
     def plan(self, settings: Settings) -> Plan:
         """Read the file that stands in for a model."""
@@ -76,6 +78,9 @@ class Dummy:
             probe_path="/probe",
             routes=frozenset({"/v1/chat/completions", "/v1/completions"}),
         )
+
+    def preload(self) -> None:
+        """Need nothing."""
 
     def serve(self, config: bytes, announce: Announce) -> None:
         """Load as the file says, then answer as the prompts say."""

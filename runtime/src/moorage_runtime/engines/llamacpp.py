@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import re
 import signal
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -57,6 +59,8 @@ class LlamaCpp:
     """The engine `llamacpp`."""
 
     name = "llamacpp"
+    # Idle OpenMP threads must sleep: spinning ones hung now and then on busy cores.
+    environment: Mapping[str, str] = MappingProxyType({"OMP_WAIT_POLICY": "passive"})
 
     def plan(self, settings: Settings) -> Plan:
         """Check file, quantization, context and memory, in the order in which a person would mend them."""
@@ -92,8 +96,6 @@ class LlamaCpp:
                 weights_bytes=header.tensor_bytes,
             ),
             config=msgspec.json.encode(config),
-            # Idle OpenMP threads must sleep: spinning ones hung now and then on busy cores.
-            environment={"OMP_WAIT_POLICY": "passive"},
             smoke_path="/v1/completions",
             smoke_body=msgspec.json.encode({"prompt": "Hi", "max_tokens": 1, "cache_prompt": False}),
             probe_path="/slots",
@@ -103,6 +105,10 @@ class LlamaCpp:
                 f"estimated at {estimate}",
             ),
         )
+
+    def preload(self) -> None:
+        """Import the native library."""
+        import xllamacpp  # noqa: F401
 
     def serve(self, config: bytes, announce: Announce) -> None:
         """Load the model and serve; the process ends by a signal, never by taking the server down."""
