@@ -1,11 +1,10 @@
 """Writes the log as JSON, one object a line, to standard error."""
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
 from typing import Final
-
-import msgspec
 
 _STANDARD: Final = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -21,11 +20,12 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **extra,
         }
+        entry = {**entry, **{key: value for key, value in extra.items() if key not in entry}}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(entry).decode()
+        # Not msgspec: a line must never be lost because of what is in it, be it half a character or some object.
+        return json.dumps(entry, separators=(",", ":"), default=str, skipkeys=True)
 
 
 def _plain(value: object) -> bool:
