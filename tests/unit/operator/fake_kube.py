@@ -1,7 +1,8 @@
-"""An API server of a few dictionaries: enough of get, apply, create and replace for the reconciler and the elector."""
+"""An API server of a few dictionaries: enough of its verbs for the operator's own code."""
 
 import copy
 import itertools
+from collections.abc import AsyncIterator
 from typing import Any
 
 from moorage_operator.errors import ApiError, ConflictError, InvalidError, NotFoundError
@@ -40,6 +41,16 @@ class FakeKube(Kube):
         if (resource.kind, name) not in self.objects:
             raise NotFoundError(404, "NotFound", f"{resource.plural} {name!r} not found")
         return copy.deepcopy(self.objects[resource.kind, name])
+
+    async def pages(self, resource: Resource, namespace: str | None, selector: str = "") -> AsyncIterator[Object]:
+        """All objects of a kind, one a page."""
+        self.reads.append((resource.kind, ""))
+        self._refuse("list", resource.kind)
+        version = {"resourceVersion": str(next(self._versions))}
+        for (kind, _), obj in list(self.objects.items()):
+            if kind == resource.kind:
+                yield {"metadata": version, "items": [copy.deepcopy(obj)]}
+        yield {"metadata": version, "items": []}
 
     async def apply(self, manifest: Object, *, force: bool, subresource: str | None = None) -> Object:
         """Server-side apply: a conflict where the live object is another or older than the manifest says.

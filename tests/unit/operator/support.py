@@ -18,7 +18,7 @@ CONFIG: Final = DesiredConfig(
     images={"llamacpp/cpu": "runtime:1", "llamacpp/gpu": "runtime-cuda:1", "vllm/gpu": "vllm:1"}
 )
 
-thorough = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 """Properties are checked without a time limit for each example: a busy machine must not fail them."""
 
 

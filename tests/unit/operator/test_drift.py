@@ -18,7 +18,7 @@ from tests.unit.operator.support import CONFIG, model, thorough
 keys = st.text("abcdefgh", min_size=1, max_size=3)
 leaves = st.one_of(st.integers(), st.booleans(), st.text(max_size=5))
 plain = st.recursive(
-    leaves, lambda inner: st.dictionaries(keys, inner, max_size=4) | st.lists(inner, max_size=3), max_leaves=12
+    leaves, lambda inner: st.dictionaries(keys, inner, max_size=4) | st.lists(inner, max_size=3), max_leaves=8
 )
 objects = st.dictionaries(keys, plain, max_size=5)
 manifests = st.sampled_from([manifest for case in cases() for manifest in case.manifests()])

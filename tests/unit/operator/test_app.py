@@ -1,0 +1,262 @@
+"""How the parts of the operator work together: events, workers, lists, and what happens when one of them fails."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import kopf
+import pytest
+
+from moorage_operator.app import Operator
+from moorage_operator.errors import ConflictError, ThrottledError, UnavailableError
+from moorage_operator.handlers import CHILDREN
+from moorage_operator.kube import DEPLOYMENTS, INFERENCE_MODELS, PODS, SERVICES
+from moorage_operator.settings import Settings
+from tests.unit.operator.fake_kube import FakeKube
+from tests.unit.operator.support import Object, live_model, live_pod
+from tests.unit.operator.virtual_time import in_virtual_time, settle
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of the operator."""
+    monkeypatch.setenv("MOORAGE_IMAGES", json.dumps({"llamacpp/cpu": "runtime:1"}))
+    monkeypatch.setenv("MOORAGE_FACTS", "false")
+    monkeypatch.setenv("MOORAGE_WORKERS", "2")
+
+
+def no_login() -> kopf.ConnectionInfo:
+    """Nobody logs in here."""
+    raise AssertionError
+
+
+class Bed:
+    """An operator without its watches: a test says what they would."""
+
+    def __init__(self, kube: FakeKube) -> None:
+        self.kube = kube
+        self.operator = Operator(Settings(), kube, no_login)
+
+    def listed(self) -> None:
+        """The watches have listed all children."""
+        for resource in CHILDREN:
+            self.operator.listed(resource, None)
+
+    def add(self, name: str, kind: str = "ADDED", **fields: Any) -> Object:
+        """A model is there; the watch tells."""
+        live = self.kube.put("InferenceModel", live_model(name, uid=f"uid-of-{name}", **fields))
+        self.operator.event(INFERENCE_MODELS, kind, live)
+        return live
+
+    def status(self, name: str) -> Object | None:
+        """The status of a model."""
+        found: Object | None = self.kube.objects["InferenceModel", name].get("status")
+        return found
+
+
+@asynccontextmanager
+async def running(*, synced: bool = True) -> AsyncIterator[Bed]:
+    """The jobs of an operator, all but the watches."""
+    bed = Bed(FakeKube())
+    tasks = [asyncio.create_task(job) for job in bed.operator._jobs()]
+    if synced:
+        bed.listed()
+    await settle()
+    try:
+        yield bed
+        assert not [task for task in tasks if task.done()], "a job has ended"
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def children(kube: FakeKube) -> list[tuple[str, str]]:
+    """What the operator has made."""
+    return sorted(target for target in kube.objects if target[0] in ("Deployment", "Service"))
+
+
+@in_virtual_time
+async def test_a_new_model_gets_its_children() -> None:
+    async with running() as bed:
+        bed.add("one")
+        await settle()
+        assert children(bed.kube) == [("Deployment", "one"), ("Service", "one")]
+        assert bed.status("one") is not None
+
+
+@in_virtual_time
+async def test_nothing_is_written_before_every_kind_was_listed() -> None:
+    async with running(synced=False) as bed:
+        bed.add("one")
+        bed.operator.listed(DEPLOYMENTS, None)
+        bed.operator.listed(SERVICES, None)
+        await settle()
+        assert not bed.operator.synced()
+        assert children(bed.kube) == []
+        bed.operator.listed(PODS, None)
+        await settle()
+        assert bed.operator.synced()
+        assert len(children(bed.kube)) == 2
+
+
+@in_virtual_time
+async def test_a_list_that_fails_is_tried_again_and_nothing_is_written_meanwhile() -> None:
+    async with running(synced=False) as bed:
+        bed.kube.refusals["list", "Pod"] = UnavailableError("503")
+        bed.add("one")
+        bed.listed()
+        await asyncio.sleep(10)
+        assert children(bed.kube) == []
+        bed.kube.refusals.clear()
+        await asyncio.sleep(40)
+        assert len(children(bed.kube)) == 2
+
+
+@in_virtual_time
+async def test_the_echo_of_our_own_status_reads_nothing() -> None:
+    async with running() as bed:
+        bed.add("one")
+        await settle()
+        reads = len(bed.kube.reads)
+        bed.operator.event(INFERENCE_MODELS, "MODIFIED", bed.kube.objects["InferenceModel", "one"])
+        await settle()
+        assert len(bed.kube.reads) == reads
+
+
+@in_virtual_time
+async def test_a_pods_news_changes_the_status() -> None:
+    async with running() as bed:
+        bed.add("one")
+        await settle()
+        pod = live_pod("one-1", model_name="one", model_uid="uid-of-one", ready=True)
+        bed.operator.event(PODS, "ADDED", pod)
+        await settle()
+        assert (bed.status("one") or {})["phase"] == "Running"
+        bed.operator.event(PODS, "DELETED", {**pod, "metadata": {**pod["metadata"], "resourceVersion": "2"}})
+        await settle()
+        assert (bed.status("one") or {})["phase"] == "Starting"
+
+
+@in_virtual_time
+async def test_what_went_away_unseen_is_found_by_a_list() -> None:
+    async with running() as bed:
+        bed.add("one")
+        await settle()
+        del bed.kube.objects["Service", "one"]
+        bed.operator.listed(SERVICES, None)
+        await settle()
+        assert ("Service", "one") in children(bed.kube)
+
+
+@in_virtual_time
+async def test_a_model_that_went_away_unseen_is_forgotten_after_a_list() -> None:
+    async with running() as bed:
+        bed.add("one")
+        await settle()
+        for target in [("InferenceModel", "one"), *children(bed.kube)]:
+            del bed.kube.objects[target]
+        bed.operator.listed(INFERENCE_MODELS, None)
+        await settle()
+        writes = len(bed.kube.writes)
+        bed.listed()
+        await asyncio.sleep(60)
+        assert len(bed.kube.writes) - writes == len([w for w in bed.kube.writes[writes:] if w["kind"] == "Lease"])
+
+
+@pytest.mark.parametrize(
+    "error", [ConflictError(409, "Conflict", "changed"), UnavailableError("503"), RuntimeError("a bug")]
+)
+@in_virtual_time
+async def test_a_reconcile_that_fails_is_tried_again_and_stops_no_other(error: Exception) -> None:
+    async with running() as bed:
+        bed.kube.refusals["apply", "Deployment"] = error
+        bed.add("one")
+        bed.add("without-image", gpu={"count": 1})
+        await settle()
+        assert bed.status("one") is None
+        assert bed.status("without-image") is not None
+        bed.kube.refusals.clear()
+        await asyncio.sleep(1)
+        assert ("Deployment", "one") in children(bed.kube)
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"), [(ConflictError(409, "Conflict", "changed"), False), (UnavailableError("503"), True)]
+)
+@in_virtual_time
+async def test_the_operator_is_not_ready_while_writes_do_not_get_through(error: Exception, refused: bool) -> None:
+    async with running() as bed:
+        bed.kube.refusals["apply", "Deployment"] = error
+        bed.add("one")
+        await settle()
+        assert (bed.operator.writes.refusal is not None) == refused
+        bed.kube.refusals.clear()
+        await asyncio.sleep(1)
+        assert bed.operator.writes.refusal is None
+
+
+@in_virtual_time
+async def test_a_bug_is_not_hidden(caplog: pytest.LogCaptureFixture) -> None:
+    async with running() as bed:
+        bed.kube.refusals["get", "InferenceModel"] = RuntimeError("a bug")
+        bed.add("one")
+        await settle()
+        assert "RuntimeError: a bug" in caplog.text
+
+
+@in_virtual_time
+async def test_an_api_server_that_asks_to_wait_is_obeyed() -> None:
+    async with running() as bed:
+        bed.kube.refusals["apply", "Service"] = ThrottledError("TooManyRequests", "later", 20)
+        bed.add("one")
+        await settle()
+        reads = count(bed.kube, "InferenceModel")
+        bed.kube.refusals.clear()
+        await asyncio.sleep(19)
+        assert count(bed.kube, "InferenceModel") == reads
+        await asyncio.sleep(2)
+        assert len(children(bed.kube)) == 2
+
+
+def count(kube: FakeKube, kind: str) -> int:
+    """How often an object of a kind was read."""
+    return len([target for target in kube.reads if target[0] == kind])
+
+
+@in_virtual_time
+async def test_a_blocked_model_is_looked_at_again_without_an_event() -> None:
+    async with running() as bed:
+        metadata = {"name": "one", "namespace": "team-a", "uid": "theirs", "resourceVersion": "7"}
+        bed.kube.put("Service", {"metadata": metadata, "spec": {}})
+        bed.add("one")
+        await settle()
+        assert (bed.status("one") or {})["phase"] == "Failed"
+        del bed.kube.objects["Service", "one"]
+        await asyncio.sleep(11)
+        assert (bed.status("one") or {})["phase"] == "Starting"
+
+
+@in_virtual_time
+async def test_without_the_lease_nothing_is_read_or_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as bed:
+        monkeypatch.setattr(type(bed.operator.elector), "remaining", 0.0)
+        bed.add("one")
+        await settle()
+        assert count(bed.kube, "InferenceModel") == 0
+        monkeypatch.undo()
+        await asyncio.sleep(2)
+        assert len(children(bed.kube)) == 2
+
+
+@in_virtual_time
+async def test_everything_is_looked_at_again_every_ten_minutes() -> None:
+    async with running() as bed:
+        bed.add("one")
+        await settle()
+        bed.kube.objects["Deployment", "one"]["spec"]["replicas"] = 9
+        bed.kube.objects["Deployment", "one"]["metadata"]["resourceVersion"] = "5000"
+        await asyncio.sleep(730)
+        assert bed.kube.objects["Deployment", "one"]["spec"]["replicas"] == 1
