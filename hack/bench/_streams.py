@@ -27,9 +27,14 @@ class Run:
     outcomes: list[Outcome] = field(repr=False)
 
     @property
+    def events(self) -> int:
+        """Events of all streams."""
+        return sum(outcome.events for outcome in self.outcomes)
+
+    @property
     def events_per_second(self) -> float:
         """Events of all streams per second."""
-        return sum(outcome.events for outcome in self.outcomes) / self.seconds
+        return self.events / self.seconds
 
     @property
     def first_byte(self) -> float:

@@ -8,6 +8,7 @@ engine. The front alone is measured with a mock engine in C (mock_sse.c): tokens
 import argparse
 import os
 import random
+import signal
 import statistics
 import sys
 from collections.abc import Callable, Iterator
@@ -50,6 +51,8 @@ class Figures:
 
     tokens: dict[tuple[str, int], Samples] = field(default_factory=dict)
     first: dict[str, Samples] = field(default_factory=dict)
+    cpu: dict[tuple[str, int], Samples] = field(default_factory=dict)
+    """CPU milliseconds of a server's processes for each token: what a busy machine disturbs least."""
 
 
 def bodies(number: int, name: str, seed: str) -> list[bytes]:
@@ -89,7 +92,10 @@ async def _measure(  # noqa: PLR0913, PLR0917 - bound once by partial
 ) -> float:
     # In each round all servers get the same prompts.
     requests = bodies(REQUESTS[concurrency], setup.name, f"{concurrency}/{next(rounds)}")
+    before = cpu_seconds(server.pid, children=True)
     run = await load(server.port, requests, concurrency)
+    cpu = (cpu_seconds(server.pid, children=True) - before) * 1000 / run.events
+    figures.cpu.setdefault((name, concurrency), Samples(name)).values.append(cpu)
     if concurrency == 1:
         figures.first[name].values += [outcome.first for outcome in run.outcomes]
     return run.events_per_second
@@ -148,6 +154,9 @@ def run(pairs: int, *, rival: bool) -> None:
         f"16 streams as fast as they are taken; one event at a time on 256 streams: {paced.median:.0f} per CPU second, "
         "nearly all of it the two system calls of each event"
     )
+    notes["cpu_per_token_vs_direct"] = ", ".join(
+        f"c={c}: {ratio(figures.cpu['ours', c], figures.cpu['direct', c])}" for c in CONCURRENCIES
+    )
     notes["start"] = f"ready {statistics.median(starts['ours'].values) - starts['direct'].median:+.3f} s after direct"
     report(
         "llamacpp",
@@ -176,9 +185,10 @@ def values(figures: Figures, front: Samples, notes: dict[str, str], *, skipped: 
 def show(figures: Figures, starts: dict[str, Samples], front: Samples, paced: Samples) -> None:
     """Print the tables."""
     rows = [
-        [name, c, f"{samples.median:.1f}", f"±{samples.spread:.0%}"] for (name, c), samples in figures.tokens.items()
+        [name, c, f"{samples.median:.1f}", f"±{samples.spread:.0%}", f"{figures.cpu[name, c].median:.1f}"]
+        for (name, c), samples in figures.tokens.items()
     ]
-    print_table(["server", "streams", "tok/s", "noise"], rows)
+    print_table(["server", "streams", "tok/s", "noise", "CPU ms/token"], rows)
     print()
     print_table(
         ["server", "first token, 1 stream, ms", "n"],
@@ -203,6 +213,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=DEFAULT_PAIRS, help="rounds of each measurement")
     parser.add_argument("--no-rival", action="store_true", help="leave llama_cpp.server out")
     arguments = parser.parse_args()
+    # So that the servers are ended too when a benchmark is.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     run(arguments.pairs, rival=not arguments.no_rival)
 
 

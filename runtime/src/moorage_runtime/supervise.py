@@ -18,6 +18,7 @@ from moorage_common.http.client import Pool, UpstreamConnection, UpstreamGone
 from moorage_runtime import machine
 from moorage_runtime.engines.base import LOOPBACK, Engine, Plan
 from moorage_runtime.errors import LoadFailure, engine_error
+from moorage_runtime.memory import mib
 from moorage_runtime.process import Child, ChildEnded
 from moorage_runtime.settings import Settings
 from moorage_runtime.watchdog import WatchdogPolicy, hung
@@ -146,7 +147,7 @@ class Supervisor:
                 raise LoadFailure(
                     LoadError.OUT_OF_MEMORY,
                     "the kernel ended the engine for lack of memory"
-                    + (f"; {limit.source} is {limit.size} bytes: raise it" if limit else ""),
+                    + (f"; {limit.source} is {mib(limit.size)}: raise it" if limit else ""),
                 ) from ended
             end = str(ended)
         finally:
