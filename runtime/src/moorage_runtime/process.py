@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections import deque
 from typing import Final
 
@@ -18,6 +19,7 @@ engine_log = logging.getLogger("moorage_runtime.engine")
 
 MAX_LINE: Final = 8192
 KEPT_ERRORS: Final = 5
+RECENT_SECONDS: Final = 10.0
 
 
 class ChildEnded(Exception):  # noqa: N818 - it names what happened
@@ -37,7 +39,7 @@ class Child:
         self.pid = process.pid
         self._engine = engine
         self._process = process
-        self._errors: deque[str] = deque(maxlen=KEPT_ERRORS)
+        self._errors: deque[tuple[float, str]] = deque(maxlen=KEPT_ERRORS)
         self._stopped = False
         self._announcement = asyncio.create_task(self._read_announcement(pipe))
         self._log = asyncio.create_task(self._read_log())
@@ -89,14 +91,15 @@ class Child:
         code = await self._process.wait()
         with contextlib.suppress(TimeoutError):  # a grandchild could hold the pipe open
             await asyncio.wait_for(asyncio.shield(self._log), 1.0)
-        said = f"; it last said: {' | '.join(self._errors)}" if self._errors else ""
+        said = f"; it last said: {self.complaints}" if self.complaints else ""
         killed = code == -signal.SIGKILL and not self._stopped
         return ChildEnded(f"the engine's process {_ending(code)}{said}", killed=killed)
 
     @property
     def complaints(self) -> str:
-        """The last errors in the engine's log."""
-        return " | ".join(self._errors)
+        """The errors in the engine's log of these last seconds; older ones explain nothing."""
+        now = time.monotonic()
+        return " | ".join(text for at, text in self._errors if now - at < RECENT_SECONDS)
 
     async def stop(self) -> None:
         """End the process and all that it started. It has no state worth a gentle end, and may not manage one."""
@@ -139,7 +142,7 @@ class Child:
             return
         level, message = self._engine.log_line(text)
         if level >= logging.ERROR:
-            self._errors.append(message[:300])
+            self._errors.append((time.monotonic(), message[:300]))
         engine_log.log(level, message, extra={"pid": self.pid})
 
 

@@ -190,6 +190,7 @@ def test_a_broken_file_is_told(tmp_path: Path) -> None:
             10,
             "srv    send_error: task id = 16, error: too long",
         ),
+        ("0.14.774 E llg error: failed to parse", 10, "llg error: failed to parse"),
         ("terminate called after throwing", 20, "terminate called after throwing"),
     ],
 )

@@ -40,8 +40,12 @@ LOG_LINE: Final = re.compile(r"^[\d.]+ ([DIWE]) +(.*)$")
 # Information of llama.cpp is a line for each step of each request.
 LOG_LEVELS: Final = {"D": logging.DEBUG, "I": logging.DEBUG, "W": logging.WARNING, "E": logging.ERROR}
 
-# Not worth a person's attention: the front is the only client, and refusals and cancellations are a client's doing.
-LOG_IGNORED: Final = ("security: no API key is set", "send_error: task id", "cancel task")
+# Not worth a person's attention: the front is the only client, and what is wrong with a request is told to whoever sent
+# it; lines that begin with `slot` are steps of requests.
+LOG_IGNORED: Final = re.compile(
+    r"^slot |^llg error|security: no API key|send_error: task id|cancel task|got exception|Wrong type supplied"
+    r"|failed to launch slot"
+)
 
 
 class ChildConfig(msgspec.Struct, frozen=True):
@@ -132,8 +136,7 @@ class LlamaCpp:
         found = LOG_LINE.match(line)
         if found is None:
             return logging.INFO, line
-        ignored = any(text in found[2] for text in LOG_IGNORED)
-        return logging.DEBUG if ignored else LOG_LEVELS[found[1]], found[2]
+        return logging.DEBUG if LOG_IGNORED.search(found[2]) else LOG_LEVELS[found[1]], found[2]
 
 
 def server_parameters(wanted: ChildConfig) -> Any:

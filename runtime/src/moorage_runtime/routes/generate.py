@@ -25,12 +25,16 @@ class Wanted(msgspec.Struct):
     logprobs: Any = None
     top_logprobs: Any = None
     n_probs: Any = None
+    prompt: msgspec.Raw = msgspec.Raw(b"")
 
+
+_NUMBER: Final = tuple(bytes([digit]) for digit in b"-0123456789")
 
 MAX_LOGPROBS: Final = 20
 """OpenAI's limit. llama.cpp has none, and would write the whole vocabulary, megabytes for each token."""
 
 _DECODER: Final = msgspec.json.Decoder(Wanted)
+_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 async def relay(service: Service, request: Request, responder: Responder) -> None:
@@ -97,6 +101,7 @@ def _check_body(service: Service, request: Request) -> None:
         count = getattr(wanted, name)
         if isinstance(count, (int, float)) and not 0 <= count <= MAX_LOGPROBS:
             raise Refusal(bad_request(f'"{name}" is {count}; 0 to {MAX_LOGPROBS} are possible.', param=name))
+    _check_prompts(wanted.prompt, service.admission.limit)
     plan = service.supervisor.plan
     served = plan.served_name if plan is not None else ""
     if wanted.model is None:
@@ -109,6 +114,17 @@ def _check_body(service: Service, request: Request) -> None:
                 code="model_not_found",
             )
         )
+
+
+def _check_prompts(prompt: msgspec.Raw, limit: int) -> None:
+    """Refuse a list of more prompts than the engine has slots: each is work of its own, which nothing else counts."""
+    if not bytes(prompt).startswith(b"["):
+        return
+    items = _LIST.decode(prompt)
+    # A list with a number in it is one prompt, in tokens or in pieces of text and tokens.
+    if len(items) > limit and not any(bytes(item).startswith(_NUMBER) for item in items):
+        message = f"{len(items)} prompts are in one request; at most {limit} are possible."
+        raise Refusal(bad_request(message, param="prompt"))
 
 
 def _count(service: Service, route: str, answer: Relay, begun: float, *, streamed: bool) -> None:
