@@ -75,10 +75,13 @@ def test_each_namespace_has_watches_of_its_own() -> None:
 
 
 def test_an_answer_to_something_else_is_no_sign_of_a_watch() -> None:
-    watches = WatchHealth(EVERYWHERE, Clock())
-    watches.answered("/apis/coordination.k8s.io/v1/namespaces/moorage-system/leases/operator")
-    assert len(watches.missing()) == len(WATCHED)
-    assert set(watches.requests) == set(watches.missing())
+    bed = Bed()
+    bed.watches.answered("/apis/coordination.k8s.io/v1/namespaces/moorage-system/leases/operator")
+    bed.clock.advance(SILENT_LIMIT + 1)
+    assert bed.health.not_alive() != []
+    for path in bed.watches.requests:
+        bed.watches.answered(path)
+    assert bed.watches.silent_seconds() == 0
 
 
 def test_not_ready_before_everything_was_listed() -> None:
