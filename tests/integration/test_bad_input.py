@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.api import Api, ApiRefusedError, condition, reason
 from tests.support.models import model
-from tests.support.operator import OperatorProcess
+from tests.support.operator import Audit, OperatorProcess
 
 
 def refusal(api: Api, spec: dict[str, Any], name: str = "bad") -> str:
@@ -109,10 +109,31 @@ def test_bad_input_11_pvc_path(api: Api, path: str) -> None:
     assert_says(refusal(api, {"source": {"uri": f"pvc://claim/{path}"}}), "spec.source.uri", "pvc://CLAIM/PATH", "'..'")
 
 
-@pytest.mark.parametrize("memory", ["16GB ", "-1", "0", "lots", "1 Gi"])
+@pytest.mark.parametrize("memory", ["16GB ", "-1", "0", "lots", "1 Gi", "1e-30", "9999999Ei", "1Mi"])
 def test_bad_input_31_memory(api: Api, memory: str) -> None:
     text = refusal(api, {"resources": {"memory": memory}})
     assert_says(text, "spec.resources.memory", memory, "positive Kubernetes quantity")
+
+
+@pytest.mark.parametrize("cpu", ["0.0100000001", "0.1n", "0", "1e3", "100000"])
+def test_bad_input_31_cpu(api: Api, cpu: str) -> None:
+    text = refusal(api, {"resources": {"cpu": cpu}})
+    assert_says(text, "spec.resources.cpu", cpu, "positive Kubernetes quantity")
+
+
+@pytest.mark.parametrize("resources", [{"cpu": "0.1", "memory": "1.5Gi"}, {"cpu": "1000m", "memory": "1024Mi"}])
+def test_a_quantity_that_the_api_server_writes_otherwise_is_no_drift(
+    api: Api, operator: OperatorProcess, audit: Audit, resources: dict[str, str]
+) -> None:
+    api.create(model("same", resources=resources))
+    api.wait("InferenceModel", "same", lambda im: reason(im, "Progressing") == "Complete", what="Complete")
+    start = audit.position()
+    live = api.patch("Deployment", "same", {"metadata": {"labels": {"example.org/touched": "yes"}}})
+    # Whatever the operator does about the label comes before what it does about the model that is made after it.
+    api.create(model("later"))
+    api.wait("InferenceModel", "later", lambda im: reason(im) == "Serving", what="Serving")
+    assert [w for w in audit.writes(start) if w["objectRef"].get("name") == "same"] == []
+    assert (api.get("Deployment", "same") or {})["metadata"]["generation"] == live["metadata"]["generation"]
 
 
 def test_quantities_may_be_numbers(api: Api) -> None:

@@ -19,6 +19,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end }}
 
+{{- /* A model must never take the operator's place on a full cluster. */ -}}
+{{- define "moorage.operatorPriority" -}}
+{{- if .Values.operator.priorityClassName -}}
+{{ .Values.operator.priorityClassName }}
+{{- else if .Values.priorityClasses.create -}}
+{{ .Values.priorityClasses.prefix }}operator
+{{- end -}}
+{{- end }}
+
 {{- /* The namespaces to serve, as JSON; empty when all of them are. */ -}}
 {{- define "moorage.namespaces" -}}
 {{- if .Values.clusterWide -}}
@@ -43,6 +52,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch]
+# To tell the pods of a Deployment of ours from those that only bear its labels.
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [get]
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch]

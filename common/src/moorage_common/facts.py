@@ -50,7 +50,8 @@ class Termination(msgspec.Struct, frozen=True):
         """The message in `text`, or None when a container died without writing one."""
         try:
             return msgspec.json.decode(text, type=cls)
-        except msgspec.DecodeError:
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            # Whoever may run a pod may write this: half a character, or brackets 4,000 deep.
             return None
 
 

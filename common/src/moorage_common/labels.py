@@ -12,6 +12,9 @@ MODEL_LABEL: Final = f"{API_GROUP}/model"
 MODEL_UID_LABEL: Final = f"{API_GROUP}/model-uid"
 """On every pod of an InferenceModel; the value is the InferenceModel's uid."""
 
+REVISION_LABEL: Final = f"{API_GROUP}/revision"
+"""On every pod of an InferenceModel; the value is the hash of the pod template that it was made from."""
+
 APPLIED_HASH_ANNOTATION: Final = f"{API_GROUP}/applied-hash"
 """On every child: the hash of what the operator last asked for, so that a removed field is seen too."""
 

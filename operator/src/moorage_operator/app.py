@@ -41,7 +41,9 @@ class Operator:
         self._unsynced: set[Listing] = {(resource, ns) for resource in CHILDREN for ns in self.namespaces}
         self._working = asyncio.Event()
         self._prober = FactsProber(self._store, self._models)
-        self._reconciler = Reconciler(kube, self._store, settings.desired, facts=settings.facts)
+        self._reconciler = Reconciler(
+            kube, self._store, settings.desired, ask=self._prober.noticed if settings.facts else None
+        )
         self.elector = Elector(kube, settings.namespace, LEASE_NAME, settings.pod_name)
         self.watches = WatchHealth(self.namespaces)
         self.writes = WriteHealth()
@@ -64,8 +66,6 @@ class Operator:
     def _changed(self, key: Key | None) -> None:
         if key:
             self._models.add(key)
-            if self._settings.facts:
-                self._prober.noticed(key)
 
     def listed(self, resource: Resource, namespace: str | None) -> None:
         """Takes in that kopf has listed a kind: whatever went away meanwhile is found by a list of our own."""

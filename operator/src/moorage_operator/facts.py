@@ -6,6 +6,7 @@ then left alone until its readiness changes: facts that are missing make a condi
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import aiohttp
@@ -13,6 +14,7 @@ import msgspec
 
 from moorage_common.facts import Health
 from moorage_common.labels import RUNTIME_PORT
+from moorage_operator.observe import PodState
 from moorage_operator.store import Key, Store
 from moorage_operator.workqueue import WorkQueue
 
@@ -33,17 +35,17 @@ class PodKey(NamedTuple):
 
 
 class FactsProber:
-    """Asks pods in the background; `noticed` is called for every change of a model's pods."""
+    """Asks pods in the background; `noticed` is called with the pods of a model whenever it is reconciled."""
 
     def __init__(self, store: Store, models: WorkQueue[Key]) -> None:
         self._store = store
         self._models = models
         self._queue: WorkQueue[PodKey] = WorkQueue()
 
-    def noticed(self, key: Key) -> None:
+    def noticed(self, key: Key, pods: Iterable[PodState]) -> None:
         """Forgets the facts of pods that are not ready any more, and asks those that have become ready."""
         known = self._store.facts(key)
-        for pod in self._store.pods(key):
+        for pod in pods:
             if not pod.ready:
                 self._store.drop_facts(key, pod.uid)
             elif pod.uid not in known:
@@ -60,6 +62,9 @@ class FactsProber:
             key = await self._queue.get()
             try:
                 await self._ask(session, key)
+            except Exception:
+                # What a pod says must never stop the asking of the others.
+                log.exception("asking a pod failed", extra={"model": "/".join(key.model), "pod_uid": key.uid})
             finally:
                 self._queue.done(key)
 
@@ -84,7 +89,7 @@ async def _detailed_health(session: aiohttp.ClientSession, ip: str) -> Health | 
             # A pod may be hostile: what is longer than any honest answer is cut, and fails to parse.
             content = await response.content.read(_ANSWER_LIMIT)
             return msgspec.json.decode(content, type=Health) if response.status == 200 else None
-    except (TimeoutError, aiohttp.ClientError, OSError, msgspec.DecodeError) as error:
+    except (TimeoutError, aiohttp.ClientError, OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
         log.info(
             "a ready pod does not tell its facts", extra={"pod_ip": ip, "error": f"{type(error).__name__}: {error}"}
         )

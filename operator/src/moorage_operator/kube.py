@@ -44,6 +44,7 @@ class Resource:
 INFERENCE_MODELS: Final = Resource("moorage.dev", "v1alpha1", "inferencemodels", "InferenceModel")
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment")
 SERVICES: Final = Resource("", "v1", "services", "Service")
+REPLICA_SETS: Final = Resource("apps", "v1", "replicasets", "ReplicaSet")
 PODS: Final = Resource("", "v1", "pods", "Pod")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 BY_KIND: Final = {resource.kind: resource for resource in (INFERENCE_MODELS, DEPLOYMENTS, SERVICES, PODS, LEASES)}

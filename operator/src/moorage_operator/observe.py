@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from moorage_common.facts import Health, Termination
-from moorage_common.labels import MODEL_UID_LABEL
+from moorage_common.labels import MODEL_UID_LABEL, REVISION_LABEL
 from moorage_operator.api.conditions import Reason
 from moorage_operator.desired.workload import CONTAINER_NAME
 
@@ -21,6 +21,7 @@ _PULL_FAILURES: Final = {
     "ImageInspectError",
 }
 _CONFIG_FAILURES: Final = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+_START_FAILURES: Final = {"StartError", "ContainerCannotRun"}
 _MESSAGE_LIMIT: Final = 1024
 
 
@@ -40,6 +41,9 @@ class PodState:
     uid: str
     created: str
     model_uid: str
+    revision: str = ""
+    replica_set: str = ""
+    replica_set_uid: str = ""
     ip: str | None = None
     scheduled: bool = False
     unschedulable: str | None = None
@@ -61,6 +65,7 @@ class DeploymentState:
     current_replicas: int
     updated_replicas: int
     available_replicas: int
+    revision: str = ""
     stuck: str | None = None
     refused: str | None = None
 
@@ -87,11 +92,17 @@ class Observation:
     """Why the operator could not, or would not, apply the children."""
 
 
+def controller_of(obj: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The ownerReference of the object's controller; empty when it has none."""
+    owners: list[Mapping[str, Any]] = obj["metadata"].get("ownerReferences") or []
+    return next((owner for owner in owners if owner.get("controller")), {})
+
+
 def pod_state(pod: Mapping[str, Any]) -> PodState:
     """The state of a pod as the API hands it out."""
     metadata, status = pod["metadata"], pod.get("status", {})
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
-    scheduled = conditions.get("PodScheduled", {})
+    scheduled, labels, owner = conditions.get("PodScheduled", {}), metadata.get("labels") or {}, controller_of(pod)
     container: Mapping[str, Any] = next(
         (c for c in status.get("containerStatuses") or () if c["name"] == CONTAINER_NAME), {}
     )
@@ -100,7 +111,10 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
         name=metadata["name"],
         uid=metadata["uid"],
         created=metadata.get("creationTimestamp", ""),
-        model_uid=metadata.get("labels", {}).get(MODEL_UID_LABEL, ""),
+        model_uid=labels.get(MODEL_UID_LABEL, ""),
+        revision=labels.get(REVISION_LABEL, ""),
+        replica_set=owner.get("name", "") if owner.get("kind") == "ReplicaSet" else "",
+        replica_set_uid=owner.get("uid", "") if owner.get("kind") == "ReplicaSet" else "",
         ip=status.get("podIP"),
         scheduled=bool(pod.get("spec", {}).get("nodeName")),
         unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else None,
@@ -131,7 +145,9 @@ def _container_problem(container: Mapping[str, Any]) -> Problem | None:
 def _death(ended: Mapping[str, Any], *, again: bool) -> Problem | None:
     if termination := Termination.decode(ended.get("message", "")):
         return Problem(Reason(termination.reason), _cut(termination.message))
-    code = ended.get("exitCode", 0)
+    code, why, text = ended.get("exitCode", 0), ended.get("reason", ""), ended.get("message", "")
+    if why in _START_FAILURES:
+        return Problem(Reason.CONTAINER_CONFIG_INVALID, _cut(f"{why}: {text}"))
     if ended.get("reason") == "OOMKilled":
         return Problem(
             Reason.OUT_OF_MEMORY,
@@ -149,6 +165,7 @@ def deployment_state(deployment: Mapping[str, Any]) -> DeploymentState:
     """The state of a Deployment as the API hands it out."""
     metadata, spec, status = deployment["metadata"], deployment["spec"], deployment.get("status", {})
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
+    template: Mapping[str, Any] = spec.get("template", {})
     progressing, failure = conditions.get("Progressing", {}), conditions.get("ReplicaFailure", {})
     return DeploymentState(
         generation=metadata.get("generation", 0),
@@ -157,6 +174,7 @@ def deployment_state(deployment: Mapping[str, Any]) -> DeploymentState:
         current_replicas=status.get("replicas", 0),
         updated_replicas=status.get("updatedReplicas", 0),
         available_replicas=status.get("availableReplicas", 0),
+        revision=(template.get("metadata", {}).get("labels") or {}).get(REVISION_LABEL, ""),
         stuck=_cut(progressing.get("message", "")) if progressing.get("reason") == "ProgressDeadlineExceeded" else None,
         refused=_cut(failure.get("message", "")) if failure.get("status") == "True" else None,
     )

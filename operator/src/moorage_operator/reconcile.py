@@ -17,8 +17,8 @@ from moorage_operator.desired import desired
 from moorage_operator.desired.config import DesiredConfig, image_key
 from moorage_operator.desired.drift import drifted, with_hash
 from moorage_operator.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
-from moorage_operator.kube import BY_KIND, INFERENCE_MODELS, Kube
-from moorage_operator.observe import Observation, Problem
+from moorage_operator.kube import BY_KIND, INFERENCE_MODELS, REPLICA_SETS, Kube
+from moorage_operator.observe import Observation, PodState, Problem, controller_of
 from moorage_operator.status import status
 from moorage_operator.store import Child, Key, Store
 
@@ -50,15 +50,24 @@ class _BlockedError(Exception):
 
 
 class Reconciler:
-    """Holds what a reconcile needs; it keeps no state between calls but the store's."""
+    """Holds what a reconcile needs; it keeps no state between calls but the store's.
+
+    `ask` is given the pods of a model whenever they have been looked at, to ask those that are ready what they run.
+    """
 
     def __init__(
-        self, kube: Kube, store: Store, config: DesiredConfig, *, facts: bool, clock: Callable[[], str] = utc_now
+        self,
+        kube: Kube,
+        store: Store,
+        config: DesiredConfig,
+        *,
+        ask: Callable[[Key, tuple[PodState, ...]], None] | None = None,
+        clock: Callable[[], str] = utc_now,
     ) -> None:
         self._kube = kube
         self._store = store
         self._config = config
-        self._facts = facts
+        self._ask = ask
         self._clock = clock
 
     async def reconcile(self, key: Key) -> float | None:
@@ -80,7 +89,10 @@ class Reconciler:
             log.error("the stored spec cannot be read", extra={"model": "/".join(key), "error": str(error)[:500]})
             return None
         blocked = await self._apply_children(key, model)
-        await self._write_status(key, model, self._observe(key, model, blocked))
+        pods = await self._own_pods(key, model)
+        if self._ask:
+            self._ask(key, pods)
+        await self._write_status(key, model, self._observe(key, pods, blocked))
         return BLOCKED_SECONDS if blocked else None
 
     async def _apply_children(self, key: Key, model: InferenceModel) -> Problem | None:
@@ -144,12 +156,34 @@ class Reconciler:
             f"delete or rename it, or give the InferenceModel another name",
         )
 
-    def _observe(self, key: Key, model: InferenceModel, blocked: Problem | None) -> Observation:
+    async def _own_pods(self, key: Key, model: InferenceModel) -> tuple[PodState, ...]:
+        """The pods of our Deployment: labels can be forged, so their ReplicaSet must belong to it."""
+        deployment = self._store.child(key, "Deployment")
+        if deployment is None:
+            return ()
+        candidates = [pod for pod in self._store.pods(key) if pod.model_uid == model.metadata.uid]
+        for uid, name in {pod.replica_set_uid: pod.replica_set for pod in candidates}.items():
+            if self._store.owner_of_replica_set(key, uid) != deployment.uid:
+                await self._look_up_replica_set(key, name)
+        return tuple(
+            pod for pod in candidates if self._store.owner_of_replica_set(key, pod.replica_set_uid) == deployment.uid
+        )
+
+    async def _look_up_replica_set(self, key: Key, name: str) -> None:
+        try:
+            live = await self._kube.get(REPLICA_SETS, key.namespace, name)
+        except NotFoundError:
+            return
+        owner = controller_of(live)
+        if owner.get("kind") == "Deployment":
+            self._store.note_replica_set(key, live["metadata"]["uid"], owner["uid"])
+
+    def _observe(self, key: Key, pods: tuple[PodState, ...], blocked: Problem | None) -> Observation:
         child = self._store.child(key, "Deployment")
         return Observation(
             deployment=child.state if child else None,
-            pods=tuple(pod for pod in self._store.pods(key) if pod.model_uid == model.metadata.uid),
-            facts=self._store.facts(key) if self._facts else None,
+            pods=pods,
+            facts=self._store.facts(key) if self._ask else None,
             blocked=blocked,
         )
 

@@ -24,13 +24,14 @@ def status(model: InferenceModel, seen: Observation, now: str) -> dict[str, Any]
     """The whole status of `model`; `now` (RFC 3339) is the time of transitions."""
     pods = tuple(pod for pod in seen.pods if not pod.finished)
     ready = tuple(pod for pod in pods if pod.ready and not pod.terminating)
+    current = _current(seen, pods)
     verdicts = {
         ConditionType.READY: _ready(model, seen, pods, ready),
-        ConditionType.SCHEDULED: _scheduled(model, seen, pods),
-        ConditionType.MODEL_LOADED: _model_loaded(model, seen, pods, ready),
-        ConditionType.PROGRESSING: _progressing(model, seen, pods),
+        ConditionType.SCHEDULED: _scheduled(model, seen, current),
+        ConditionType.MODEL_LOADED: _model_loaded(model, seen, current, ready),
+        ConditionType.PROGRESSING: _progressing(model, seen, current),
     }
-    resolved = _resolved(seen, ready)
+    resolved = _resolved(seen, _current(seen, ready) or ready)
     return {
         "phase": _phase(verdicts[ConditionType.READY]).value,
         "observedGeneration": model.metadata.generation,
@@ -44,6 +45,12 @@ def status(model: InferenceModel, seen: Observation, now: str) -> dict[str, Any]
     }
 
 
+def _current(seen: Observation, pods: tuple[PodState, ...]) -> tuple[PodState, ...]:
+    """The pods of the spec as it is now; those of an earlier one may serve, but do not explain what is wrong now."""
+    revision = seen.deployment.revision if seen.deployment else ""
+    return tuple(pod for pod in pods if pod.revision == revision)
+
+
 def _ready(
     model: InferenceModel, seen: Observation, pods: tuple[PodState, ...], ready: tuple[PodState, ...]
 ) -> Verdict:
@@ -53,10 +60,11 @@ def _ready(
         if pods:
             return "False", Reason.STOPPING, f"{len(pods)} pods are finishing their requests"
         return "False", Reason.STOPPED, "spec.replicas is 0"
-    problem = _problem(model, seen, pods)
+    current = _current(seen, pods)
+    problem = _problem(model, seen, current)
     if problem:
         return "False", problem.reason, problem.message
-    return "False", Reason.STARTING, _start_message(pods)
+    return "False", Reason.STARTING, _start_message(current)
 
 
 def _start_message(pods: tuple[PodState, ...]) -> str:
@@ -69,7 +77,7 @@ def _start_message(pods: tuple[PodState, ...]) -> str:
 
 
 def _problem(model: InferenceModel, seen: Observation, pods: tuple[PodState, ...]) -> Problem | None:
-    """What keeps the model from getting (further) on; the newest pod speaks for the last change of the spec."""
+    """What keeps the pods of the last change of the spec from getting on; the newest of them speaks."""
     if seen.blocked:
         return seen.blocked
     if seen.deployment and seen.deployment.refused:
@@ -93,7 +101,7 @@ def _waiting(model: InferenceModel, pods: tuple[PodState, ...]) -> Problem | Non
 
 def _scheduled(model: InferenceModel, seen: Observation, pods: tuple[PodState, ...]) -> Verdict:
     wanted = model.spec.replicas
-    placed = len([pod for pod in pods if pod.scheduled and not pod.terminating])
+    placed = min(wanted, len([pod for pod in pods if pod.scheduled and not pod.terminating]))
     if wanted == 0:
         return "False", Reason.STOPPED, "spec.replicas is 0"
     if placed >= wanted:

@@ -12,7 +12,7 @@ import msgspec
 
 from moorage_common.facts import Health
 from moorage_common.labels import MODEL_LABEL
-from moorage_operator.observe import DeploymentState, PodState, deployment_state, pod_state
+from moorage_operator.observe import DeploymentState, PodState, controller_of, deployment_state, pod_state
 
 GONE_KEPT: Final = 4096
 """How many objects that were deleted last are remembered, so that no late news brings one back."""
@@ -47,6 +47,7 @@ class _Model:
     children: dict[str, Child] = field(default_factory=dict)
     pods: dict[str, PodState] = field(default_factory=dict)
     facts: dict[str, Health | None] = field(default_factory=dict)
+    replica_sets: dict[str, str] = field(default_factory=dict)
     written: str | None = None
 
 
@@ -109,6 +110,18 @@ class Store:
         if model := self._models.get(key):
             model.facts.pop(pod_uid, None)
 
+    def owner_of_replica_set(self, key: Key, uid: str) -> str | None:
+        """The uid of the Deployment that a ReplicaSet was last seen to belong to."""
+        model = self._models.get(key)
+        return model.replica_sets.get(uid) if model else None
+
+    def note_replica_set(self, key: Key, uid: str, owner_uid: str) -> None:
+        """Keeps whom a ReplicaSet belongs to; those without pods are forgotten."""
+        model = self._models.setdefault(key, _Model())
+        alive = {pod.replica_set_uid for pod in model.pods.values()}
+        model.replica_sets = {known: owner for known, owner in model.replica_sets.items() if known in alive}
+        model.replica_sets[uid] = owner_uid
+
     def put(self, kind: str, obj: Mapping[str, Any]) -> Key | None:
         """Takes in a live object; returns its model, or None when it is not news."""
         key = key_of(obj)
@@ -128,16 +141,13 @@ class Store:
         return key
 
     def _put_pod(self, key: Key, version: int, obj: Mapping[str, Any]) -> bool:
-        metadata = obj["metadata"]
-        if not any(
-            ref.get("controller") and ref["kind"] == "ReplicaSet" for ref in metadata.get("ownerReferences") or ()
-        ):
+        uid, state = obj["metadata"]["uid"], pod_state(obj)
+        if not state.replica_set_uid:
             return False  # it only bears our label
-        uid = metadata["uid"]
         if self._pod_versions.get(uid, -1) >= version:
             return False
         self._pod_versions[uid] = version
-        model, state = self._models.setdefault(key, _Model()), pod_state(obj)
+        model = self._models.setdefault(key, _Model())
         changed = model.pods.get(uid) != state
         model.pods[uid] = state
         return changed
@@ -200,7 +210,7 @@ class Store:
 
 def _child(kind: str, version: int, obj: Mapping[str, Any]) -> Child:
     metadata = obj["metadata"]
-    owner = next((ref["uid"] for ref in metadata.get("ownerReferences") or () if ref.get("controller")), None)
+    owner = controller_of(obj)
     kept = {
         "metadata": {
             k: v for k, v in metadata.items() if k in ("name", "namespace", "labels", "annotations", "ownerReferences")
@@ -208,4 +218,4 @@ def _child(kind: str, version: int, obj: Mapping[str, Any]) -> Child:
         "spec": obj["spec"],
     }
     state = deployment_state(obj) if kind == "Deployment" else None
-    return Child(metadata["uid"], version, owner, msgspec.json.encode(kept), state)
+    return Child(metadata["uid"], version, owner.get("uid"), msgspec.json.encode(kept), state)

@@ -38,9 +38,17 @@ class FakeKube(Kube):
         """The object, or NotFoundError."""
         self.reads.append((resource.kind, name))
         self._refuse("get", resource.kind)
+        if resource.kind == "ReplicaSet" and ("Deployment", name.removesuffix("-abc")) in self.objects:
+            return self._replica_set(name)
         if (resource.kind, name) not in self.objects:
             raise NotFoundError(404, "NotFound", f"{resource.plural} {name!r} not found")
         return copy.deepcopy(self.objects[resource.kind, name])
+
+    def _replica_set(self, name: str) -> Object:
+        """What a Deployment's controller would have made: the owner of the pods of `support.live_pod`."""
+        owner = self.objects["Deployment", name.removesuffix("-abc")]["metadata"]
+        reference = {"kind": "Deployment", "name": owner["name"], "uid": owner["uid"], "controller": True}
+        return {"metadata": {"name": name, "uid": "rs", "ownerReferences": [reference]}}
 
     async def pages(self, resource: Resource, namespace: str | None, selector: str = "") -> AsyncIterator[Object]:
         """All objects of a kind, one a page."""

@@ -37,7 +37,7 @@ class Bed:
         """News of a pod; the prober notices."""
         self.version += 1
         self.store.put("Pod", live_pod("a", version=self.version, **fields))
-        self.prober.noticed(TINY)
+        self.prober.noticed(TINY, self.store.pods(TINY))
 
     async def work(self, seconds: float = 0) -> None:
         """Let the prober work for a while."""
@@ -93,7 +93,7 @@ async def test_a_pod_that_does_not_answer_is_asked_a_few_times_and_then_left_alo
 async def test_a_pod_that_is_gone_or_has_no_address_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     bed = Bed(monkeypatch)
     bed.pod(ready=True, node=None)
-    bed.prober.noticed(TINY)
+    bed.prober.noticed(TINY, bed.store.pods(TINY))
     await bed.work()
     bed.pod(ready=True)
     bed.store.forget(TINY)

@@ -35,6 +35,8 @@ def test_a_ready_pod() -> None:
         uid="uid-of-tiny-1",
         created="2026-01-02T03:04:05Z",
         model_uid=MODEL_UID,
+        replica_set="tiny-abc",
+        replica_set_uid="rs",
         ip="10.0.0.7",
         scheduled=True,
         running=True,

@@ -7,6 +7,7 @@ import pytest
 from moorage_common.facts import Health, Phase
 from moorage_operator.desired.config import DesiredConfig
 from moorage_operator.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
+from moorage_operator.observe import PodState
 from moorage_operator.reconcile import BLOCKED_SECONDS, Reconciler
 from moorage_operator.store import Key, Store
 from tests.unit.operator.fake_kube import FakeKube, invalid
@@ -25,13 +26,19 @@ from tests.unit.operator.support import (
 TINY = Key(NAMESPACE, "tiny")
 
 
+def nobody_is_asked(_key: Key, _pods: tuple[PodState, ...]) -> None:
+    """Stands for a prober: what pods have said is put into the store by a test itself."""
+
+
 class Bed:
     """A reconciler with its store, on an API server that has one model."""
 
     def __init__(self, *, config: DesiredConfig = CONFIG, facts: bool = True, **spec: Any) -> None:
         self.kube, self.store = FakeKube(), Store()
         self.kube.put("InferenceModel", live_model(**spec))
-        self.reconciler = Reconciler(self.kube, self.store, config, facts=facts, clock=ticks())
+        self.reconciler = Reconciler(
+            self.kube, self.store, config, ask=nobody_is_asked if facts else None, clock=ticks()
+        )
 
     async def reconcile(self) -> list[str]:
         """Reconcile once; what was written."""
@@ -77,7 +84,7 @@ async def test_after_a_restart_nothing_is_written() -> None:
     store = Store()
     for kind in ("Service", "Deployment"):
         store.put(kind, bed.kube.objects[kind, "tiny"])
-    restarted = Reconciler(bed.kube, store, CONFIG, facts=True, clock=ticks())
+    restarted = Reconciler(bed.kube, store, CONFIG, ask=nobody_is_asked, clock=ticks())
     before = len(bed.kube.writes)
     await restarted.reconcile(TINY)
     assert bed.kube.writes[before:] == []

@@ -87,16 +87,27 @@ def _cel_list(values: tuple[str, ...]) -> str:
     return "[" + ", ".join(f"'{value}'" for value in values) + "]"
 
 
-POSITIVE_QUANTITY_RULE: Final = rule(
-    "isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",
-    "must be a positive Kubernetes quantity without spaces, such as 500m, 4, 512Mi or 16Gi",
-)
+def _quantity(pattern: str, least: str, most: str, examples: str) -> WithJsonSchema:
+    """A Kubernetes quantity of at most three decimals, which is what the API server stores without rounding.
 
-Quantity = Annotated[
-    int | str,
-    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32, **rules(POSITIVE_QUANTITY_RULE)}),
+    https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+    """
+    text = "string(self)"
+    check = rule(
+        f"{text}.matches('{pattern}') && quantity({text}).compareTo(quantity('{least}')) >= 0"
+        f" && quantity({text}).compareTo(quantity('{most}')) <= 0",
+        f"must be a positive Kubernetes quantity from {least} to {most}, without spaces, such as {examples}",
+    )
+    return WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32, **rules(check)})
+
+
+Cpu = Annotated[int | str, _quantity("^([0-9]{1,7}m|[0-9]{1,4}([.][0-9]{1,3})?)$", "1m", "1024", "500m, 0.5 or 4")]
+"""CPU cores."""
+
+Memory = Annotated[
+    int | str, _quantity("^[0-9]{1,15}([.][0-9]{1,3})?(Ki|Mi|Gi|Ti|k|M|G|T)?$", "16Mi", "64Ti", "512Mi, 1.5Gi or 16Gi")
 ]
-"""A Kubernetes quantity; https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/."""
+"""Bytes of memory."""
 
 
 class Source(ApiModel):
@@ -154,10 +165,8 @@ class Gpu(ApiModel):
 class Resources(ApiModel):
     """CPU and memory of each replica."""
 
-    cpu: Quantity = Field(
-        "1", description="CPU cores that are reserved for each replica; it may use more.", examples=["4"]
-    )
-    memory: Quantity = Field(
+    cpu: Cpu = Field("1", description="CPU cores that are reserved for each replica; it may use more.", examples=["4"])
+    memory: Memory = Field(
         "2Gi",
         description="Memory of each replica, reserved and limited: it must hold weights, KV cache and engine.",
         examples=["16Gi"],

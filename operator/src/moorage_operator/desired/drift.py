@@ -29,11 +29,15 @@ _SUFFIXES: Final = {
 _QUANTITY: Final = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([numkMGTPE]|[KMGTPE]i)|([eE][+-]?[0-9]+))?")
 
 
+def digest(content: Any) -> str:
+    """16 hexadecimal digits that name `content`."""
+    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()[:16]
+
+
 def with_hash(manifest: dict[str, Any]) -> dict[str, Any]:
     """`manifest` with the annotation that names its content."""
-    digest = hashlib.sha256(msgspec.json.encode(manifest, order="sorted")).hexdigest()[:16]
     metadata = manifest["metadata"]
-    annotations = {**metadata.get("annotations", {}), APPLIED_HASH_ANNOTATION: digest}
+    annotations = {**metadata.get("annotations", {}), APPLIED_HASH_ANNOTATION: digest(manifest)}
     return {**manifest, "metadata": {**metadata, "annotations": annotations}}
 
 

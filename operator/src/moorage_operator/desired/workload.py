@@ -5,10 +5,11 @@ Every value is written as the API server stores it, so that comparing with a liv
 
 from typing import Any, Final
 
-from moorage_common.labels import MODEL_UID_LABEL, RUNTIME_PORT, RUNTIME_PORT_NAME
+from moorage_common.labels import MODEL_UID_LABEL, REVISION_LABEL, RUNTIME_PORT, RUNTIME_PORT_NAME
 from moorage_operator.api.v1alpha1 import InferenceModel, InferenceModelSpec
 from moorage_operator.desired import names
 from moorage_operator.desired.config import DesiredConfig
+from moorage_operator.desired.drift import digest
 from moorage_operator.desired.storage import ModelStorage, storage
 from moorage_operator.engines import base as engines
 
@@ -22,8 +23,11 @@ DRAIN_SECONDS: Final = 30
 
 def deployment(model: InferenceModel, image: str, config: DesiredConfig) -> dict[str, Any]:
     """The Deployment: `spec.replicas` pods of the runtime `image` with the model mounted."""
-    # The uid tells the pods of this model from those that an earlier one of its name has left.
+    # The uid tells the pods of this model from those that an earlier one of its name has left; the revision tells those
+    # of the spec as it is now from those of an earlier spec.
     pod_labels = {**names.labels(model), MODEL_UID_LABEL: model.metadata.uid}
+    pod = _pod(model, image, config)
+    revision = digest({"labels": pod_labels, "pod": pod})
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -33,7 +37,7 @@ def deployment(model: InferenceModel, image: str, config: DesiredConfig) -> dict
             "revisionHistoryLimit": 2,
             "selector": {"matchLabels": names.selector(model.metadata.name)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {"metadata": {"labels": pod_labels}, "spec": _pod(model, image, config)},
+            "template": {"metadata": {"labels": {**pod_labels, REVISION_LABEL: revision}}, "spec": pod},
         },
     }
 

@@ -1,0 +1,82 @@
+"""What whoever may make pods can say to the operator: it is not believed, and never stops it."""
+
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+
+from moorage_common.facts import Termination
+from moorage_operator import facts
+from moorage_operator.api.conditions import Reason
+from moorage_operator.observe import pod_state
+from tests.unit.operator.support import NAMESPACE, live_pod, summary
+from tests.unit.operator.test_reconcile import Bed
+
+HOSTILE_ANSWERS = [
+    b'{"status":"ready","facts":{"engine":"\xff\xfe"}}',
+    b'{"x":' + b"[" * 60_000,
+    b"[" * 65_536,
+    b"\xff" * 100,
+    b"null",
+    b'{"status":"elsewhere"}',
+    b'{"status":"ready","facts":{"engine":1}}',
+    b"",
+]
+
+
+@pytest.mark.parametrize("answer", HOSTILE_ANSWERS, ids=range(len(HOSTILE_ANSWERS)))
+async def test_an_answer_that_is_none_of_ours_is_no_facts(
+    answer: bytes, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+) -> None:
+    async def detailed(_request: web.Request) -> web.Response:
+        return web.Response(body=answer)
+
+    app = web.Application()
+    app.router.add_get("/health/detailed", detailed)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
+    monkeypatch.setattr(facts, "RUNTIME_PORT", unused_tcp_port)
+    try:
+        async with ClientSession() as session:
+            assert await facts._detailed_health(session, "127.0.0.1") is None
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("text", ['{"x":' + "[" * 4000, "\udcff", '{"reason":"Nonsense","message":"x"}', "", "null"])
+def test_a_termination_message_that_is_none_of_ours_is_no_reason(text: str) -> None:
+    assert Termination.decode(text) is None
+
+
+def test_a_container_that_cannot_be_created_says_why() -> None:
+    ended = {"exitCode": 128, "reason": "StartError", "message": "unable to set memory limit to 1"}
+    problem = pod_state(live_pod(container={"state": {"terminated": ended}})).problem
+    assert problem is not None
+    assert problem.reason is Reason.CONTAINER_CONFIG_INVALID
+    assert "unable to set memory limit to 1" in problem.message
+
+
+async def test_a_pod_whose_replica_set_is_not_ours_does_not_count() -> None:
+    bed = Bed()
+    await bed.reconcile()
+    bed.kube.put("ReplicaSet", _replica_set("theirs", "rs-of-theirs", "uid-of-their-deployment"))
+    forged = {"kind": "ReplicaSet", "name": "theirs", "uid": "rs-of-theirs", "controller": True}
+    bed.store.put("Pod", live_pod("forged", ready=True, ownerReferences=[forged]))
+    assert await bed.reconcile() == []
+    assert summary(bed.status)["Ready"] == "False Starting"
+
+
+async def test_a_replica_set_is_looked_up_once() -> None:
+    bed = Bed()
+    await bed.reconcile()
+    bed.store.put("Pod", live_pod(ready=True))
+    await bed.reconcile()
+    assert summary(bed.status)["Ready"] == "True Serving"
+    await bed.reconcile()
+    assert [kind for kind, _ in bed.kube.reads].count("ReplicaSet") == 1
+
+
+def _replica_set(name: str, uid: str, owner_uid: str) -> dict[str, Any]:
+    owner = {"kind": "Deployment", "name": name, "uid": owner_uid, "controller": True}
+    return {"metadata": {"name": name, "namespace": NAMESPACE, "uid": uid, "ownerReferences": [owner]}}
