@@ -10,42 +10,49 @@ WAITING_PER_RUNNING = 4
 
 
 class Admission:
-    """A counted door. `enter`, and after it `leave`, whatever happened in between."""
+    """A counted door. `enter`, and after it `leave` with the same number of places, whatever happened in between."""
 
     def __init__(self, limit: int) -> None:
-        """Let `limit` requests in at a time."""
+        """Let requests in that take `limit` places together."""
         self.limit = limit
         self.running = 0
-        self._queue: deque[asyncio.Future[None]] = deque()
+        self._queue: deque[tuple[asyncio.Future[None], int]] = deque()
 
     @property
     def waiting(self) -> int:
         """How many requests wait at the door."""
         return len(self._queue)
 
-    async def enter(self) -> None:
+    async def enter(self, places: int = 1) -> None:
         """Come in, at once or in turn; raise Refusal where too many wait already."""
-        if self.running < self.limit:
-            self.running += 1
+        if not self._queue and self.running + places <= self.limit:
+            self.running += places
             return
         if len(self._queue) >= self.limit * WAITING_PER_RUNNING:
             raise Refusal(too_many(self.running, len(self._queue)))
         turn = asyncio.get_running_loop().create_future()
-        self._queue.append(turn)
+        self._queue.append((turn, places))
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.leave()  # the turn came and the client left in the same moment
+                self.leave(places)  # the turn came and the client left in the same moment
             else:
-                self._queue.remove(turn)
+                self._queue.remove((turn, places))
+                self._let_in()  # those behind it may need fewer places
             raise
 
-    def leave(self) -> None:
-        """Go out; whoever waits longest takes the place."""
+    def leave(self, places: int = 1) -> None:
+        """Go out; whoever waits longest comes in, as soon as there are as many places as it needs."""
+        self.running -= places
+        self._let_in()
+
+    def _let_in(self) -> None:
         while self._queue:
-            turn = self._queue.popleft()
-            if not turn.done():
-                turn.set_result(None)
+            turn, places = self._queue[0]
+            # One whose client left takes itself out of the queue.
+            if turn.cancelled() or self.running + places > self.limit:
                 return
-        self.running -= 1
+            self._queue.popleft()
+            self.running += places
+            turn.set_result(None)
