@@ -122,19 +122,17 @@ async def test_bad_input_55_another_model_is_not_found(runtime: Running) -> None
     [
         (b'{"messages": []}', "model"),
         (b'{"model": null}', "model"),
-        (b'{"model": 5}', None),
+        (b'{"model": 5}', "model"),
         (b"[]", None),
         (b"", None),
         (b'{"model": "dummy"', None),
         (b'{"model": "dummy", "logprobs": 1000000000}', "logprobs"),
         (b'{"model": "dummy", "top_logprobs": -1}', "top_logprobs"),
-        (b'{"model": "dummy", "prompt": ["a", "b", "c"]}', "prompt"),
-        (b'{"model": "dummy", "prompt": [ [1], "b", [2, 3]]}', "prompt"),
-        (b'{"model": "dummy", "prompt": [' + b'"x",' * 100_000 + b'"x"]}', "prompt"),
         (b'{"model": "dummy"} x', None),
         (b'{"model": "dummy", "temperature": NaN}', None),
         (b'{"model": "dummy", "prompt": "\xff"}', None),
-        (b'{"model": "dummy", "a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", None),
+        (b'{"model": "dummy", "a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "a"),
+        (b'{"model": "dummy", "messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", None),
     ],
 )
 async def test_bad_input_47_a_body_that_is_no_request_is_refused(
@@ -144,13 +142,6 @@ async def test_bad_input_47_a_body_that_is_no_request_is_refused(
 
     assert response.status_code == 400
     assert response.json()["error"]["param"] == param
-
-
-@pytest.mark.parametrize("prompt", ["x", [1, 2, 3, 4, 5], ["a", "b"], ["a", 5, "b"], [[1, 2, 3], "a"], []])
-async def test_as_many_prompts_as_slots_reach_the_engine(runtime: Running, prompt: object) -> None:
-    response = await runtime.client.post("/v1/completions", json={"model": "dummy", "prompt": prompt})
-
-    assert response.status_code == 200
 
 
 async def test_bad_input_48_an_overflow_is_told_with_both_numbers(runtime: Running) -> None:

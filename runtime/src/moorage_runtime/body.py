@@ -1,0 +1,184 @@
+"""Reads the body of a request: only known fields, each once and checked, written anew for the engine.
+
+Nothing that a client sent reaches an engine as it was: an unknown field could be one of the engine's own, and a
+thousand of them take it seconds each, because it looks for a name by going through all of them.
+"""
+
+import re
+from collections.abc import Mapping
+from itertools import islice
+from typing import Annotated, Any, Final, NoReturn
+
+import msgspec
+from msgspec import Meta
+
+from moorage_common.http.message import Refusal
+from moorage_runtime.errors import bad_request, not_found
+from moorage_runtime.fields import CHAT, COMPLETIONS, INT32, NOT_PASSED_ON, Check
+
+MAX_MEMBERS: Final = 1024
+"""Members of one object: the engine's time for an object grows with the square of their number."""
+
+MAX_DEPTH: Final = 64
+MAX_WORDS: Final = 100_000
+"""Names, values and opening brackets of one field."""
+
+_ABSENT: Final = msgspec.Raw(b"")
+_NULL: Final = b"null"
+
+
+def _decoder(fields: Mapping[str, Check]) -> "msgspec.json.Decoder[Any]":
+    """Make a decoder that ends at the first unknown field; it reads no value, however long."""
+    raw = [(name, msgspec.Raw, _ABSENT) for name in fields]
+    return msgspec.json.Decoder(msgspec.defstruct("Body", raw, forbid_unknown_fields=True))
+
+
+FIELDS: Final[Mapping[str, Mapping[str, Check]]] = {"/v1/chat/completions": CHAT, "/v1/completions": COMPLETIONS}
+_DECODERS: Final = {path: _decoder(fields) for path, fields in FIELDS.items()}
+_REQUIRED: Final = {"/v1/chat/completions": "messages", "/v1/completions": "prompt"}
+
+# msgspec has no other way to tell which field it was; where its words change, the answer has no `param`.
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`$", re.DOTALL)
+
+_Tokens = Annotated[list[Annotated[int, Meta(ge=0, le=INT32)]], Meta(min_length=1)]
+_PROMPTS: "Final[dict[bytes, msgspec.json.Decoder[Any]]]" = {
+    b'"': msgspec.json.Decoder(list[str]),
+    b"[": msgspec.json.Decoder(list[_Tokens]),
+}
+_TEXT: Final = msgspec.json.Decoder(str)
+_ONE_OF_Tokens: Final = msgspec.json.Decoder(_Tokens)
+_WORD: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[^\s\[\]{},:"]+')
+_START_OF_LIST: Final = re.compile(rb"\[\s*(.?)", re.DOTALL)
+
+
+class Body(msgspec.Struct, frozen=True):
+    """A request that may go to the engine."""
+
+    content: bytes
+    places: int
+    """How many of the engine's slots it takes: one for each answer to each prompt."""
+
+
+def read_body(path: str, content: bytes, *, served: str, limit: int) -> Body:
+    """Check a request for the model `served`, on an engine of `limit` slots; raise Refusal that says what is wrong."""
+    given = _given(path, content)
+    _check_model(given.get("model"), served)
+    fields = FIELDS[path]
+    for name, raw in given.items():
+        problem = _problem(name, raw, fields[name])
+        if problem is not None:
+            _refuse(name, problem)
+    _check_together(given)
+    if _REQUIRED[path] not in given:
+        _refuse(_REQUIRED[path], "it is missing")
+    prompts = _count_prompts(given["prompt"], limit) if "prompt" in given else 1
+    places = prompts * msgspec.json.decode(given.get("n", b"1"), type=int)
+    if places > limit:
+        _refuse("n", f"{places} answers are asked for; at most {limit} are possible in one request")
+    passed = {name: msgspec.Raw(raw) for name, raw in given.items() if name not in NOT_PASSED_ON}
+    return Body(msgspec.json.encode(passed), places)
+
+
+def _given(path: str, content: bytes) -> dict[str, bytes]:
+    """Give the text of each known field that is there and not null."""
+    try:
+        if not content.isascii():
+            content.decode()  # msgspec looks only at the text of what it decodes
+        body = _DECODERS[path].decode(content)
+    except msgspec.ValidationError as error:
+        found = _UNKNOWN.search(str(error))
+        if found is None:
+            raise Refusal(bad_request(f"The body is not a JSON object: {error}.")) from error
+        name = found[1][:100]
+        raise Refusal(bad_request(f'"{name}" is not a field that is taken here.', param=name)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refusal(bad_request(f"The body is not a valid JSON object: {error}.")) from error
+    except RecursionError:
+        raise Refusal(bad_request("The body is nested too deeply.")) from None
+    values = ((name, bytes(getattr(body, name))) for name in FIELDS[path])
+    return {name: raw for name, raw in values if raw and raw != _NULL}
+
+
+def _check_model(raw: bytes | None, served: str) -> None:
+    if raw is None:
+        _refuse("model", f'it is missing; the model served here is "{served}"')
+    try:
+        model = msgspec.json.decode(raw, type=str)
+    except msgspec.DecodeError as error:
+        _refuse("model", str(error))
+    if model != served:
+        message = f'The model "{model[:200]}" is not served here; "{served}" is.'
+        raise Refusal(not_found(message, param="model", code="model_not_found"))
+
+
+def _count_prompts(raw: bytes, limit: int) -> int:
+    """Give the number of prompts: text, token numbers, or a list of either."""
+    start = _START_OF_LIST.match(raw)
+    if start is None:
+        if not raw.startswith(b'"'):
+            _refuse("prompt", "it is text, a list of token numbers, or a list of either")
+        _decoded(raw, _TEXT)
+        return 1
+    decoder = _PROMPTS.get(start[1])
+    if decoder is None:
+        _decoded(raw, _ONE_OF_Tokens)
+        return 1
+    # A number of lists too high is seen before they are decoded.
+    count = raw.count(b"[") - 1 if start[1] == b"[" else 0
+    count = count if count > limit else len(_decoded(raw, decoder))
+    if count > limit:
+        _refuse("prompt", f"{count} prompts are in one request; at most {limit} are possible")
+    return count
+
+
+def _decoded(raw: bytes, decoder: "msgspec.json.Decoder[Any]") -> Any:
+    try:
+        return decoder.decode(raw)
+    except msgspec.DecodeError as error:
+        _refuse("prompt", str(error))
+    except RecursionError:
+        _refuse("prompt", f"it is nested more than {MAX_DEPTH} deep")
+
+
+def _problem(name: str, raw: bytes, check: Check) -> str | None:
+    try:
+        if name in NOT_PASSED_ON or name == "prompt":
+            return check(raw)
+        return _shape_problem(raw) or check(raw)
+    except msgspec.DecodeError as error:
+        return str(error)
+    except RecursionError:
+        return f"it is nested more than {MAX_DEPTH} deep"
+
+
+def _shape_problem(raw: bytes) -> str | None:
+    """Say what there is too much of in a value. Most have too few colons and brackets for that: quick to see."""
+    if raw.count(b":") <= MAX_MEMBERS and raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+        return None
+    if sum(1 for _ in islice(_WORD.finditer(raw), MAX_WORDS + 1)) > MAX_WORDS:
+        return f"it has more than {MAX_WORDS} names and values"
+    level = [msgspec.json.decode(raw)]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                if len(value) > MAX_MEMBERS:
+                    return f"an object has {len(value)} members; at most {MAX_MEMBERS} are possible"
+                below += value.values()
+            elif isinstance(value, list):
+                below += value
+        if not below:
+            return None
+        level = below
+    return f"it is nested more than {MAX_DEPTH} deep"
+
+
+def _check_together(given: Mapping[str, bytes]) -> None:
+    if "grammar" in given and ("json_schema" in given or "response_format" in given):
+        _refuse("grammar", "only one of it, json_schema and response_format can be there")
+    if "tools" in given and ("grammar" in given or "json_schema" in given):
+        _refuse("tools", "they cannot be there together with grammar or json_schema")
+
+
+def _refuse(name: str, problem: str) -> NoReturn:
+    raise Refusal(bad_request(f'"{name}": {problem}.', param=name))

@@ -1,0 +1,280 @@
+"""What of a request reaches the engine, and what is refused in which words; nothing runs here."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from moorage_common.http.message import Refusal
+from moorage_runtime.body import Body, read_body
+
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+MESSAGES = [{"role": "user", "content": "Hi"}]
+
+
+def read(path: str, body: bytes | dict[str, Any], limit: int = 4) -> Body:
+    content = body if isinstance(body, bytes) else json.dumps({"model": "m", **body}).encode()
+    return read_body(path, content, served="m", limit=limit)
+
+
+def passed(path: str, **fields: Any) -> Any:
+    return json.loads(read(path, fields).content)
+
+
+def refused(path: str, body: bytes | dict[str, Any], limit: int = 4) -> tuple[str | None, str]:
+    with pytest.raises(Refusal) as raised:
+        read(path, body, limit)
+    assert raised.value.answer.status == 400
+    error = json.loads(raised.value.answer.body)["error"]
+    assert error["type"] == "invalid_request_error"
+    assert len(raised.value.answer.body) < 1000
+    return error["param"], error["message"]
+
+
+def chat(**fields: Any) -> tuple[str | None, str]:
+    return refused(CHAT, {"messages": MESSAGES, **fields})
+
+
+def completion(**fields: Any) -> tuple[str | None, str]:
+    return refused(COMPLETIONS, {"prompt": "x", **fields})
+
+
+# -- known fields ------------------------------------------------------------------------------------------------------
+
+
+def test_what_openai_s_client_sends_is_taken() -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": True}}
+    effective = {
+        "messages": [
+            {"role": "system", "content": "s"},
+            {"role": "user", "content": [{"type": "text", "text": "Hi"}], "name": "n"},
+            {
+                "role": "assistant",
+                "content": None,
+                "refusal": None,
+                "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+            },
+            {"role": "tool", "tool_call_id": "1", "content": "4"},
+        ],
+        "model": "m", "max_completion_tokens": 5, "max_tokens": 5, "temperature": 0, "top_p": 0.5, "n": 2, "seed": 1,
+        "stop": ["a"], "stream": True, "stream_options": {"include_usage": True}, "logprobs": True, "top_logprobs": 20,
+        "frequency_penalty": 0.1, "presence_penalty": -2, "logit_bias": {"5": -100}, "tools": [tool],
+        "tool_choice": "auto", "parallel_tool_calls": True, "response_format": {"type": "text"},
+        "top_k": 5, "min_p": 0.1, "repeat_penalty": 1.1, "ignore_eos": True, "cache_prompt": False,
+    }  # fmt: skip
+    idle = {
+        "user": "u", "store": False, "metadata": {"a": "b"}, "service_tier": "auto", "safety_identifier": "s",
+        "prompt_cache_key": "k", "reasoning_effort": "low", "verbosity": "low", "modalities": ["text"],
+    }  # fmt: skip
+
+    assert passed(CHAT, **effective, **idle) == effective
+
+
+def test_null_is_as_good_as_not_there() -> None:
+    sent = {"prompt": "x", "max_tokens": None, "suffix": None, "best_of": None, "stop": None}
+
+    assert passed(COMPLETIONS, **sent) == {"model": "m", "prompt": "x"}
+
+
+def test_bad_input_47_of_a_field_that_comes_twice_one_is_passed_on() -> None:
+    found = read(COMPLETIONS, b'{"prompt": "a", "model": "m", "prompt": "b", "model": "m"}')
+
+    assert found.content == b'{"model":"m","prompt":"b"}'
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("chat_template", "chat_template_kwargs", "id_slot", "lora", "samplers", "n_discard", "n_predict", "n_keep"),
+        *("prompt_embeds", "guided_regex", "cache_salt", "reasoning_format", "web_search_options", "audio", "x" * 5000),
+    ],
+)
+@pytest.mark.parametrize("value", [None, 1, {}])
+def test_bad_input_49_an_unknown_field_is_named(name: str, value: object) -> None:
+    for param, message in (chat(**{name: value}), completion(**{name: value})):
+        assert param == name[:100]
+        assert name[:100] in message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"m","prompt":"a",%s}' % b",".join(b'"%d":1' % number for number in range(380_000)),
+        b'{"model":"m","prompt":"a","metadata":{%s}}' % b",".join(b'"%d":1' % number for number in range(380_000)),
+        b'{"model":"m",%s"prompt":1}' % (b'"prompt":1,' * 380_000),
+        b'{"model":"m","prompt":"a","logit_bias":{%s}}' % b",".join(b'"%d":1' % n for n in range(380_000)),
+        b'{"model":"m","prompt":"a","stop":[%s1]}' % (b"[]," * 1_300_000),
+        b'{"model":"m","prompt":[%s[1]]}' % (b"[1]," * 1_000_000),
+        b'{"model":"m","prompt":[%s"a"]}' % (b'"a",' * 1_000_000),
+        b'{"model":"m","prompt":"a","json_schema":%s}' % (b'{"a":' * 690_000 + b"1" + b"}" * 690_000),
+    ],
+    ids=["unknown", "metadata", "twice", "members", "values", "token-lists", "prompts", "deep"],
+)
+def test_bad_input_47_four_mebibytes_of_keys_are_refused_at_once(body: bytes) -> None:
+    assert len(body) > 3_900_000
+    begun = time.process_time()
+
+    refused(COMPLETIONS, body)
+
+    assert time.process_time() - begun < 0.5  # under 0.1 on an idle machine; the quadratic engine took minutes
+
+
+def test_bad_input_47_deep_and_wide_values_are_refused() -> None:
+    deep: Any = 1
+    for _ in range(70):
+        deep = [deep]
+    assert "64 deep" in chat(messages=[{"role": "user", "content": "x", "y": deep}])[1]
+    wide = {str(number): 1 for number in range(1025)}
+    assert "1027 members" in chat(messages=[{"role": "user", "content": "x", **wide}])[1]
+    assert "100000 names" in chat(messages=[{"role": "user", "content": "x", "y": [[]] * 100_001}])[1]
+
+
+@pytest.mark.parametrize("name", ["model", "prompt", "stop", "grammar", "json_schema", "logit_bias"])
+@pytest.mark.parametrize("text", [r'"\ud800"', r'{"\ud800": 1}', r'["\ud800"]', "[" * 900 + "]" * 900])
+def test_bad_input_47_half_a_surrogate_pair_or_a_pit_is_a_fault_of_its_field(name: str, text: str) -> None:
+    body = {"model": '"m"', "prompt": '"x"', name: text}
+
+    param, _ = refused(COMPLETIONS, b"{%s}" % ",".join(f'"{key}": {value}' for key, value in body.items()).encode())
+
+    assert param in {name, None}
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [0, -1, 2**31, 2**64, 1e10, 1.5, "5", [], True])
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_bad_input_49_max_tokens_is_told_as_it_was_sent(name: str, value: object) -> None:
+    param, message = chat(**{name: value})
+
+    assert param == name
+    assert json.dumps(value) in message
+    assert "1 to 2147483647" in message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"n": 0}, {"n": 1_000_000}, {"n": 5}, {"best_of": 2}, {"logprobs": 21}, {"n_probs": -1}, {"echo": True},
+        {"temperature": "hot"}, {"temperature": -1}, {"temperature": 1e40}, {"top_p": 2}, {"top_k": 2**31},
+        {"seed": 2**70}, {"suffix": "x"}, {"stop": ["x"] * 17}, {"stop": 5}, {"logit_bias": [1]},
+        {"stream": "yes"}, {"stream_options": 5}, {"prompt": 5}, {"prompt": {}},
+    ],
+)  # fmt: skip
+def test_bad_input_49_a_value_out_of_range_names_its_field(fields: dict[str, Any]) -> None:
+    assert completion(**fields)[0] == next(iter(fields))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": []}, {"messages": None}, {"messages": "x"}, {"messages": [5]}, {"messages": [{"content": "x"}]},
+        {"messages": [{"role": "user", "content": 5}]},
+        {"messages": [{"role": "assistant", "tool_calls": [{"type": "x", "function": {}}]}]},
+        {"tools": "x"}, {"tools": [{"type": "x"}]}, {"tools": [{"type": "function", "function": {}}]},
+        {"tool_choice": "f"}, {"top_logprobs": 21}, {"logprobs": 10**9}, {"modalities": ["audio"]},
+        {"response_format": "json"}, {"response_format": {"type": "xml"}},
+    ],
+)  # fmt: skip
+def test_bad_input_49_what_the_engine_would_fail_on_is_a_fault_of_the_request(fields: dict[str, Any]) -> None:
+    assert chat(**fields)[0] == next(iter(fields))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+        {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+        {"type": "video_url", "video_url": {"url": "file:///etc/passwd"}},
+    ],
+)
+def test_bad_input_51_only_text_is_taken(part: dict[str, Any]) -> None:
+    param, message = chat(messages=[{"role": "user", "content": [{"type": "text", "text": "x"}, part]}])
+
+    assert param == "messages"
+    assert part["type"] in message
+
+
+# -- prompts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prompt", "places"),
+    [("x", 1), ([1, 2, 3, 4, 5], 1), (["a", "b"], 2), ([[1, 2], [3]], 2), (["a"] * 4, 4), ([[1]] * 4, 4)],
+)
+def test_each_prompt_takes_a_place(prompt: object, places: int) -> None:
+    found = read(COMPLETIONS, {"prompt": prompt})
+
+    assert found.places == places
+    assert json.loads(found.content)["prompt"] == prompt
+
+
+def test_each_answer_takes_a_place() -> None:
+    assert read(COMPLETIONS, {"prompt": ["a", "b"], "n": 2}).places == 4
+    assert "6 answers" in completion(prompt=["a", "b"], n=3)[1]
+
+
+@pytest.mark.parametrize(
+    "prompt", [[], [[]], [[], [1]], None, ["a", 5], [5, "a"], [[1], "a"], ["a", None], [-1], [2**31], [1.5], [[[1]]], 5]
+)
+def test_bad_input_50_a_prompt_that_is_none_is_refused(prompt: object) -> None:
+    assert completion(prompt=prompt)[0] == "prompt"
+
+
+@pytest.mark.parametrize("one", ["x", [1]])
+@pytest.mark.parametrize("count", [5, 100_000])
+def test_bad_input_50_more_prompts_than_slots_are_refused_with_both_numbers(one: object, count: int) -> None:
+    param, message = completion(prompt=[one] * count)
+
+    assert param == "prompt"
+    assert f"{count} prompts" in message
+    assert "at most 4" in message
+
+
+# -- schemas -----------------------------------------------------------------------------------------------------------
+
+
+def nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        5, "x", [], nested(64), nested(400), {"enum": ["x" * 70_000]},
+        {"$ref": "http://example.org/x"}, {"properties": {"a": {"$ref": "file:///etc/passwd"}}},
+        {"pattern": "a" * 257}, {"items": {"pattern": "^a{1001}$"}}, {"anyOf": [{"pattern": "(a{2,99999999999})+"}]},
+    ],
+)  # fmt: skip
+def test_bad_input_49_a_schema_out_of_bounds_is_refused(schema: Any) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+
+    assert chat(json_schema=schema)[0] == "json_schema"
+    assert chat(tools=[tool])[0] == "tools"
+    assert chat(response_format={"type": "json_schema", "json_schema": {"schema": schema}})[0] == "response_format"
+    assert chat(response_format={"type": "json_object", "schema": schema})[0] == "response_format"
+
+
+def test_a_usual_schema_is_passed_on() -> None:
+    schema = {
+        "$defs": {"a": {"type": "string", "pattern": "^[a-z]{2,10}$"}},
+        "properties": {"pattern": {"$ref": "#/$defs/a"}, "$ref": {"type": "null"}, "b": nested(20)},
+    }
+
+    assert passed(COMPLETIONS, prompt="x", json_schema=schema)["json_schema"] == schema
+
+
+@pytest.mark.parametrize("grammar", [5, "x" * 70_000, 'root ::= "a"{5000}'])
+def test_bad_input_49_a_grammar_out_of_bounds_is_refused(grammar: object) -> None:
+    assert completion(grammar=grammar)[0] == "grammar"
+
+
+def test_two_grammars_are_one_too_many() -> None:
+    assert completion(grammar="root ::= x", json_schema={})[0] == "grammar"
+    tool = {"type": "function", "function": {"name": "f"}}
+    assert chat(grammar="root ::= x", tools=[tool])[0] == "tools"
