@@ -191,7 +191,10 @@ def test_a_broken_file_is_told(tmp_path: Path) -> None:
             "srv    send_error: task id = 16, error: too long",
         ),
         ("0.14.774 E llg error: failed to parse", 10, "llg error: failed to parse"),
-        ("terminate called after throwing", 20, "terminate called after throwing"),
+        ("0.14.774 E failed to parse grammar", 10, "failed to parse grammar"),
+        ("terminate called after throwing", 40, "terminate called after throwing"),
+        ("/src/ggml.c:5: GGML_ASSERT(x) failed", 40, "/src/ggml.c:5: GGML_ASSERT(x) failed"),
+        ('root ::= "the content of a request"', 10, 'root ::= "the content of a request"'),
     ],
 )
 def test_lines_of_the_engine_keep_their_level(line: str, level: int, text: str) -> None:

@@ -44,8 +44,11 @@ LOG_LEVELS: Final = {"D": logging.DEBUG, "I": logging.DEBUG, "W": logging.WARNIN
 # it; lines that begin with `slot` are steps of requests.
 LOG_IGNORED: Final = re.compile(
     r"^slot |^llg error|security: no API key|send_error: task id|cancel task|got exception|Wrong type supplied"
-    r"|failed to launch slot"
+    r"|failed to launch slot|failed to parse grammar"
 )
+
+# Of lines without a level only these are shown: the rest may be what a client sent, such as the grammar at fault.
+LOG_FATAL: Final = re.compile(r"^(terminate called|Fatal Python error|\S+:\d+: GGML_ASSERT\()")
 
 
 class ChildConfig(msgspec.Struct, frozen=True):
@@ -135,7 +138,7 @@ class LlamaCpp:
         """Take llama.cpp's own level from the line."""
         found = LOG_LINE.match(line)
         if found is None:
-            return logging.INFO, line
+            return logging.ERROR if LOG_FATAL.match(line) else logging.DEBUG, line
         return logging.DEBUG if LOG_IGNORED.search(found[2]) else LOG_LEVELS[found[1]], found[2]
 
 
