@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -11,6 +11,11 @@ from moorage_common.http.message import JSON, Answer
 from moorage_common.openai_errors import error_body
 
 log = logging.getLogger(__name__)
+
+# By both names: of the InferenceModel's field and of the setting, whichever of them the reader has.
+CONTEXT_NAMES: Final = "the context length (spec.contextLength, MAX_INPUT_TOKENS)"
+CONCURRENCY_NAMES: Final = "the concurrency (spec.maxConcurrency, MAX_CONCURRENT_REQUESTS)"
+MEMORY_NAMES: Final = "the memory limit (spec.resources.memory)"
 
 
 class LoadFailure(Exception):  # noqa: N818 - its reasons are a closed list, LoadError
@@ -76,7 +81,7 @@ def context_exceeded(prompt_tokens: int, context: int) -> Answer:
     """Refuse a prompt that is longer than the context, with both numbers."""
     return bad_request(
         f"This model's context length is {context} tokens, and the prompt has {prompt_tokens}. "
-        "Shorten the prompt, or raise MAX_INPUT_TOKENS.",
+        f"Shorten the prompt, or raise {CONTEXT_NAMES}.",
         code="context_length_exceeded",
     )
 

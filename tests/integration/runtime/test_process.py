@@ -37,7 +37,7 @@ def test_the_facts_are_those_of_the_file(runtime: Runtime, smollm2: Path) -> Non
 
     facts = health["facts"]
     assert health["status"] == "ready"
-    assert (facts["engine"], facts["quantization"], facts["contextLength"]) == ("llama.cpp", "Q4_1", 1024)
+    assert (facts["engine"], facts["quantization"], facts["contextLength"]) == ("llama.cpp", "q4_1", 1024)
     assert facts["engineVersion"]
     assert 0.9 * smollm2.stat().st_size < facts["weightsBytes"] < smollm2.stat().st_size
     assert facts["memoryBytes"] > facts["weightsBytes"]

@@ -49,7 +49,7 @@ def test_defaults_come_from_the_file_and_the_machine(model: Path) -> None:
 
     assert found.served_name == "tiny.Q4_K_M"
     assert config(found) == ChildConfig(path=str(model), alias="tiny.Q4_K_M", context=2048, slots=4, threads=3)
-    assert (found.facts.quantization, found.facts.context_length, found.facts.weights_bytes) == ("Q4_K_M", 2048, 256)
+    assert (found.facts.quantization, found.facts.context_length, found.facts.weights_bytes) == ("q4_k_m", 2048, 256)
 
 
 def test_a_folder_with_one_model_is_that_model(model: Path) -> None:
@@ -85,7 +85,7 @@ def test_settings_reach_the_child(model: Path) -> None:
 
 @pytest.mark.parametrize("asked", ["q4_k_m", "Q4_K_M"])
 def test_the_asked_quantization_may_be_in_any_case(model: Path, asked: str) -> None:
-    assert plan(model_path=model, model_quantization=asked).facts.quantization == "Q4_K_M"
+    assert plan(model_path=model, model_quantization=asked).facts.quantization == "q4_k_m"
 
 
 def test_another_quantization_is_refused_with_both_names(model: Path) -> None:
@@ -128,8 +128,9 @@ def test_bad_input_37_a_model_over_the_memory_limit_is_refused_with_all_numbers(
     assert reason is LoadError.OUT_OF_MEMORY
     assert message == (
         "tiny.Q4_K_M.gguf needs about 203 MiB (weights 1 MiB, KV cache 2 MiB, overhead 200 MiB) for 4 requests of 2048 "
-        "tokens, and the memory limit of this container is 100 MiB; raise the memory limit to at least 203 MiB, or "
-        "lower MAX_INPUT_TOKENS or MAX_CONCURRENT_REQUESTS"
+        "tokens, and the memory limit of this container is 100 MiB; lower the context length (spec.contextLength, "
+        "MAX_INPUT_TOKENS) or the concurrency (spec.maxConcurrency, MAX_CONCURRENT_REQUESTS), or raise the memory "
+        "limit (spec.resources.memory) to at least 203 MiB"
     )
 
 

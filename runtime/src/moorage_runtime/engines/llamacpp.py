@@ -18,7 +18,14 @@ import msgspec
 from moorage_common.facts import EngineFacts, LoadError
 from moorage_runtime import machine, memory
 from moorage_runtime.engines.base import LOOPBACK, Announce, Announcement, Plan
-from moorage_runtime.errors import LoadFailure, context_exceeded, plain_engine_error
+from moorage_runtime.errors import (
+    CONCURRENCY_NAMES,
+    CONTEXT_NAMES,
+    MEMORY_NAMES,
+    LoadFailure,
+    context_exceeded,
+    plain_engine_error,
+)
 from moorage_runtime.gguf import GGUFError, Header, read_header
 from moorage_runtime.model_files import find_gguf
 
@@ -98,7 +105,7 @@ class LlamaCpp:
             served_name=served_name,
             facts=EngineFacts(
                 engine="llama.cpp",
-                quantization=header.file_type,
+                quantization=header.file_type.lower() if header.file_type else None,  # as in spec.quantization
                 context_length=context,
                 weights_bytes=header.tensor_bytes,
             ),
@@ -181,7 +188,7 @@ def _context(asked: int | None, header: Header) -> int:
         raise LoadFailure(
             LoadError.INVALID_MODEL_CONFIG,
             f"the context length asked for is {asked} tokens, but the model was trained with {trained}; "
-            f"set MAX_INPUT_TOKENS to at most {trained}",
+            f"set {CONTEXT_NAMES} to at most {trained}",
         )
     return asked
 
@@ -190,7 +197,7 @@ def _slots(asked: int) -> int:
     if asked > MAX_SLOTS:
         raise LoadFailure(
             LoadError.INVALID_MODEL_CONFIG,
-            f"MAX_CONCURRENT_REQUESTS is {asked}, and llama.cpp works on at most {MAX_SLOTS} requests at once",
+            f"{CONCURRENCY_NAMES} is {asked}, and llama.cpp works on at most {MAX_SLOTS} requests at once",
         )
     return asked
 
@@ -202,8 +209,8 @@ def _check_memory(estimate: memory.Estimate, file_name: str, *, context: int, sl
     raise LoadFailure(
         LoadError.OUT_OF_MEMORY,
         f"{file_name} needs about {estimate} for {slots} requests of {context} tokens, and {limit.source} is "
-        f"{memory.mib(limit.size)}; raise the memory limit to at least {memory.mib(estimate.total)}, or lower "
-        "MAX_INPUT_TOKENS or MAX_CONCURRENT_REQUESTS",
+        f"{memory.mib(limit.size)}; lower {CONTEXT_NAMES} or {CONCURRENCY_NAMES}, or raise "
+        f"{MEMORY_NAMES} to at least {memory.mib(estimate.total)}",
     )
 
 
