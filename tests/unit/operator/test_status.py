@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from moorage_common.facts import Health, LoadError, Phase
+from moorage_common.facts import EngineFacts, Health, LoadError, Phase
 from moorage_operator.api.conditions import ConditionType, Reason
+from moorage_operator.api.v1alpha1 import MAX_MESSAGE_LENGTH
 from moorage_operator.observe import Observation, Problem
 from moorage_operator.status import status
 from tests.unit.operator.situations import (
@@ -174,6 +175,11 @@ SITUATIONS: dict[str, tuple[dict[str, Any], Observation, str]] = {
         Observation(UNREADY, (ready("old", terminating=True), placed())),
         "Starting | False Starting | True Scheduled | False Unloaded | True RollingOut",
     ),
+    "a failing pod on its way out does not speak for one that starts": (
+        {},
+        Observation(UNREADY, (failing(Reason.CRASH_LOOPING, "z", terminating=True), placed("a"))),
+        "Starting | False Starting | True Scheduled | False Unloaded | True RollingOut",
+    ),
     "an evicted pod is not counted": (
         {},
         Observation(UNREADY, (placed("old", finished=True, ready=True),)),
@@ -230,6 +236,28 @@ def test_facts_are_shown_as_far_as_they_are_known() -> None:
     nothing = status(model(), Observation(deployment(), (ready(),), {"new": Health(Phase.READY)}), NOW)
     assert "resolved" not in nothing
     assert by_type(nothing)["ModelLoaded"]["status"] == "True"
+
+
+def test_facts_that_say_too_much_are_cut_or_left_out() -> None:
+    odd = EngineFacts(
+        "x" * 100, engine_version="v" * 64, weights_bytes=2**63, memory_bytes=-1, context_length=2**63 - 1
+    )
+    found = status(model(), Observation(deployment(), (ready(),), {"new": Health(Phase.READY, odd)}), NOW)
+    assert found["resolved"] == {"engine": "x" * 64, "engineVersion": "v" * 64, "contextLength": 2**63 - 1}
+
+
+def test_a_message_without_end_is_cut() -> None:
+    found = status(model(), Observation(UNREADY, (pod(unschedulable="long " * 2000),)), NOW)
+    assert len(by_type(found)["Ready"]["message"]) == MAX_MESSAGE_LENGTH
+
+
+def test_facts_of_the_last_spec_are_shown_rather_than_those_of_an_earlier_one() -> None:
+    pods = (ready("old", revision="1"), ready("new", revision="2"))
+    answers = {"old": Health(Phase.READY, EngineFacts("old")), "new": Health(Phase.READY, EngineFacts("new"))}
+    found = status(model(), Observation(deployment(revision="2"), pods, answers), NOW)
+    assert found["resolved"] == {"engine": "new"}
+    alone = status(model(), Observation(deployment(revision="2"), pods[:1], answers), NOW)
+    assert alone["resolved"] == {"engine": "old"}
 
 
 def test_facts_of_a_pod_that_is_not_ready_are_not_shown() -> None:

@@ -25,6 +25,7 @@ blocked = st.builds(
 of_pods = (Reason.IMAGE_PULL_FAILED, Reason.CONTAINER_CONFIG_INVALID, Reason.CRASH_LOOPING, *LoadError)
 problems = st.builds(Problem, st.sampled_from([Reason(reason) for reason in of_pods]), texts)
 counts = st.integers(0, 4)
+revisions = st.sampled_from(["1", "2"])
 
 
 @st.composite
@@ -34,6 +35,7 @@ def pods(draw: st.DrawFn, name: str) -> PodState:
     return pod(
         name,
         created=draw(st.sampled_from(["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"])),
+        revision=draw(revisions),
         unschedulable=draw(st.none() | texts),
         problem=draw(st.none() | problems),
         **{mark: draw(st.booleans()) for mark in marks},
@@ -48,6 +50,7 @@ deployments = st.builds(
     current_replicas=counts,
     updated_replicas=counts,
     available_replicas=counts,
+    revision=revisions,
     stuck=st.none() | texts,
     refused=st.none() | texts,
 )
