@@ -14,6 +14,13 @@ MAX_DEPTH: Final = 64
 MAX_PATTERN: Final = 256
 MAX_REPEATS: Final = 1000
 
+# What llama.cpp's converter knows; for the rest of a pattern's language it takes any string,
+# and says so only in its log.
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+_KNOWN_ESCAPES: Final = frozenset("nrtxu")
+_ATOM: Final = re.compile(r"\\.|\[[^\]]*\]", re.DOTALL)
+_UNKNOWN: Final = re.compile(r"[\^$]|\(\?(?!:)")
+
 _REPEATS: Final = re.compile(r"\{\s*(\d*)\s*,?\s*(\d*)\s*\}")
 
 
@@ -44,9 +51,12 @@ def grammar_problem(raw: bytes) -> str | None:
     if len(raw) > MAX_BYTES:
         return f"the grammar has {len(raw)} bytes; at most {MAX_BYTES} are possible"
     try:
-        return _repeats_problem(msgspec.json.decode(raw, type=str))
+        grammar = msgspec.json.decode(raw, type=str)
     except msgspec.ValidationError:
         return "a grammar is a string"
+    if grammar.lstrip().startswith("%"):
+        return "only a grammar in GBNF, the form of llama.cpp, is taken"
+    return _repeats_problem(grammar)
 
 
 def _children(value: Any) -> list[Any]:
@@ -69,7 +79,17 @@ def _keyword_problem(member: tuple[str, Any]) -> str | None:
         return None
     if len(value) > MAX_PATTERN:
         return f"a pattern has {len(value)} characters; at most {MAX_PATTERN} are possible"
-    return _repeats_problem(value)
+    return _repeats_problem(value) or _pattern_problem(value)
+
+
+def _pattern_problem(pattern: str) -> str | None:
+    if not (pattern.startswith("^") and pattern.endswith("$")):
+        return "a pattern has to begin with ^ and to end with $"
+    for found in _ESCAPE.finditer(pattern):
+        if found[1] == "/" or (found[1].isalnum() and found[1] not in _KNOWN_ESCAPES):
+            return f"{found[0]} in a pattern is not known; write the characters themselves, as in [0-9]"
+    unknown = _UNKNOWN.search(_ATOM.sub("", pattern[1:-1]))
+    return f"{unknown[0]} inside a pattern is not known" if unknown else None
 
 
 def _repeats_problem(text: str) -> str | None:

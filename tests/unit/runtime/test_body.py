@@ -269,7 +269,19 @@ def test_a_usual_schema_is_passed_on() -> None:
     assert passed(COMPLETIONS, prompt="x", json_schema=schema)["json_schema"] == schema
 
 
-@pytest.mark.parametrize("grammar", [5, "x" * 70_000, 'root ::= "a"{5000}'])
+@pytest.mark.parametrize(
+    "pattern", ["a", "^a", r"^\d+$", r"^\bx$", r"^(a)\1$", "^(?=a)b$", "^a$|^b$", r"^\/$", r"^[\w]$"]
+)
+def test_bad_input_49_a_pattern_that_the_engine_would_leave_out_is_refused(pattern: str) -> None:
+    assert chat(json_schema={"type": "string", "pattern": pattern})[0] == "json_schema"
+
+
+@pytest.mark.parametrize("pattern", ["^[0-9]+$", r"^(?:a|b){2,3}$", r"^[^$]\$\.\n\x41\u0041.$"])
+def test_a_pattern_that_the_engine_knows_is_passed_on(pattern: str) -> None:
+    assert passed(COMPLETIONS, prompt="x", json_schema={"pattern": pattern})["json_schema"] == {"pattern": pattern}
+
+
+@pytest.mark.parametrize("grammar", [5, "x" * 70_000, 'root ::= "a"{5000}', "%llguidance {}\nstart: /((/"])
 def test_bad_input_49_a_grammar_out_of_bounds_is_refused(grammar: object) -> None:
     assert completion(grammar=grammar)[0] == "grammar"
 
