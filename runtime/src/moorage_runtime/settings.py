@@ -70,7 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_quantization: Annotated[
         Annotated[str, Meta(max_length=32)] | None,
         Meta(
-            description="The quantization that was asked for, such as q4_k_m, in any case; a file that says otherwise is refused. "
+            description="The quantization that was asked for, such as q4_k_m; a file that says otherwise is refused. "
             "Default: not checked."
         ),
     ] = None
