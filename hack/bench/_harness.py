@@ -4,6 +4,7 @@ Both sides of a comparison run in one benchmark, alternating, on the same cores;
 on a busy machine say little. The last line that a benchmark prints is one JSON object (shared/performance.md).
 """
 
+import asyncio
 import importlib.metadata
 import json
 import math
@@ -11,6 +12,7 @@ import os
 import platform
 import statistics
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -95,6 +97,18 @@ def version_of(distribution: str) -> str | None:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+async def quiet(patience: float, busy_percent: float = 20.0) -> bool:
+    """Wait until the machine is quiet, `patience` seconds at most; tell whether it is. Ask before each measurement."""
+    end = time.monotonic() + patience
+    psutil.cpu_percent()
+    while True:
+        await asyncio.sleep(1.0)
+        if psutil.cpu_percent() <= busy_percent:
+            return True
+        if time.monotonic() >= end:
+            return False
 
 
 def machine() -> str:

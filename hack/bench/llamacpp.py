@@ -29,6 +29,7 @@ from hack.bench._harness import (
     cpu_seconds,
     machine,
     print_table,
+    quiet,
     ratio,
     report,
     version_of,
@@ -53,6 +54,9 @@ class Figures:
     first: dict[str, Samples] = field(default_factory=dict)
     cpu: dict[tuple[str, int], Samples] = field(default_factory=dict)
     """CPU milliseconds of a server's processes for each token: what a busy machine disturbs least."""
+    patience: float = 20.0
+    busy: int = 0
+    """Measurements that began on a machine that was busy with something else."""
 
 
 def bodies(number: int, name: str, seed: str) -> list[bytes]:
@@ -73,9 +77,9 @@ def bodies(number: int, name: str, seed: str) -> list[bytes]:
     ]
 
 
-async def compare(setup: engines.Setup, servers: dict[str, engines.Served], pairs: int) -> Figures:
+async def compare(setup: engines.Setup, servers: dict[str, engines.Served], *, pairs: int, patience: float) -> Figures:
     """Measure all servers at all concurrencies, in turn; every round gives all of them the same prompts."""
-    figures = Figures(first={name: Samples(name) for name in servers})
+    figures = Figures(first={name: Samples(name) for name in servers}, patience=patience)
     for name, server in servers.items():
         await load(server.port, bodies(2, setup.name, name), 2)
     for concurrency in CONCURRENCIES:
@@ -83,7 +87,8 @@ async def compare(setup: engines.Setup, servers: dict[str, engines.Served], pair
         sides = {n: partial(_measure, setup, n, servers[n], concurrency, count(), figures) for n in taking_part}
         for name, samples in (await alternate(sides, pairs=pairs)).items():
             figures.tokens[name, concurrency] = samples
-        print(f"c={concurrency} done", file=sys.stderr, flush=True)
+        so_far = ", ".join(f"{name} {figures.tokens[name, concurrency].median:.1f} tok/s" for name in taking_part)
+        print(f"c={concurrency}: {so_far}", file=sys.stderr, flush=True)
     return figures
 
 
@@ -92,6 +97,7 @@ async def _measure(  # noqa: PLR0913, PLR0917 - bound once by partial
 ) -> float:
     # In each round all servers get the same prompts.
     requests = bodies(REQUESTS[concurrency], setup.name, f"{concurrency}/{next(rounds)}")
+    figures.busy += not await quiet(figures.patience)
     before = cpu_seconds(server.pid, children=True)
     run = await load(server.port, requests, concurrency)
     cpu = (cpu_seconds(server.pid, children=True) - before) * 1000 / run.events
@@ -128,7 +134,7 @@ def added_start(setup: engines.Setup, pairs: int) -> dict[str, Samples]:
     return alternate_sync({"ours": partial(once, engines.ours), "direct": partial(once, engines.direct)}, pairs=pairs)
 
 
-def run(pairs: int, *, rival: bool) -> None:
+def run(pairs: int, *, rival: bool, patience: float) -> None:
     """Measure everything and print it."""
     setup = engines.Setup(model_path(MODEL), MODEL, context=512, slots=16, threads=min(2, len(_cores())))
     notes = {"machine": machine()}
@@ -148,7 +154,7 @@ def run(pairs: int, *, rival: bool) -> None:
         }
         if rival_version:
             servers["llama_cpp.server"] = stack.enter_context(engines.llama_cpp_server(setup))
-        figures = uvloop.run(compare(setup, servers, pairs))
+        figures = uvloop.run(compare(setup, servers, pairs=pairs, patience=patience))
     show(figures, starts, front, paced)
     notes["front_tok_s_mock"] = (
         f"16 streams as fast as they are taken; one event at a time on 256 streams: {paced.median:.0f} per CPU second, "
@@ -157,6 +163,8 @@ def run(pairs: int, *, rival: bool) -> None:
     notes["cpu_per_token_vs_direct"] = ", ".join(
         f"c={c}: {ratio(figures.cpu['ours', c], figures.cpu['direct', c])}" for c in CONCURRENCIES
     )
+    if figures.busy:
+        notes["busy"] = f"{figures.busy} measurements began while the machine was busy with something else"
     notes["start"] = f"ready {statistics.median(starts['ours'].values) - starts['direct'].median:+.3f} s after direct"
     report(
         "llamacpp",
@@ -212,10 +220,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m hack.bench.llamacpp", description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=DEFAULT_PAIRS, help="rounds of each measurement")
     parser.add_argument("--no-rival", action="store_true", help="leave llama_cpp.server out")
+    parser.add_argument("--patience", type=float, default=20.0, help="seconds to wait for a quiet machine, each time")
     arguments = parser.parse_args()
     # So that the servers are ended too when a benchmark is.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    run(arguments.pairs, rival=not arguments.no_rival)
+    run(arguments.pairs, rival=not arguments.no_rival, patience=arguments.patience)
 
 
 if __name__ == "__main__":
