@@ -138,6 +138,10 @@ def test_a_quantity_that_the_api_server_writes_otherwise_is_no_drift(
     assert (api.get("Deployment", "same") or {})["metadata"]["generation"] == live["metadata"]["generation"]
 
 
+def test_more_slots_than_llama_cpp_has_are_refused(api: Api) -> None:
+    assert_says(refusal(api, {"maxConcurrency": 257}), "spec.maxConcurrency", "at most 256")
+
+
 def test_quantities_may_be_numbers(api: Api) -> None:
     api.create(model("numbers", resources={"cpu": 2, "memory": "0.5Gi"}))
 

@@ -86,12 +86,46 @@ def _settings() -> kopf.OperatorSettings:
     settings.networking.connect_timeout = 10
     settings.networking.request_timeout = 30
     settings.networking.error_backoffs = _Backoffs()
-    settings.persistence.progress_storage = kopf.StatusProgressStorage()
-    settings.persistence.diffbase_storage = kopf.StatusDiffBaseStorage()
+    settings.persistence.progress_storage = _NoProgress()
+    settings.persistence.diffbase_storage = _NoDiffBase()
+    # A worker keeps the last event of its object until it ends; with kopf's 5 s, a list is in memory as a whole.
+    settings.queueing.idle_timeout = 0.1
     settings.process.ultimate_exiting_timeout = None
     for resource in CHILDREN:
         settings.watching.label_selectors[resource.group, resource.plural] = CHILD_SELECTOR
     return settings
+
+
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """We handle events, not differences: without this, kopf copies the whole object with each event to compare it."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """Handlers of events have no progress to be kept."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
+
+    def purge(self, **_: Any) -> None:
+        pass
+
+    def touch(self, **_: Any) -> None:
+        pass
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        return essence
 
 
 class _Backoffs:

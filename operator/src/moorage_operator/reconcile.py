@@ -101,8 +101,9 @@ class Reconciler:
             wanted = image_key(model.spec)
             return Problem(
                 Reason.NO_IMAGE_FOR_DEVICE,
-                f"no runtime image is configured for {wanted}; set runtime.images[{wanted!r}] in the chart, "
-                f"or choose one of: {', '.join(sorted(self._config.images)) or 'none'}",
+                f"no runtime image is configured for {wanted}; choose a framework and gpu.count for which there is one "
+                f"({', '.join(sorted(self._config.images)) or 'there is none'}), or ask whoever runs Moorage "
+                f"to set runtime.images[{wanted!r}] in its chart",
             )
         try:
             for manifest in children:

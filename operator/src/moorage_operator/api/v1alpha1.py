@@ -284,6 +284,11 @@ class InferenceModelSpec(ApiModel):
                 value="'framework ' + self.framework",
             ),
             rule(
+                "self.framework != 'llamacpp' || self.maxConcurrency <= 256",
+                "with framework llamacpp it must be at most 256, the slots that llama.cpp has",
+                field_path=".maxConcurrency",
+            ),
+            rule(
                 "!has(self.vllm) || self.vllm.tensorParallelSize == 1 || "
                 "(self.gpu.count > 0 && self.gpu.count % self.vllm.tensorParallelSize == 0)",
                 "tensorParallelSize must divide gpu.count: with gpu.count 4 it may be 1, 2 or 4",
