@@ -25,10 +25,13 @@ class Bed:
         self.prober = FactsProber(self.store, self.models)
         self.asked: list[str] = []
         self.answer: Health | None = LOADED
+        self.poisoned: set[str] = set()
         self.version = 0
 
         async def ask(_session: object, ip: str) -> Health | None:
             self.asked.append(ip)
+            if ip in self.poisoned:
+                raise RuntimeError("a bug in reading an answer")
             return self.answer
 
         monkeypatch.setattr(facts, "_detailed_health", ask)
@@ -100,3 +103,23 @@ async def test_a_pod_that_is_gone_or_has_no_address_is_not_asked(monkeypatch: py
     await bed.work()
     assert bed.asked == []
     assert bed.store.models() == []
+
+
+@in_virtual_time
+async def test_a_bug_in_reading_one_answer_does_not_stop_the_asking_of_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bed = Bed(monkeypatch)
+    bed.poisoned = {"10.0.0.7"}
+    running = asyncio.create_task(bed.prober.run())
+    bed.pod(ready=True)
+    await settle()
+    assert "a bug in reading an answer" in caplog.text
+    bed.poisoned = set()
+    bed.pod(ready=False)
+    bed.pod(ready=True)
+    await settle()
+    assert not running.done()
+    assert bed.store.facts(TINY) == {"uid-of-a": LOADED}
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

@@ -9,6 +9,7 @@ from moorage_common.facts import Termination
 from moorage_operator import facts
 from moorage_operator.api.conditions import Reason
 from moorage_operator.observe import pod_state
+from moorage_operator.store import Key, Store
 from tests.unit.operator.support import NAMESPACE, live_pod, summary
 from tests.unit.operator.test_reconcile import Bed
 
@@ -77,6 +78,37 @@ async def test_a_replica_set_is_looked_up_once() -> None:
     assert [kind for kind, _ in bed.kube.reads].count("ReplicaSet") == 1
 
 
-def _replica_set(name: str, uid: str, owner_uid: str) -> dict[str, Any]:
-    owner = {"kind": "Deployment", "name": name, "uid": owner_uid, "controller": True}
+async def test_a_replica_set_of_another_kind_with_our_deployments_uid_does_not_count() -> None:
+    bed = Bed()
+    await bed.reconcile()
+    bed.kube.put("ReplicaSet", _replica_set("theirs", "rs-of-theirs", "uid-of-Deployment-tiny", kind="Rollout"))
+    forged = {"kind": "ReplicaSet", "name": "theirs", "uid": "rs-of-theirs", "controller": True}
+    bed.store.put("Pod", live_pod("forged", ready=True, ownerReferences=[forged]))
+    assert await bed.reconcile() == []
+
+
+async def test_a_replica_set_that_a_new_deployment_has_adopted_counts_for_it() -> None:
+    bed = Bed()
+    await bed.reconcile()
+    bed.store.put("Pod", live_pod(ready=True))
+    await bed.reconcile()
+    again = bed.kube.objects["Deployment", "tiny"]
+    again["metadata"] |= {"uid": "uid-of-the-new-deployment", "resourceVersion": "5000"}
+    bed.store.put("Deployment", again)
+    await bed.reconcile()
+    assert summary(bed.status)["Ready"] == "True Serving"
+
+
+def test_whom_a_replica_set_belongs_to_is_kept_as_long_as_it_has_pods() -> None:
+    store, key = Store(), Key(NAMESPACE, "tiny")
+    store.put("Pod", live_pod())
+    store.note_replica_set(key, "rs", "deployment")
+    store.note_replica_set(key, "earlier", "deployment")
+    store.note_replica_set(key, "later", "deployment")
+    assert store.owner_of_replica_set(key, "rs") == "deployment"
+    assert store.owner_of_replica_set(key, "earlier") is None
+
+
+def _replica_set(name: str, uid: str, owner_uid: str, kind: str = "Deployment") -> dict[str, Any]:
+    owner = {"kind": kind, "name": name, "uid": owner_uid, "controller": True}
     return {"metadata": {"name": name, "namespace": NAMESPACE, "uid": uid, "ownerReferences": [owner]}}
