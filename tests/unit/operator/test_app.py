@@ -15,7 +15,7 @@ from moorage_operator.handlers import CHILDREN
 from moorage_operator.kube import DEPLOYMENTS, INFERENCE_MODELS, PODS, SERVICES
 from moorage_operator.settings import Settings
 from tests.unit.operator.fake_kube import FakeKube
-from tests.unit.operator.support import Object, live_model, live_pod
+from tests.unit.operator.support import Object, by_type, live_model, live_pod
 from tests.unit.operator.virtual_time import in_virtual_time, settle
 
 
@@ -134,7 +134,9 @@ async def test_a_pods_news_changes_the_status() -> None:
         pod = live_pod("one-1", model_name="one", model_uid="uid-of-one", ready=True)
         bed.operator.event(PODS, "ADDED", pod)
         await settle()
-        assert (bed.status("one") or {})["phase"] == "Running"
+        status = bed.status("one") or {}
+        assert status["phase"] == "Running"
+        assert "set not to ask" in by_type(status)["ModelLoaded"]["message"]
         bed.operator.event(PODS, "DELETED", {**pod, "metadata": {**pod["metadata"], "resourceVersion": "2"}})
         await settle()
         assert (bed.status("one") or {})["phase"] == "Starting"
