@@ -22,6 +22,7 @@ from moorage_operator.workqueue import WorkQueue
 log = logging.getLogger(__name__)
 
 RESYNC_SECONDS: Final = 600.0
+NOT_LEADING_SECONDS: Final = 1.0
 LEASE_NAME: Final = "moorage-operator"
 
 Listing = tuple[Resource, str | None]
@@ -124,8 +125,9 @@ class Operator:
 
     async def _reconcile(self, key: Key) -> None:
         if not self.elector.valid:
-            # The process was paused, or the API server is away: whoever leads now, it may not be us.
-            self._models.retry(key)
+            # The process was paused, or the API server is away: whoever leads now, it may not be us. That is no failure of
+            # the model, so it does not wait longer each time.
+            self._models.add(key, NOT_LEADING_SECONDS)
             return
         extra = {"model": "/".join(key)}
         try:
