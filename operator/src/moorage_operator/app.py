@@ -125,8 +125,8 @@ class Operator:
 
     async def _reconcile(self, key: Key) -> None:
         if not self.elector.valid:
-            # The process was paused, or the API server is away: whoever leads now, it may not be us. That is no failure of
-            # the model, so it does not wait longer each time.
+            # The process was paused, or the API server is away: whoever leads now, it may not be us. That is no failure
+            # of the model, so it does not wait longer each time.
             self._models.add(key, NOT_LEADING_SECONDS)
             return
         extra = {"model": "/".join(key)}
