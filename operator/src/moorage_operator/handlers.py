@@ -15,7 +15,7 @@ import aiohttp
 import kopf
 
 from moorage_common.labels import MANAGED_BY, MANAGED_BY_LABEL
-from moorage_operator.kube import DEPLOYMENTS, INFERENCE_MODELS, PODS, SERVICES, Login, Resource
+from moorage_operator.kube import DEPLOYMENTS, INFERENCE_MODELS, PAGE, PODS, SERVICES, Login, Resource
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.peering.standalone = True
     settings.posting.enabled = False
     settings.scanning.disabled = True
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = PAGE
     settings.watching.server_timeout = RENEW_SECONDS
     settings.watching.connect_timeout = 10
     settings.networking.connect_timeout = 10

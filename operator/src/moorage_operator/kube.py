@@ -18,7 +18,8 @@ import msgspec
 from moorage_operator.errors import BY_STATUS, ApiError, ThrottledError, UnauthorizedError, UnavailableError
 
 FIELD_MANAGER: Final = "moorage-operator"
-PAGE: Final = 500
+PAGE: Final = 100
+"""Objects of a list at a time: a decoded page is what makes the heap grow, and the heap does not shrink again."""
 LOGIN_SECONDS: Final = 300
 """A projected token is rotated by the kubelet long before it expires; reading it anew this often is enough."""
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
