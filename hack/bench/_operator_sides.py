@@ -1,0 +1,133 @@
+"""The two processes that the operator's benchmark compares: our operator and the bare loop, started the same way."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Protocol
+
+from hack.bench._harness import cpu_seconds, rss_bytes
+from tests.support.operator import IMAGES, OperatorProcess
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 30.0
+
+
+class Side(Protocol):
+    """One of the two."""
+
+    name: str
+
+    def start(self) -> float:
+        """Start it and wait until it works; give the seconds that took."""
+
+    def stop(self) -> None:
+        """End it."""
+
+    def ended(self) -> str:
+        """What it said last, if it has ended by itself; else nothing."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+
+class Ours:
+    """The operator as tests run it: the rights that the chart gives it, pods not asked as they have no address."""
+
+    name = "ours"
+
+    def __init__(self, kubeconfig: Path, log: Path, **settings: str) -> None:
+        self.process = OperatorProcess(kubeconfig, log, **settings)
+
+    def start(self) -> float:
+        try:
+            return self.process.start()
+        except BaseException:
+            self.process.kill()
+            raise
+
+    def stop(self) -> None:
+        self.process.stop()
+
+    def ended(self) -> str:
+        process = self.process.process
+        return _last_words(self.process.log) if process and process.poll() is not None else ""
+
+    @property
+    def pid(self) -> int:
+        assert self.process.process is not None, "not started"
+        return self.process.process.pid
+
+
+class Bare:
+    """`hack.bench.bare_operator` with the same rights."""
+
+    name = "bare"
+
+    def __init__(self, kubeconfig: Path, log: Path) -> None:
+        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "MOORAGE_IMAGES": json.dumps(IMAGES)}
+        self._log = log
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> float:
+        began = time.monotonic()
+        command = [sys.executable, "-m", "hack.bench.bare_operator"]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, env=self._environment, stdout=subprocess.PIPE, stderr=log, cwd=ROOT, text=True
+            )
+        assert self._process.stdout is not None
+        said = self._process.stdout.readline()
+        assert said == "ready\n", f"the bare operator ended:\n{self._log.read_text()[-3000:]}"
+        return time.monotonic() - began
+
+    def stop(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+            self._process = None
+
+    def ended(self) -> str:
+        return _last_words(self._log) if self._process and self._process.poll() is not None else ""
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+
+async def guard(side: Side) -> None:
+    """Raise as soon as it has ended by itself: nothing that is waited for would come."""
+    while not (words := side.ended()):  # noqa: ASYNC110 - a process of subprocess tells nobody that it ends
+        await asyncio.sleep(1)
+    raise RuntimeError(f"{side.name} has ended:\n{words}")
+
+
+def _last_words(log: Path) -> str:
+    return log.read_text()[-3000:] or "(without a word)"
+
+
+def cpu_of(side: Side) -> float:
+    """CPU seconds that it has used."""
+    return cpu_seconds(side.pid, children=True)
+
+
+def rss_mb_of(side: Side) -> float:
+    """Its resident memory in MB (10⁶ bytes)."""
+    return rss_bytes(side.pid, children=True) / 1e6
+
+
+async def wait_until_idle(side: Side, *, at_most: float = 60) -> None:
+    """Return when it has used less than a tenth of a core for two seconds."""
+    deadline = time.monotonic() + at_most
+    while time.monotonic() < deadline:
+        before = cpu_of(side)
+        await asyncio.sleep(2)
+        if cpu_of(side) - before < 0.2:
+            return
