@@ -72,7 +72,8 @@ class OperatorProcess:
         self.log = log
         self.port = free_port()
         self._environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("MOORAGE_")},
+            # Bytecode is kept, as it is in the image: without it, most of a start is compiling libraries again.
+            **{key: value for key, value in os.environ.items() if not key.startswith(("MOORAGE_", "PYTHONDONT"))},
             "KUBECONFIG": str(kubeconfig),
             "MOORAGE_NAMESPACE": NAMESPACE,
             "MOORAGE_POD_NAME": "operator-of-the-test",
