@@ -190,7 +190,8 @@ class Follower:
         assert self._task, "not started"
         future: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._waiting.append((holds, future))
-        await asyncio.wait({future, self._task}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {future, self._task}
+        await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if future.done():
             return future.result()
         if self._task.done():
