@@ -19,6 +19,7 @@ class Options:
     rss_models: int = 5000
     pairs: int = 5
     seconds: int = 270
+    patience: float = 10.0
 
 
 @dataclass

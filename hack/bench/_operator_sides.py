@@ -69,7 +69,8 @@ class Bare:
     name = "bare"
 
     def __init__(self, kubeconfig: Path, log: Path) -> None:
-        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "MOORAGE_IMAGES": json.dumps(IMAGES)}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTHONDONT")}
+        self._environment = {**inherited, "KUBECONFIG": str(kubeconfig), "MOORAGE_IMAGES": json.dumps(IMAGES)}
         self._log = log
         self._process: subprocess.Popen[str] | None = None
 

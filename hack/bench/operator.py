@@ -20,7 +20,7 @@ import aiohttp
 import uvloop
 
 from hack.bench._goals import goal_rows
-from hack.bench._harness import machine, print_table, report, version_of
+from hack.bench._harness import machine, print_table, quiet, report, version_of
 from hack.bench._kube import connect
 from hack.bench._operator_load import Load
 from hack.bench._operator_memory import Memory, memory_of
@@ -30,7 +30,7 @@ from hack.cluster.api import Cluster, ClusterOptions, down, up
 from hack.cluster.toolchain.catalog import KUBERNETES_VERSION
 from tests.support.operator import Audit, described, install, kubeconfig_of_operator
 
-CLUSTER = "bench"
+CLUSTER = "bench-operator"
 SINGLES = 8
 FEWEST_PAIRS = 3
 READINESS_CHANGES = 40
@@ -47,6 +47,7 @@ class Bench:
     http: aiohttp.ClientSession
     load: Load
     figures: dict[str, Figures] = field(default_factory=dict)
+    busy_rounds: int = 0
 
     async def run(self, bare: Side, ours: Side) -> Final:
         """All rounds, then what is asked of ours only, with its models still there."""
@@ -68,6 +69,7 @@ class Bench:
     async def _round(self, side: Side, *, stays: bool) -> None:
         figures = self.figures[side.name]
         began = time.monotonic()
+        self.busy_rounds += not await quiet(self.options.patience)
         side.start()
         async with asyncio.TaskGroup() as group:
             guarding = group.create_task(guard(side))
@@ -173,9 +175,10 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument("--rss-models", type=int, default=Options.rss_models, help="models that RSS is measured with")
     parser.add_argument("--pairs", type=int, default=Options.pairs, help="rounds of each side, at most")
     parser.add_argument("--seconds", type=int, default=Options.seconds, help="time for the rounds; at least three run")
+    parser.add_argument("--patience", type=float, default=Options.patience, help="seconds to wait for a quiet machine")
     parser.add_argument("--quick", action="store_true", help="leave RSS out")
     given = parser.parse_args(arguments)
-    return Options(given.models, 0 if given.quick else given.rss_models, given.pairs, given.seconds)
+    return Options(given.models, 0 if given.quick else given.rss_models, given.pairs, given.seconds, given.patience)
 
 
 def main() -> int:
@@ -196,7 +199,12 @@ def main() -> int:
     print_table(["figure", "value", "goal", ""], goal_rows(values, goals_of(ours)))
     print()
     versions = {name: version_of(name) for name in ("moorage-operator", "kopf", "aiohttp", "uvloop", "pydantic")}
-    report("operator", values, versions | {"kubernetes": KUBERNETES_VERSION}, notes_of(options, final))
+    notes = notes_of(options, final)
+    if bench.busy_rounds:
+        notes["noise"] = (
+            f"{bench.busy_rounds} of {2 * len(ours.all_ready)} rounds began on a machine that was not quiet"
+        )
+    report("operator", values, versions | {"kubernetes": KUBERNETES_VERSION}, notes)
     return 0
 
 
