@@ -27,6 +27,8 @@ from hack.bench._operator_memory import Memory, memory_of
 from hack.bench._operator_result import Figures, Final, Options, goals_of, notes_of, sides_table, values_of
 from hack.bench._operator_sides import Bare, Ours, Side, cpu_of, guard, rss_mb_of, wait_until_idle
 from hack.cluster.api import Cluster, ClusterOptions, down, up
+from hack.cluster.locking import locked
+from hack.cluster.paths import clusters_root
 from hack.cluster.toolchain.catalog import KUBERNETES_VERSION
 from tests.support.operator import Audit, described, install, kubeconfig_of_operator
 
@@ -186,7 +188,8 @@ def main() -> int:
     options = parse(sys.argv[1:])
     began = time.monotonic()
     before = machine()
-    with cluster_of(options.models) as cluster, tempfile.TemporaryDirectory() as folder:
+    alone = locked(clusters_root() / f".{CLUSTER}-run.lock", "another run of this benchmark")
+    with alone, cluster_of(options.models) as cluster, tempfile.TemporaryDirectory() as folder:
         bench, final = uvloop.run(measure(cluster, options, Path(folder)))
     ours, bare = bench.figures["ours"], bench.figures["bare"]
     print(
