@@ -145,12 +145,13 @@ class Reconciler:
         except NotFoundError:
             return None
         owners = [ref for ref in live["metadata"].get("ownerReferences") or () if ref.get("controller")]
-        if any(ref["uid"] == model.metadata.uid for ref in owners):
+        if "deletionTimestamp" in live["metadata"]:
+            raise ConflictError(409, "Terminating", f"the {kind} {key.name} is being deleted")
+        # What an InferenceModel of the same name that was deleted has left is taken over, for the garbage collector may
+        # take half a minute to notice; if it is quicker than we, the precondition of the write fails.
+        if any(ref["kind"] == KIND and ref["name"] == key.name for ref in owners):
             self._store.put(kind, live)
             return self._store.child(key, kind)
-        if any(ref["kind"] == KIND and ref["name"] == key.name for ref in owners):
-            # Left by an InferenceModel of the same name that was deleted; the garbage collector is about to take it.
-            raise ConflictError(409, "Terminating", f"the {kind} of an earlier InferenceModel is not gone yet")
         raise _BlockedError(
             Reason.NAME_CONFLICT,
             f"a {kind} named {key.name} exists in namespace {key.namespace} and is not ours; "

@@ -197,11 +197,22 @@ async def test_a_labelled_object_of_another_owner_is_not_touched(owner_uid: str 
     assert by_type(bed.status)["Ready"]["reason"] == "NameConflict"
 
 
-async def test_the_child_of_an_earlier_model_of_that_name_is_waited_for() -> None:
+async def test_what_an_earlier_model_of_that_name_has_left_is_taken_over() -> None:
     bed = Bed()
     left = live_deployment(owner_uid="uid-of-the-earlier", version=7)
     bed.store.put("Deployment", bed.kube.put("Deployment", left))
-    with pytest.raises(ConflictError, match="not gone yet"):
+    assert await bed.reconcile() == ["Service", "Deployment", "status"]
+    assert bed.kube.writes[1]["metadata"]["uid"] == left["metadata"]["uid"]
+    owners = bed.kube.objects["Deployment", "tiny"]["metadata"]["ownerReferences"]
+    assert [owner["uid"] for owner in owners] == [MODEL_UID]
+
+
+async def test_what_is_being_deleted_is_waited_for() -> None:
+    bed = Bed()
+    left = live_deployment(owner_uid="uid-of-the-earlier", version=7)
+    left["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
+    bed.store.put("Deployment", bed.kube.put("Deployment", left))
+    with pytest.raises(ConflictError, match="is being deleted"):
         await bed.reconcile()
     assert bed.kube.written() == ["Service"]
 
