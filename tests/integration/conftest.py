@@ -11,7 +11,7 @@ from hack.cluster.api import Cluster, ClusterOptions, down, up
 from tests.support.api import Api
 from tests.support.operator import Audit, OperatorProcess, install, kubeconfig_of_operator
 
-CLUSTER = "integration"
+CLUSTER = os.environ.get("MOORAGE_TEST_CLUSTER", "integration")
 _numbers = itertools.count(1)
 
 

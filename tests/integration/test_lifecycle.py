@@ -30,10 +30,11 @@ def test_a_model_gets_a_deployment_and_a_service_and_serves(api: Api, serving: s
         ("Scheduled", "True"),
         ("ModelLoaded", "Unknown"),
         ("Progressing", "False"),
+        ("Preempted", "False"),
     ]
     assert live["status"]["phase"] == "Running"
     assert live["status"]["url"] == f"http://{serving}.{api.namespace}.svc/v1"
-    for kind in ("Deployment", "Service"):
+    for kind in ("Deployment", "Service", "PodDisruptionBudget"):
         child = api.get(kind, serving)
         assert child is not None
         assert [ref["uid"] for ref in child["metadata"]["ownerReferences"]] == [live["metadata"]["uid"]]
@@ -42,7 +43,7 @@ def test_a_model_gets_a_deployment_and_a_service_and_serves(api: Api, serving: s
 
 
 def test_a_deleted_child_comes_back(api: Api, serving: str) -> None:
-    for kind in ("Deployment", "Service"):
+    for kind in ("Deployment", "Service", "PodDisruptionBudget"):
         before = api.get(kind, serving)
         assert before is not None
         is_new = partial(_is_another, before["metadata"]["uid"])

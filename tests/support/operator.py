@@ -20,7 +20,10 @@ from hack.cluster.api import Cluster
 NAMESPACE = "moorage-system"
 USER = f"system:serviceaccount:{NAMESPACE}:moorage-operator"
 ROOT = Path(__file__).resolve().parents[2]
-IMAGES = {"llamacpp/cpu": "localhost/moorage/runtime-llamacpp:test"}
+IMAGES = {
+    "llamacpp/cpu": "localhost/moorage/runtime-llamacpp:test",
+    "llamacpp/gpu": "localhost/moorage/runtime-llamacpp-gpu:test",
+}
 
 
 def kubectl(cluster: Cluster, *args: str, stdin: str | None = None, check: bool = True) -> str:
@@ -43,6 +46,9 @@ def install(cluster: Cluster) -> None:
     kubectl(cluster, "create", "namespace", NAMESPACE, check=False)
     kubectl(cluster, "apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
     kubectl(cluster, "wait", "--for=condition=Established", "crd/inferencemodels.moorage.dev")
+    # The garbage collector looks for new kinds every 30 s; one that has just started knows of ours.
+    cluster.kill("kube-controller-manager")
+    cluster.start("kube-controller-manager")
     # kubectl has looked at the API before the CRD was there; this makes it look again.
     kubectl(cluster, "api-resources", "--api-group=moorage.dev")
 

@@ -59,7 +59,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
+# Read: who preempted whom, which the scheduler tells by Events only. Written: Events on InferenceModels.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list, watch, create]
 {{- end }}

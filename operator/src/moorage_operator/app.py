@@ -4,25 +4,28 @@ import asyncio
 import logging
 import random
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, Final
 
 from moorage_operator import handlers
+from moorage_operator.cluster_view import ClusterView
 from moorage_operator.errors import ApiError, ConflictError, ThrottledError, UnavailableError
 from moorage_operator.facts import FactsProber
-from moorage_operator.handlers import CHILD_SELECTOR, CHILDREN, WatchHealth
+from moorage_operator.handlers import CHILD_SELECTOR, CHILDREN, EVERYWHERE, WatchHealth
 from moorage_operator.health import Health, WriteHealth, serve
-from moorage_operator.kube import INFERENCE_MODELS, Kube, Login, Resource, wait_for_crd
+from moorage_operator.kube import INFERENCE_MODELS, NODES, Kube, Login, Resource, wait_for_crd
 from moorage_operator.lease import Elector
 from moorage_operator.reconcile import Reconciler
 from moorage_operator.settings import Settings
-from moorage_operator.store import Key, Store
+from moorage_operator.store import Key
 from moorage_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 
 RESYNC_SECONDS: Final = 600.0
 NOT_LEADING_SECONDS: Final = 1.0
+MOVED_SECONDS: Final = 0.3
+"""How long a model whose place in the line has changed waits, so that many changes are one write."""
 LEASE_NAME: Final = "moorage-operator"
 
 Listing = tuple[Resource, str | None]
@@ -35,38 +38,41 @@ class Operator:
         self._settings = settings
         self._login = login
         self._kube = kube
-        self.namespaces: tuple[str | None, ...] = settings.watch_namespaces or (None,)
-        self._store = Store()
+        self.namespaces: tuple[str | None, ...] = settings.watch_namespaces or EVERYWHERE
+        self._view = ClusterView(sees_nodes=self.namespaces == EVERYWHERE, moved=self._add_moved)
+        self._store = self._view.store
         self._models: WorkQueue[Key] = WorkQueue()
         self._listings: WorkQueue[Listing] = WorkQueue()
-        self._unsynced: set[Listing] = {(resource, ns) for resource in CHILDREN for ns in self.namespaces}
+        self._unsynced: set[Listing] = {
+            (resource, ns) for resource, ns in handlers.watches(self.namespaces) if resource is not INFERENCE_MODELS
+        }
         self._working = asyncio.Event()
         self._prober = FactsProber(self._store, self._models)
         self._reconciler = Reconciler(
-            kube, self._store, settings.desired, ask=self._prober.noticed if settings.facts else None
+            kube,
+            self._view,
+            settings.desired,
+            ask=self._prober.noticed if settings.facts else None,
         )
         self.elector = Elector(kube, settings.namespace, LEASE_NAME, settings.pod_name)
         self.watches = WatchHealth(self.namespaces)
         self.writes = WriteHealth()
 
     def synced(self) -> bool:
-        """Whether every kind of child has been listed once."""
+        """Whether every kind but the models themselves has been listed once."""
         return not self._unsynced
 
     def event(self, resource: Resource, kind: str | None, obj: dict[str, Any]) -> None:
-        """Takes in an event of a watch; the model that it concerns is reconciled."""
-        if resource is INFERENCE_MODELS:
-            key = Key(obj["metadata"]["namespace"], obj["metadata"]["name"])
-            if self._store.note_model(key, obj["metadata"]["resourceVersion"]):
-                self._models.add(key)
-        elif kind == "DELETED":
-            self._changed(self._store.remove(resource.kind, obj))
-        else:
-            self._changed(self._store.put(resource.kind, obj))
+        """Takes in an event of a watch; the models that it concerns are reconciled."""
+        self._add(self._view.event(resource, kind, obj))
 
-    def _changed(self, key: Key | None) -> None:
-        if key:
+    def _add(self, keys: Iterable[Key]) -> None:
+        for key in keys:
             self._models.add(key)
+
+    def _add_moved(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self._models.add(key, MOVED_SECONDS)
 
     def listed(self, resource: Resource, namespace: str | None) -> None:
         """Takes in that kopf has listed a kind: whatever went away meanwhile is found by a list of our own."""
@@ -110,7 +116,11 @@ class Operator:
 
     def _begin(self) -> None:
         """Lets the workers work, once everything is known and we lead."""
-        if self.synced() and self.elector.leading and not self._working.is_set():
+        if not self.synced():
+            return
+        self._add(self._view.complete())
+        if self.elector.leading:
+            self._view.line_up()
             log.info("reconciling", extra={"models": len(self._models)})
             self._working.set()
 
@@ -172,19 +182,28 @@ class Operator:
                 self._listings.done(listing)
 
     async def _list_children(self, resource: Resource, namespace: str | None) -> None:
-        if resource is not INFERENCE_MODELS:
+        if resource is NODES:
+            self._add(self._view.listed_nodes(await self._names(resource)))
+        elif resource in CHILDREN:
             uids, version = set(), 0
             async for page in self._kube.pages(resource, namespace, CHILD_SELECTOR):
                 version = int(page["metadata"]["resourceVersion"])
                 for obj in page["items"]:
                     uids.add(obj["metadata"]["uid"])
                     self.event(resource, None, obj)
-            for key in self._store.retain(resource.kind, uids, namespace, version):
-                self._models.add(key)
-        elif self.synced():
+            self._add(self._store.retain(resource.kind, uids, namespace, version))
+        elif resource is INFERENCE_MODELS and self.synced():
             # Models that went away unseen are known by what they have left in the store.
-            for key in self._store.models():
-                self._models.add(key)
+            self._add(self._store.models())
+
+    async def _names(self, resource: Resource) -> set[str]:
+        """The names of all objects of a kind, each of which is taken in as well."""
+        names = set()
+        async for page in self._kube.pages(resource, None):
+            for obj in page["items"]:
+                names.add(obj["metadata"]["name"])
+                self.event(resource, None, obj)
+        return names
 
     async def _resync(self) -> None:
         """Looks at everything again now and then, in case that something was missed."""

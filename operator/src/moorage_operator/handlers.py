@@ -8,22 +8,43 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol
 
 import aiohttp
 import kopf
 
 from moorage_common.labels import MANAGED_BY, MANAGED_BY_LABEL
-from moorage_operator.kube import DEPLOYMENTS, INFERENCE_MODELS, PAGE, PODS, SERVICES, Login, Resource
+from moorage_operator.kube import (
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
+    EVENTS,
+    INFERENCE_MODELS,
+    NODES,
+    PAGE,
+    PODS,
+    SERVICES,
+    Login,
+    Resource,
+)
+from moorage_operator.preemption import EVENT_REASON
 
 log = logging.getLogger(__name__)
 
-CHILDREN: Final = (DEPLOYMENTS, SERVICES, PODS)
-WATCHED: Final = (INFERENCE_MODELS, *CHILDREN)
+CHILDREN: Final = (DEPLOYMENTS, SERVICES, DISRUPTION_BUDGETS, PODS)
+WATCHED: Final = (INFERENCE_MODELS, *CHILDREN, EVENTS)
+EVERYWHERE: Final = (None,)
+"""The namespaces of an operator that serves all of them; it sees the nodes too."""
+
 CHILD_SELECTOR: Final = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 RENEW_SECONDS: Final = 150
 """The API server ends a watch after this time, so that its renewal proves every so often that it is alive."""
+
+
+def watches(namespaces: tuple[str | None, ...]) -> list[tuple[Resource, str | None]]:
+    """What is watched to serve `namespaces`, kind by kind and namespace by namespace."""
+    nodes = [(NODES, None)] if namespaces == EVERYWHERE else []
+    return [(resource, namespace) for resource in WATCHED for namespace in namespaces] + nodes
 
 
 class Sink(Protocol):
@@ -42,8 +63,8 @@ class WatchHealth:
     def __init__(self, namespaces: tuple[str | None, ...], clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._started = clock()
-        self._watches: dict[str, float | None] = {r.path(ns): None for r in WATCHED for ns in namespaces}
-        self.requests = {r.path(ns): (r, ns) for r in WATCHED for ns in namespaces}
+        self.requests = {resource.path(namespace): (resource, namespace) for resource, namespace in watches(namespaces)}
+        self._watches: dict[str, float | None] = dict.fromkeys(self.requests)
 
     def answered(self, path: str) -> None:
         """A list or watch of `path` was answered with success."""
@@ -59,14 +80,16 @@ class WatchHealth:
         return [path for path, at in self._watches.items() if at is None]
 
 
-def _registry(sink: Sink, session: Callable[[], kopf.AiohttpSession]) -> kopf.OperatorRegistry:
+def _registry(
+    sink: Sink, session: Callable[[], kopf.AiohttpSession], resources: Iterable[Resource]
+) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
     async def login(**_: Any) -> kopf.AiohttpSession:
         return session()
 
-    for resource in WATCHED:
+    for resource in resources:
 
         @kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id=resource.plural)
         async def event(event: kopf.RawEvent, watched: Resource = resource, **_: Any) -> None:
@@ -93,6 +116,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.process.ultimate_exiting_timeout = None
     for resource in CHILDREN:
         settings.watching.label_selectors[resource.group, resource.plural] = CHILD_SELECTOR
+    settings.watching.field_selectors[EVENTS.group, EVENTS.plural] = f"reason={EVENT_REASON}"
     return settings
 
 
@@ -164,12 +188,13 @@ def _traced_session(login: Login, sink: Sink, health: WatchHealth) -> kopf.Aioht
 
 async def watch(login: Login, namespaces: tuple[str | None, ...], sink: Sink, health: WatchHealth) -> None:
     """Watches until the process is told to end; starts kopf anew whenever it ends for another reason."""
+    resources = {resource: None for resource, _ in watches(namespaces)}
     for delay in _Backoffs():
         try:
             await kopf.operator(
-                registry=_registry(sink, lambda: _traced_session(login, sink, health)),
+                registry=_registry(sink, lambda: _traced_session(login, sink, health), resources),
                 settings=_settings(),
-                clusterwide=namespaces == (None,),
+                clusterwide=namespaces == EVERYWHERE,
                 namespaces=[namespace for namespace in namespaces if namespace],
                 standalone=True,
             )

@@ -1,4 +1,4 @@
-"""Tells the kubelet how the operator is: `/livez` and `/readyz`, each with its reasons as JSON.
+"""Tells the kubelet how the operator is: `/livez` and `/readyz`, each with its reasons as JSON; and `/metrics`.
 
 Alive means that no watch has been silent for too long, so that a restart mends what reconnecting did not. Ready means
 watching everything and able to write: the Lease was read or renewed a moment ago and the last writes were not refused.
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from moorage_operator.handlers import WatchHealth
 from moorage_operator.lease import LEASE_SECONDS, Elector
@@ -77,6 +78,10 @@ async def serve(health: Health, port: int) -> web.AppRunner:
     async def readyz(_request: web.Request) -> web.Response:
         return answer(health.not_ready())
 
+    async def metrics(_request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app.router.add_get("/metrics", metrics)
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
     runner = web.AppRunner(app, access_log=None)

@@ -47,8 +47,14 @@ DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment")
 SERVICES: Final = Resource("", "v1", "services", "Service")
 REPLICA_SETS: Final = Resource("apps", "v1", "replicasets", "ReplicaSet")
 PODS: Final = Resource("", "v1", "pods", "Pod")
+DISRUPTION_BUDGETS: Final = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+EVENTS: Final = Resource("", "v1", "events", "Event")
+NODES: Final = Resource("", "v1", "nodes", "Node")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
-BY_KIND: Final = {resource.kind: resource for resource in (INFERENCE_MODELS, DEPLOYMENTS, SERVICES, PODS, LEASES)}
+BY_KIND: Final = {
+    resource.kind: resource
+    for resource in (INFERENCE_MODELS, DEPLOYMENTS, SERVICES, DISRUPTION_BUDGETS, PODS, EVENTS, LEASES)
+}
 
 Login = Callable[[], kopf.ConnectionInfo]
 

@@ -6,12 +6,14 @@ memory.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from moorage_common.facts import Health, Termination
 from moorage_common.labels import MODEL_UID_LABEL, REVISION_LABEL
-from moorage_operator.api.conditions import Reason
+from moorage_operator.api.conditions import Problem, Reason
 from moorage_operator.desired.workload import CONTAINER_NAME
+from moorage_operator.preemption import Preemption
+from moorage_operator.scheduling import lacks
 
 _PULL_FAILURES: Final = {
     "ErrImagePull",
@@ -25,17 +27,13 @@ _START_FAILURES: Final = {"StartError", "ContainerCannotRun"}
 _MESSAGE_LIMIT: Final = 1024
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong, in a word and in a sentence."""
-
-    reason: Reason
-    message: str
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PodState:
-    """What matters of one pod."""
+    """What matters of one pod.
+
+    `lacks` are the resources that the scheduler found too little of, `requests` the amounts that it asked for, while it
+    has no node; `preempted` is when it lost its place to a pod of higher priority.
+    """
 
     name: str
     uid: str
@@ -45,14 +43,31 @@ class PodState:
     replica_set: str = ""
     replica_set_uid: str = ""
     ip: str | None = None
-    scheduled: bool = False
+    node: str = ""
+    priority: int = 0
     unschedulable: str | None = None
+    lacks: tuple[str, ...] = ()
+    requests: tuple[tuple[str, str], ...] = ()
+    preempted: str | None = None
     running: bool = False
     ready: bool = False
     terminating: bool = False
     finished: bool = False
     restarts: int = 0
     problem: Problem | None = None
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether it has a node."""
+        return bool(self.node)
+
+
+class Place(NamedTuple):
+    """A place in a line: `position`, the first being 1, `of` all that wait for the same resource, and what for."""
+
+    position: int
+    of: int
+    waiting_for: str
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,7 @@ class DeploymentState:
     updated_replicas: int
     available_replicas: int
     revision: str = ""
+    makes_room: bool = False
     stuck: str | None = None
     refused: str | None = None
 
@@ -91,6 +107,15 @@ class Observation:
     blocked: Problem | None = None
     """Why the operator could not, or would not, apply the children."""
 
+    place: Place | None = None
+    """Where the model stands in the line of those that wait for the same resource."""
+
+    most: Mapping[str, int] | None = None
+    """The most of each extended resource that one node has; None when the nodes cannot be seen."""
+
+    preemptions: tuple[Preemption, ...] = ()
+    """What is known of pods that lost their place, but perhaps not in the status yet."""
+
 
 def controller_of(obj: Mapping[str, Any]) -> Mapping[str, Any]:
     """The ownerReference of the object's controller; empty when it has none."""
@@ -107,6 +132,9 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
         (c for c in status.get("containerStatuses") or () if c["name"] == CONTAINER_NAME), {}
     )
     ready = conditions.get("Ready", {}).get("status") == "True"
+    node: str = pod.get("spec", {}).get("nodeName") or ""
+    waits = not node and scheduled.get("reason") == "Unschedulable"
+    unschedulable: str | None = scheduled.get("message", "") if waits else None
     return PodState(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -116,8 +144,12 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
         replica_set=owner.get("name", "") if owner.get("kind") == "ReplicaSet" else "",
         replica_set_uid=owner.get("uid", "") if owner.get("kind") == "ReplicaSet" else "",
         ip=status.get("podIP"),
-        scheduled=bool(pod.get("spec", {}).get("nodeName")),
-        unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else None,
+        node=node,
+        priority=pod.get("spec", {}).get("priority") or 0,
+        unschedulable=unschedulable,
+        lacks=lacks(unschedulable or ""),
+        requests=() if node else _requests(pod),
+        preempted=_preempted(conditions.get("DisruptionTarget", {})),
         running="running" in container.get("state", {}),
         ready=ready,
         terminating="deletionTimestamp" in metadata,
@@ -125,6 +157,18 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
         restarts=container.get("restartCount", 0),
         problem=None if ready else _container_problem(container),
     )
+
+
+def _requests(pod: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    containers: list[Mapping[str, Any]] = pod.get("spec", {}).get("containers") or []
+    container = next((c for c in containers if c.get("name") == CONTAINER_NAME), {})
+    return tuple(sorted((container.get("resources", {}).get("requests") or {}).items()))
+
+
+def _preempted(condition: Mapping[str, Any]) -> str | None:
+    if condition.get("status") == "True" and condition.get("reason") == "PreemptionByScheduler":
+        return str(condition.get("lastTransitionTime", ""))
+    return None
 
 
 def _container_problem(container: Mapping[str, Any]) -> Problem | None:
@@ -166,6 +210,7 @@ def deployment_state(deployment: Mapping[str, Any]) -> DeploymentState:
     metadata, spec, status = deployment["metadata"], deployment["spec"], deployment.get("status", {})
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
     template: Mapping[str, Any] = spec.get("template", {})
+    surge = (spec.get("strategy", {}).get("rollingUpdate") or {}).get("maxSurge", 1)
     progressing, failure = conditions.get("Progressing", {}), conditions.get("ReplicaFailure", {})
     return DeploymentState(
         generation=metadata.get("generation", 0),
@@ -175,6 +220,7 @@ def deployment_state(deployment: Mapping[str, Any]) -> DeploymentState:
         updated_replicas=status.get("updatedReplicas", 0),
         available_replicas=status.get("availableReplicas", 0),
         revision=(template.get("metadata", {}).get("labels") or {}).get(REVISION_LABEL, ""),
+        makes_room=surge == 0,
         stuck=_cut(progressing.get("message", "")) if progressing.get("reason") == "ProgressDeadlineExceeded" else None,
         refused=_cut(failure.get("message", "")) if failure.get("status") == "True" else None,
     )

@@ -11,16 +11,21 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from moorage_operator.api.conditions import Reason
+from moorage_operator.announce import Announcement, Announcer
+from moorage_operator.api.conditions import Problem, Reason
 from moorage_operator.api.v1alpha1 import API_VERSION, KIND, InferenceModel
+from moorage_operator.cluster_view import ClusterView
 from moorage_operator.desired import desired
 from moorage_operator.desired.config import DesiredConfig, image_key
 from moorage_operator.desired.drift import drifted, with_hash
 from moorage_operator.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from moorage_operator.kube import BY_KIND, INFERENCE_MODELS, REPLICA_SETS, Kube
-from moorage_operator.observe import Observation, PodState, Problem, controller_of
+from moorage_operator.metrics import PREEMPTIONS
+from moorage_operator.observe import Observation, PodState, controller_of
+from moorage_operator.preemption import news_in
+from moorage_operator.rollout import makes_room
 from moorage_operator.status import status
-from moorage_operator.store import Child, Key, Store
+from moorage_operator.store import Child, Key
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +55,7 @@ class _BlockedError(Exception):
 
 
 class Reconciler:
-    """Holds what a reconcile needs; it keeps no state between calls but the store's.
+    """Holds what a reconcile needs; it keeps no state between calls but the view's.
 
     `ask` is given the pods of a model whenever they have been looked at, to ask those that are ready what they run.
     """
@@ -58,14 +63,16 @@ class Reconciler:
     def __init__(
         self,
         kube: Kube,
-        store: Store,
+        view: ClusterView,
         config: DesiredConfig,
         *,
         ask: Callable[[Key, tuple[PodState, ...]], None] | None = None,
         clock: Callable[[], str] = utc_now,
     ) -> None:
         self._kube = kube
-        self._store = store
+        self._view = view
+        self._store = view.store
+        self._announcer = Announcer(kube)
         self._config = config
         self._ask = ask
         self._clock = clock
@@ -79,6 +86,7 @@ class Reconciler:
             live = await self._kube.get(INFERENCE_MODELS, key.namespace, key.name)
         except NotFoundError:
             self._store.forget(key)
+            self._view.stand(key, ())
             return None
         if live["metadata"].get("deletionTimestamp"):
             return None
@@ -88,15 +96,18 @@ class Reconciler:
             # Only an object stored under an older schema can get here; there is nothing to parse a status from either.
             log.error("the stored spec cannot be read", extra={"model": "/".join(key), "error": str(error)[:500]})
             return None
-        blocked = await self._apply_children(key, model)
+        child = self._store.child(key, "Deployment")
+        make_room = makes_room(child.state if child else None, await self._own_pods(key, model))
+        blocked = await self._apply_children(key, model, make_room=make_room)
         pods = await self._own_pods(key, model)
+        self._view.stand(key, pods)
         if self._ask:
             self._ask(key, pods)
         await self._write_status(key, model, self._observe(key, pods, blocked))
         return BLOCKED_SECONDS if blocked else None
 
-    async def _apply_children(self, key: Key, model: InferenceModel) -> Problem | None:
-        children = desired(model, self._config)
+    async def _apply_children(self, key: Key, model: InferenceModel, *, make_room: bool) -> Problem | None:
+        children = desired(model, self._config, make_room=make_room)
         if not children:
             wanted = image_key(model.spec)
             return Problem(
@@ -133,7 +144,9 @@ class Reconciler:
                 await self._look_again(key, model, kind)
             raise
         except (ForbiddenError, InvalidError) as error:
-            raise _BlockedError(Reason.PODS_REFUSED, f"the API server refuses the {kind}: {error.message}") from error
+            # Missing rights of ours are told as `User "NAME" cannot VERB …`; all else is a rule about the object.
+            reason = Reason.FORBIDDEN if 'User "' in error.message else Reason.PODS_REFUSED
+            raise _BlockedError(reason, f"the API server refuses the {kind}: {error.message}") from error
         log.info("applied", extra={"model": "/".join(key), "kind": kind, "new": known is None})
         self._store.put(kind, written)
 
@@ -187,12 +200,17 @@ class Reconciler:
             pods=pods,
             facts=self._store.facts(key) if self._ask else None,
             blocked=blocked,
+            place=self._view.line.place(key),
+            most=self._view.most,
+            preemptions=self._store.preemptions(key),
         )
 
     async def _write_status(self, key: Key, model: InferenceModel, seen: Observation) -> None:
-        wanted = status(model, seen, self._clock())
+        now = self._clock()
+        wanted = status(model, seen, now)
         if wanted == model.status:
             return
+        await self._announce(key, model, wanted, now)
         manifest = {
             "apiVersion": API_VERSION,
             "kind": KIND,
@@ -203,3 +221,18 @@ class Reconciler:
         self._store.note_written(key, written["metadata"]["resourceVersion"])
         ready = wanted["conditions"][0]
         log.info("status", extra={"model": "/".join(key), "phase": wanted["phase"], "reason": ready["reason"]})
+
+    async def _announce(self, key: Key, model: InferenceModel, wanted: dict[str, Any], now: str) -> None:
+        """Tells both sides of each preemption that the status is about to tell."""
+        for entry in news_in(model.status.get("preemption") or {}, wanted.get("preemption") or {}):
+            if not entry["by"]:
+                continue  # the Event that says it is on its way
+            place = f"{entry['pod']} on {entry['node']}" if entry["node"] else entry["pod"]
+            lost = Announcement("Warning", "Preempted", f"{place} lost its place to {entry['by']}", entry["pod"])
+            await self._announcer.tell(key, model.metadata.uid, lost, now)
+            PREEMPTIONS.labels(*key).inc()
+            if not entry["by"].startswith("pod "):
+                taken = Announcement(
+                    "Normal", "Preempting", f"took the place of {key.namespace}/{key.name}: {place}", entry["pod"]
+                )
+                await self._announcer.tell_other(Key(*entry["by"].split("/", 1)), taken, now)

@@ -12,7 +12,9 @@ import msgspec
 
 from moorage_common.facts import Health
 from moorage_common.labels import MODEL_LABEL
+from moorage_operator.api.v1alpha1 import MAX_PREEMPTIONS
 from moorage_operator.observe import DeploymentState, PodState, controller_of, deployment_state, pod_state
+from moorage_operator.preemption import Preemption
 
 GONE_KEPT: Final = 4096
 """How many objects that were deleted last are remembered, so that no late news brings one back."""
@@ -48,6 +50,7 @@ class _Model:
     pods: dict[str, PodState] = field(default_factory=dict)
     facts: dict[str, Health | None] = field(default_factory=dict)
     replica_sets: dict[str, str] = field(default_factory=dict)
+    preemptions: dict[str, Preemption] = field(default_factory=dict)
     written: str | None = None
 
 
@@ -65,10 +68,16 @@ class Store:
         self._models: dict[Key, _Model] = {}
         self._pod_versions: dict[str, int] = {}
         self._gone: dict[str, int] = {}
+        self._pod_keys: dict[str, Key] = {}
+        self._gone_pod_keys: dict[str, Key] = {}
 
     def models(self) -> list[Key]:
         """The models that are known, or that something is left of."""
         return list(self._models)
+
+    def knows(self, key: Key) -> bool:
+        """Whether the model is known, or something is left of it."""
+        return key in self._models
 
     def note_model(self, key: Key, version: str) -> bool:
         """Takes in that the model is there; False when the event is only the echo of our own last write."""
@@ -93,6 +102,23 @@ class Store:
         """One pod of a model."""
         model = self._models.get(key)
         return model.pods.get(uid) if model else None
+
+    def model_of_pod(self, uid: str) -> Key | None:
+        """The model that a pod belongs to by its label, or did when it was there."""
+        return self._pod_keys.get(uid) or self._gone_pod_keys.get(uid)
+
+    def preemptions(self, key: Key) -> tuple[Preemption, ...]:
+        """The last times that pods of a model are known to have lost their place."""
+        model = self._models.get(key)
+        return tuple(model.preemptions.values()) if model else ()
+
+    def note_preemption(self, key: Key, found: Preemption) -> None:
+        """Keeps that a pod lost its place; what is known already of the same pod is completed."""
+        kept = self._models.setdefault(key, _Model()).preemptions
+        before = kept.pop(found.pod, None)
+        kept[found.pod] = before.completed_by(found) if before else found
+        while len(kept) > MAX_PREEMPTIONS:
+            del kept[next(iter(kept))]
 
     def facts(self, key: Key) -> dict[str, Health | None]:
         """What the pods of a model have said of themselves, by pod uid."""
@@ -150,6 +176,9 @@ class Store:
         model = self._models.setdefault(key, _Model())
         changed = model.pods.get(uid) != state
         model.pods[uid] = state
+        self._pod_keys[uid] = key
+        if state.preempted is not None:
+            self.note_preemption(key, Preemption(state.name, state.preempted, state.node))
         return changed
 
     def remove(self, kind: str, obj: Mapping[str, Any]) -> Key | None:
@@ -161,8 +190,7 @@ class Store:
         # A list, or the answer to a write, that is older than this may still be on its way. What is newer is true: an
         # object that loses our label is gone for a watch by label, and comes back with the label.
         self._gone[uid] = int(obj["metadata"]["resourceVersion"])
-        while len(self._gone) > GONE_KEPT:
-            del self._gone[next(iter(self._gone))]
+        _forget_oldest(self._gone)
         if kind == "Pod":
             self._forget_pod(key, uid)
         elif (child := self.child(key, kind)) and child.uid == uid:
@@ -206,6 +234,14 @@ class Store:
         self._models[key].pods.pop(uid, None)
         self._models[key].facts.pop(uid, None)
         self._pod_versions.pop(uid, None)
+        if self._pod_keys.pop(uid, None):
+            self._gone_pod_keys[uid] = key
+            _forget_oldest(self._gone_pod_keys)
+
+
+def _forget_oldest(kept: dict[str, Any]) -> None:
+    while len(kept) > GONE_KEPT:
+        del kept[next(iter(kept))]
 
 
 def _child(kind: str, version: int, obj: Mapping[str, Any]) -> Child:

@@ -3,8 +3,9 @@
 from typing import Any, Final
 
 from moorage_common.facts import EngineFacts, Health, Phase
-from moorage_operator.api.conditions import Reason
-from moorage_operator.observe import DeploymentState, PodState, Problem
+from moorage_operator.api.conditions import Problem, Reason
+from moorage_operator.observe import DeploymentState, PodState
+from moorage_operator.scheduling import lacks
 from tests.unit.operator.support import MODEL_UID
 
 NO_GPU: Final = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
@@ -22,12 +23,13 @@ LOADED: Final = Health(Phase.READY, FACTS)
 
 def pod(name: str = "new", **fields: Any) -> PodState:
     """A pod that has just been made."""
-    return PodState(**{"name": name, "uid": name, "created": "2026-01-02T03:04:05Z", "model_uid": MODEL_UID, **fields})
+    made = {"name": name, "uid": name, "created": "2026-01-02T03:04:05Z", "model_uid": MODEL_UID}
+    return PodState(**{**made, "lacks": lacks(fields.get("unschedulable") or ""), **fields})
 
 
 def placed(name: str = "new", **fields: Any) -> PodState:
     """A pod that has a node."""
-    return pod(name, **{"scheduled": True, **fields})
+    return pod(name, **{"node": "node-1", **fields})
 
 
 def ready(name: str = "new", **fields: Any) -> PodState:

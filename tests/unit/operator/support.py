@@ -129,8 +129,9 @@ def by_type(status: Object) -> dict[str, Object]:
 
 
 def summary(status: Object) -> dict[str, str]:
-    """The conditions of a status as `True Serving`, by their type, and the phase."""
+    """The conditions of a status as `True Serving`, by their type, and the phase; not what never happened."""
     words = {kind: f"{found['status']} {found['reason']}" for kind, found in by_type(status).items()}
+    words = {kind: said for kind, said in words.items() if said != "False Never"}
     return {"phase": status["phase"], **words}
 
 

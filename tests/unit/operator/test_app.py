@@ -11,8 +11,8 @@ import pytest
 
 from moorage_operator.app import Operator
 from moorage_operator.errors import ConflictError, ThrottledError, UnavailableError
-from moorage_operator.handlers import CHILDREN
-from moorage_operator.kube import DEPLOYMENTS, INFERENCE_MODELS, PODS, SERVICES
+from moorage_operator.handlers import watches
+from moorage_operator.kube import INFERENCE_MODELS, PODS, SERVICES
 from moorage_operator.settings import Settings
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.support import Object, by_type, live_model, live_pod
@@ -41,8 +41,9 @@ class Bed:
 
     def listed(self) -> None:
         """The watches have listed all children."""
-        for resource in CHILDREN:
-            self.operator.listed(resource, None)
+        for resource, namespace in watches(self.operator.namespaces):
+            if resource is not INFERENCE_MODELS:
+                self.operator.listed(resource, namespace)
 
     def add(self, name: str, kind: str = "ADDED", **fields: Any) -> Object:
         """A model is there; the watch tells."""
@@ -91,8 +92,9 @@ async def test_a_new_model_gets_its_children() -> None:
 async def test_nothing_is_written_before_every_kind_was_listed() -> None:
     async with running(synced=False) as bed:
         bed.add("one")
-        bed.operator.listed(DEPLOYMENTS, None)
-        bed.operator.listed(SERVICES, None)
+        for resource, namespace in watches(bed.operator.namespaces):
+            if resource not in (INFERENCE_MODELS, PODS):
+                bed.operator.listed(resource, namespace)
         await settle()
         assert not bed.operator.synced()
         assert children(bed.kube) == []

@@ -88,7 +88,7 @@ def test_no_child_while_there_is_no_image_for_framework_and_device() -> None:
     assert image_key(on_gpu.spec) == "llamacpp/gpu"
     assert desired(on_gpu, DesiredConfig({"llamacpp/cpu": "runtime:1"})) == []
     assert desired(on_gpu, DesiredConfig({"llamacpp/gpu": ""})) == []
-    assert [child["kind"] for child in desired(on_gpu, CONFIG)] == ["Service", "Deployment"]
+    assert [child["kind"] for child in desired(on_gpu, CONFIG)] == ["Service", "Deployment", "PodDisruptionBudget"]
 
 
 def test_the_configuration_names_pull_policy_and_priority_class() -> None:
@@ -107,8 +107,9 @@ def test_replicas_do_not_change_the_pods() -> None:
 
 def test_the_selector_is_the_same_for_every_spec_because_it_is_immutable() -> None:
     first, second = model(), model(framework="vllm", servedName="x", gpu={"count": 1}, priority=9)
-    service, deployment = desired(second, CONFIG)
+    service, deployment, budget = desired(second, CONFIG)
     assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"] == names.selector("tiny")
+    assert budget["spec"]["selector"] == deployment["spec"]["selector"]
     assert desired(first, CONFIG)[1]["spec"]["selector"] == deployment["spec"]["selector"]
     assert names.selector("tiny").items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from moorage_common.facts import LoadError, Termination
-from moorage_operator.api.conditions import Reason
-from moorage_operator.observe import PodState, Problem, deployment_state, pod_state
+from moorage_operator.api.conditions import Problem, Reason
+from moorage_operator.observe import PodState, deployment_state, pod_state
 from tests.unit.operator.support import MODEL_UID, live_deployment, live_pod
 
 NO_GPU = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available."
@@ -38,7 +38,7 @@ def test_a_ready_pod() -> None:
         replica_set="tiny-abc",
         replica_set_uid="rs",
         ip="10.0.0.7",
-        scheduled=True,
+        node="node-1",
         running=True,
         ready=True,
         restarts=2,

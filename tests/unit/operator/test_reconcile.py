@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 
 from moorage_common.facts import Health, Phase
+from moorage_operator.cluster_view import ClusterView
 from moorage_operator.desired.config import DesiredConfig
 from moorage_operator.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
 from moorage_operator.observe import PodState
 from moorage_operator.reconcile import BLOCKED_SECONDS, Reconciler
-from moorage_operator.store import Key, Store
+from moorage_operator.store import Key
 from tests.unit.operator.fake_kube import FakeKube, invalid
 from tests.unit.operator.support import (
     CONFIG,
@@ -24,6 +25,7 @@ from tests.unit.operator.support import (
 )
 
 TINY = Key(NAMESPACE, "tiny")
+CHILDREN = ["Service", "Deployment", "PodDisruptionBudget"]
 
 
 def nobody_is_asked(_key: Key, _pods: tuple[PodState, ...]) -> None:
@@ -34,10 +36,11 @@ class Bed:
     """A reconciler with its store, on an API server that has one model."""
 
     def __init__(self, *, config: DesiredConfig = CONFIG, facts: bool = True, **spec: Any) -> None:
-        self.kube, self.store = FakeKube(), Store()
+        self.kube, self.view = FakeKube(), ClusterView()
+        self.store = self.view.store
         self.kube.put("InferenceModel", live_model(**spec))
         self.reconciler = Reconciler(
-            self.kube, self.store, config, ask=nobody_is_asked if facts else None, clock=ticks()
+            self.kube, self.view, config, ask=nobody_is_asked if facts else None, clock=ticks()
         )
 
     async def reconcile(self) -> list[str]:
@@ -67,7 +70,7 @@ class Bed:
 
 async def test_a_new_model_gets_service_deployment_and_status() -> None:
     bed = Bed()
-    assert await bed.reconcile() == ["Service", "Deployment", "status"]
+    assert await bed.reconcile() == [*CHILDREN, "status"]
     assert bed.again is None
     assert summary(bed.status)["phase"] == "Starting"
 
@@ -81,10 +84,10 @@ async def test_a_second_reconcile_writes_nothing() -> None:
 async def test_after_a_restart_nothing_is_written() -> None:
     bed = Bed()
     await bed.reconcile()
-    store = Store()
-    for kind in ("Service", "Deployment"):
-        store.put(kind, bed.kube.objects[kind, "tiny"])
-    restarted = Reconciler(bed.kube, store, CONFIG, ask=nobody_is_asked, clock=ticks())
+    view = ClusterView()
+    for kind in CHILDREN:
+        view.store.put(kind, bed.kube.objects[kind, "tiny"])
+    restarted = Reconciler(bed.kube, view, CONFIG, ask=nobody_is_asked, clock=ticks())
     before = len(bed.kube.writes)
     await restarted.reconcile(TINY)
     assert bed.kube.writes[before:] == []
@@ -126,20 +129,20 @@ async def test_a_deleted_child_is_made_again() -> None:
 async def test_a_new_child_is_not_forced_and_can_only_be_created() -> None:
     bed = Bed()
     await bed.reconcile()
-    assert bed.kube.forced == [False, False, True]
-    assert [write["metadata"]["resourceVersion"] for write in bed.kube.writes[:2]] == ["1", "1"]
-    assert all("uid" not in write["metadata"] for write in bed.kube.writes[:2])
+    assert bed.kube.forced == [False, False, False, True]
+    assert [write["metadata"]["resourceVersion"] for write in bed.kube.writes[:3]] == ["1", "1", "1"]
+    assert all("uid" not in write["metadata"] for write in bed.kube.writes[:3])
 
 
 async def test_a_write_to_a_known_object_can_only_land_on_that_object() -> None:
     bed = Bed()
     await bed.reconcile()
-    assert bed.kube.writes[2]["metadata"]["uid"] == MODEL_UID
+    assert bed.kube.writes[3]["metadata"]["uid"] == MODEL_UID
     bed.change(maxConcurrency=9)
     await bed.reconcile()
-    assert bed.kube.writes[3]["metadata"]["uid"] == "uid-of-Deployment-tiny"
-    assert "resourceVersion" not in bed.kube.writes[3]["metadata"]
-    assert bed.kube.forced[3]
+    assert bed.kube.writes[4]["metadata"]["uid"] == "uid-of-Deployment-tiny"
+    assert "resourceVersion" not in bed.kube.writes[4]["metadata"]
+    assert bed.kube.forced[4]
 
 
 @pytest.mark.parametrize("error", [ConflictError(409, "Conflict", "uid"), NotFoundError(404, "NotFound", "gone")])
@@ -182,7 +185,7 @@ async def test_once_the_stranger_is_gone_the_model_starts() -> None:
     bed.stranger("Deployment")
     await bed.reconcile()
     del bed.kube.objects["Deployment", "tiny"]
-    assert await bed.reconcile() == ["Deployment", "status"]
+    assert await bed.reconcile() == [*CHILDREN[1:], "status"]
     assert by_type(bed.status)["Ready"]["reason"] == "Starting"
 
 
@@ -201,7 +204,7 @@ async def test_what_an_earlier_model_of_that_name_has_left_is_taken_over() -> No
     bed = Bed()
     left = live_deployment(owner_uid="uid-of-the-earlier", version=7)
     bed.store.put("Deployment", bed.kube.put("Deployment", left))
-    assert await bed.reconcile() == ["Service", "Deployment", "status"]
+    assert await bed.reconcile() == [*CHILDREN, "status"]
     assert bed.kube.writes[1]["metadata"]["uid"] == left["metadata"]["uid"]
     owners = bed.kube.objects["Deployment", "tiny"]["metadata"]["ownerReferences"]
     assert [owner["uid"] for owner in owners] == [MODEL_UID]
@@ -222,12 +225,16 @@ async def test_a_child_of_ours_that_the_store_has_missed_is_taken_in() -> None:
     await bed.reconcile()
     bed.change(maxConcurrency=9)
     bed.store.forget(TINY)
+    before = len(bed.kube.writes)
     with pytest.raises(ConflictError):
         await bed.reconcile()
     assert bed.store.child(TINY, "Service") is not None
     with pytest.raises(ConflictError):
         await bed.reconcile()
-    assert await bed.reconcile() == ["Deployment"]
+    with pytest.raises(ConflictError):
+        await bed.reconcile()
+    assert bed.kube.written()[before:] == ["Deployment"]
+    assert await bed.reconcile() == []
 
 
 @pytest.mark.parametrize("error", [invalid("spec.x: bad"), ForbiddenError(403, "Forbidden", "exceeded quota: small")])
@@ -240,7 +247,7 @@ async def test_a_child_that_the_api_server_refuses_is_told_with_its_words(error:
     assert f"refuses the Deployment: {error.message}" in ready["message"]
     assert bed.again == BLOCKED_SECONDS
     bed.kube.refusals.clear()
-    assert await bed.reconcile() == ["Deployment", "status"]
+    assert await bed.reconcile() == [*CHILDREN[1:], "status"]
     assert bed.again is None
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from moorage_common.facts import EngineFacts, Health, LoadError, Phase
-from moorage_operator.api.conditions import ConditionType, Reason
+from moorage_operator.api.conditions import Problem, Reason
 from moorage_operator.api.v1alpha1 import MAX_MESSAGE_LENGTH
-from moorage_operator.observe import Observation, Problem
+from moorage_operator.observe import Observation, Place
 from moorage_operator.status import status
 from tests.unit.operator.situations import (
     FACTS,
@@ -131,7 +131,29 @@ SITUATIONS: dict[str, tuple[dict[str, Any], Observation, str]] = {
         Observation(
             deployment(1, current_replicas=0, updated_replicas=0, available_replicas=0, refused="exceeded quota: small")
         ),
-        "WaitingForResources | False PodsRefused | False PodsRefused | False Unloaded | True RollingOut",
+        "WaitingForResources | False QuotaExceeded | False QuotaExceeded | False Unloaded | True RollingOut",
+    ),
+    "a quota that leaves no room for a second pod while the old one ends": (
+        {},
+        Observation(
+            deployment(revision="new", updated_replicas=0, refused="exceeded quota: small", makes_room=True), (OLD,)
+        ),
+        "Running | True Serving | False QuotaExceeded | Unknown FactsUnavailable | True MakingRoom",
+    ),
+    "suspended": (
+        {"suspend": True, "replicas": 3},
+        Observation(STOPPED),
+        "Stopped | False Stopped | False Stopped | False Unloaded | False Complete",
+    ),
+    "more GPUs than any node has": (
+        GPU,
+        Observation(UNREADY, (SURGE,), most={"nvidia.com/gpu": 1}),
+        "WaitingForResources | False NoSuchResource | False NoSuchResource | False Unloaded | True RollingOut",
+    ),
+    "a claim that does not exist": (
+        {},
+        Observation(UNREADY, (pod(unschedulable='persistentvolumeclaim "models" not found'),)),
+        "WaitingForResources | False VolumeNotFound | False VolumeNotFound | False Unloaded | True RollingOut",
     ),
     "a stranger has the name": (
         {},
@@ -209,7 +231,7 @@ SITUATIONS: dict[str, tuple[dict[str, Any], Observation, str]] = {
 @pytest.mark.parametrize("name", SITUATIONS)
 def test_situation(name: str) -> None:
     spec, seen, expected = SITUATIONS[name]
-    words = ("phase", *ConditionType)
+    words = ("phase", "Ready", "Scheduled", "ModelLoaded", "Progressing")
     assert summary(status(model(**spec), seen, NOW)) == dict(zip(words, expected.split(" | "), strict=True))
 
 
@@ -268,6 +290,16 @@ def test_facts_of_a_pod_that_is_not_ready_are_not_shown() -> None:
     ("seen", "kind", "text"),
     [
         (Observation(UNREADY, (SURGE,)), "Ready", f"waiting for 2 nvidia.com/gpu: {NO_GPU}"),
+        (
+            Observation(UNREADY, (SURGE,), place=Place(2, 5, "2 nvidia.com/gpu")),
+            "Ready",
+            f"waiting for 2 nvidia.com/gpu, position 2 of 5: {NO_GPU}",
+        ),
+        (
+            Observation(UNREADY, (SURGE,), most={"nvidia.com/gpu": 1}),
+            "Ready",
+            "a replica needs 2 nvidia.com/gpu; the most that one node has is 1",
+        ),
         (Observation(UNREADY, (BAD_FILE,)), "Ready", "because of new"),
         (Observation(ROLLING, (OLD, BAD_FILE)), "Progressing", "ModelFileInvalid: because of new"),
         (Observation(deployment(available_replicas=0, stuck="timed out")), "Progressing", "timed out"),
@@ -288,7 +320,7 @@ def test_the_time_of_a_transition_changes_with_the_status_only() -> None:
     failed = status(model(status=loading), Observation(UNREADY, (BAD_FILE,)), LATER)
     times = {kind: found["lastTransitionTime"] for kind, found in by_type(failed).items()}
     # Ready was and is False, though for another reason; Progressing has become False.
-    assert times == {"Ready": NOW, "Scheduled": NOW, "ModelLoaded": NOW, "Progressing": LATER}
+    assert times == {"Ready": NOW, "Scheduled": NOW, "ModelLoaded": NOW, "Progressing": LATER, "Preempted": NOW}
     assert by_type(failed)["Ready"]["reason"] == "ModelFileInvalid"
 
 

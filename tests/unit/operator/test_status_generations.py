@@ -2,8 +2,8 @@
 
 import pytest
 
-from moorage_operator.api.conditions import Reason
-from moorage_operator.observe import DeploymentState, Observation, PodState, Problem
+from moorage_operator.api.conditions import Problem, Reason
+from moorage_operator.observe import DeploymentState, Observation, PodState
 from moorage_operator.status import status
 from tests.unit.operator.support import MODEL_UID, by_type, model, summary
 
@@ -15,7 +15,7 @@ NEW_FAILS = PodState(
     "2026-01-02T03:00:00Z",
     MODEL_UID,
     "new",
-    scheduled=True,
+    node="node-1",
     problem=Problem(Reason.MODEL_NOT_FOUND, "no file"),
 )
 OLD_WAITS = PodState("old", "1", "2026-01-02T02:00:00Z", MODEL_UID, "old", unschedulable='claim "missing" not found')
@@ -25,10 +25,10 @@ OLD_FAILS = PodState(
     "2026-01-02T02:00:00Z",
     MODEL_UID,
     "old",
-    scheduled=True,
+    node="node-1",
     problem=Problem(Reason.OUT_OF_MEMORY, "too big"),
 )
-OLD_SERVES = PodState("old", "1", "2026-01-02T02:00:00Z", MODEL_UID, "old", scheduled=True, running=True, ready=True)
+OLD_SERVES = PodState("old", "1", "2026-01-02T02:00:00Z", MODEL_UID, "old", node="node-1", running=True, ready=True)
 
 
 @pytest.mark.parametrize("old", [OLD_WAITS, OLD_FAILS], ids=["waits", "fails"])
@@ -46,7 +46,11 @@ def test_an_old_pod_does_not_speak_for_the_new_spec(old: PodState, new_first: bo
 
 
 def test_an_old_pod_serves_while_the_new_one_waits_for_room() -> None:
-    waits = PodState("new", "2", "2026-01-02T03:00:00Z", MODEL_UID, "new", unschedulable="Insufficient nvidia.com/gpu")
+    waits = PodState(
+        *("new", "2", "2026-01-02T03:00:00Z", MODEL_UID, "new"),
+        unschedulable="1 Insufficient nvidia.com/gpu",
+        lacks=("nvidia.com/gpu",),
+    )
     seen = status(model(gpu={"count": 1}), Observation(CHANGING, (OLD_SERVES, waits)), NOW)
     assert summary(seen)["Ready"] == "True Serving"
     assert summary(seen)["Scheduled"] == "False WaitingForGPU"

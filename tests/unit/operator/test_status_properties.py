@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 
 from moorage_common.facts import EngineFacts, Health, LoadError
 from moorage_common.facts import Phase as RuntimePhase
-from moorage_operator.api.conditions import ConditionType, Phase, Reason
+from moorage_operator.api.conditions import ConditionType, Phase, Problem, Reason
 from moorage_operator.api.crd import status_schema
-from moorage_operator.observe import DeploymentState, Observation, PodState, Problem
+from moorage_operator.observe import DeploymentState, Observation, Place, PodState
+from moorage_operator.preemption import Preemption
 from moorage_operator.status import status
+from moorage_operator.status.view import WAITING_FOR_RESOURCES
 from tests.unit.operator.situations import NO_GPU, pod
 from tests.unit.operator.support import by_type, model, thorough
 from tests.unit.operator.violations import violations
@@ -31,13 +33,16 @@ revisions = st.sampled_from(["1", "2"])
 @st.composite
 def pods(draw: st.DrawFn, name: str) -> PodState:
     """A pod; any of its marks may be set."""
-    marks = ("scheduled", "running", "ready", "terminating", "finished")
+    marks = ("running", "ready", "terminating", "finished")
     return pod(
         name,
         created=draw(st.sampled_from(["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"])),
         revision=draw(revisions),
         unschedulable=draw(st.none() | texts),
         problem=draw(st.none() | problems),
+        node=draw(st.sampled_from(["", "node-1"])),
+        lacks=draw(st.sampled_from([(), ("nvidia.com/gpu",), ("cpu",)])),
+        preempted=draw(st.none() | st.just(NOW)),
         **{mark: draw(st.booleans()) for mark in marks},
     )
 
@@ -65,6 +70,9 @@ facts = st.builds(
     weights_bytes=numbers,
     memory_bytes=numbers,
 )
+preemptions = st.builds(
+    Preemption, st.sampled_from(NAMES), st.sampled_from([NOW, LATER]), texts, st.sampled_from(["", "team-b/big"])
+)
 answers = st.none() | st.builds(Health, st.sampled_from(RuntimePhase), st.none() | facts)
 observations = st.builds(
     Observation,
@@ -72,6 +80,9 @@ observations = st.builds(
     pods=st.lists(st.sampled_from(NAMES), unique=True).flatmap(lambda names: st.tuples(*map(pods, names))),
     facts=st.none() | st.dictionaries(st.sampled_from(NAMES), answers),
     blocked=st.none() | blocked,
+    place=st.none() | st.builds(Place, st.integers(1, 5), st.just(5), texts),
+    most=st.none() | st.dictionaries(st.just("nvidia.com/gpu"), st.integers(0, 2)),
+    preemptions=st.lists(preemptions, max_size=12).map(tuple),
 )
 specs = st.fixed_dictionaries(
     {"replicas": st.integers(0, 4)}, optional={"gpu": st.just({"count": 1}), "servedName": st.just("qwen")}
@@ -93,7 +104,7 @@ def test_ready_is_true_when_and_only_when_a_pod_answers(spec: dict[str, Any], se
 def test_the_phase_follows_from_ready(spec: dict[str, Any], seen: Observation) -> None:
     found = status(model(**spec), seen, NOW)
     ready = by_type(found)["Ready"]
-    waiting = {"WaitingForGPU", "Unschedulable", "PodsRefused"}
+    waiting = {reason.value for reason in WAITING_FOR_RESOURCES}
     by_reason = {"Stopped": "Stopped", "Stopping": "Stopping", "Starting": "Starting"}
     if ready["status"] == "True":
         assert (found["phase"], ready["reason"]) == (Phase.RUNNING, Reason.SERVING)

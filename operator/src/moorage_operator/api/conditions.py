@@ -3,16 +3,18 @@
 Every value has its heading in `docs/conditions.md`; a test compares the two.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
 class ConditionType(StrEnum):
-    """The conditions of an InferenceModel; all are positive: True is the good state, but for Progressing."""
+    """The conditions of an InferenceModel; True is the good state, but for Progressing and Preempted."""
 
     READY = "Ready"
     SCHEDULED = "Scheduled"
     MODEL_LOADED = "ModelLoaded"
     PROGRESSING = "Progressing"
+    PREEMPTED = "Preempted"
 
 
 class Reason(StrEnum):
@@ -25,14 +27,24 @@ class Reason(StrEnum):
     SCHEDULED = "Scheduled"
     WAITING_FOR_GPU = "WaitingForGPU"
     UNSCHEDULABLE = "Unschedulable"
+    NO_SUCH_RESOURCE = "NoSuchResource"
+    VOLUME_NOT_FOUND = "VolumeNotFound"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    POD_SECURITY_DENIED = "PodSecurityDenied"
+    LIMIT_RANGE_VIOLATED = "LimitRangeViolated"
     PODS_REFUSED = "PodsRefused"
+    FORBIDDEN = "Forbidden"
     LOADED = "Loaded"
     LOADING = "Loading"
     UNLOADED = "Unloaded"
     FACTS_UNAVAILABLE = "FactsUnavailable"
     ROLLING_OUT = "RollingOut"
+    MAKING_ROOM = "MakingRoom"
     COMPLETE = "Complete"
     ROLLOUT_STUCK = "RolloutStuck"
+    PREEMPTED = "Preempted"
+    NEVER = "Never"
+    RECOVERED = "Recovered"
     NAME_CONFLICT = "NameConflict"
     NO_IMAGE_FOR_DEVICE = "NoImageForDevice"
     IMAGE_PULL_FAILED = "ImagePullFailed"
@@ -44,6 +56,14 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "OutOfMemory"
     INVALID_MODEL_CONFIG = "InvalidModelConfig"
     ENGINE_FAILED = "EngineFailed"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong, in a word and in a sentence."""
+
+    reason: Reason
+    message: str
 
 
 class Phase(StrEnum):

@@ -92,6 +92,17 @@ def status_schema() -> Schema:
         "weightsBytes": _field("integer", "Bytes of the weights.", format="int64"),
         "memoryBytes": _field("integer", "Bytes of memory that the engine held when it was asked.", format="int64"),
     }
+    preemption = {
+        "time": _field("string", "When.", format="date-time"),
+        "pod": _field("string", "The pod that lost its place.", maxLength=253),
+        "node": _field("string", "Where.", maxLength=253),
+        "by": _field(
+            "string",
+            "Who took the place: an InferenceModel as NAMESPACE/NAME, or `pod UID`; empty while not known.",
+            maxLength=512,
+        ),
+    }
+    last = {"type": "object", "description": "The last preemption.", "properties": preemption}
     return {
         "type": "object",
         "description": "What is; written by the operator only.",
@@ -105,6 +116,32 @@ def status_schema() -> Schema:
             "selector": _field("string", "Label selector of the pods, for the scale subresource.", maxLength=512),
             "url": _field("string", "Base address of the OpenAI-compatible API inside the cluster.", maxLength=512),
             "servedName": _field("string", 'What clients put in "model".', maxLength=128),
+            "queue": {
+                "type": "object",
+                "description": "The place among those that wait for the same resource; absent while it does not wait.",
+                "properties": {
+                    "position": _field("integer", "The place, 1 being the next.", format="int32"),
+                    "of": _field("integer", "How many wait for that resource.", format="int32"),
+                    "place": _field("string", "Both in one word, for tables: 2/5.", maxLength=32),
+                    "waitingFor": _field("string", "Amount and name of the resource.", maxLength=256),
+                },
+            },
+            "preemptedBy": _field("string", "Who has this model's place, until it is back.", maxLength=512),
+            "preemption": {
+                "type": "object",
+                "description": "The times that pods lost their place to pods of higher priority.",
+                "properties": {
+                    "count": _field("integer", "How often.", format="int32"),
+                    "last": last,
+                    "history": {
+                        "type": "array",
+                        "description": "The last ten, newest first.",
+                        "maxItems": api.MAX_PREEMPTIONS,
+                        "x-kubernetes-list-type": "atomic",
+                        "items": {**last, "description": "One preemption."},
+                    },
+                },
+            },
             "resolved": {
                 "type": "object",
                 "description": "What the engine said of itself after loading.",
@@ -143,6 +180,8 @@ def _columns() -> list[Schema]:
         _column("GPUs", ".spec.gpu.count", kind="integer", description="GPUs of each replica."),
         _column("Replicas", ".status.readyReplicas", kind="integer", description="Pods that answer requests."),
         _column("Priority", ".spec.priority", kind="integer", description="Importance, 10 the highest."),
+        _column("Queue", ".status.queue.place", description="Place among those that wait for the same resource."),
+        _column("Preempted-By", ".status.preemptedBy", description="Who has its place, until it is back."),
         _column("URL", ".status.url", wide=True, description="Address of the API."),
         _column(
             "Quantization", ".status.resolved.quantization", wide=True, description="What the weights really have."

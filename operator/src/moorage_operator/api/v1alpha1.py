@@ -26,6 +26,9 @@ MAX_MESSAGE_LENGTH: Final = 4096
 MAX_FACT_LENGTH: Final = 64
 """Characters of what an engine says of itself."""
 
+MAX_PREEMPTIONS: Final = 10
+"""Preemptions that a status keeps."""
+
 
 def rule(expression: str, message: str, *, field_path: str | None = None, value: str | None = None) -> dict[str, str]:
     """One entry of `x-kubernetes-validations`.
@@ -237,6 +240,11 @@ class InferenceModelSpec(ApiModel):
         le=10,
     )
     replicas: int = Field(1, description="Copies of the model; 0 stops it.", examples=[2], ge=0, le=100)
+    suspend: bool = Field(
+        False,
+        description="true stops the model: running requests are finished, then its GPUs are free; replicas is kept.",
+        examples=[True],
+    )
     context_length: int | None = Field(
         None,
         description="Tokens of prompt and answer of one request; absent means the smaller of 4096 and the model's own.",
@@ -298,6 +306,11 @@ class InferenceModelSpec(ApiModel):
     )
 
     @property
+    def wanted_replicas(self) -> int:
+        """Pods that are wanted: none while the model is suspended."""
+        return 0 if self.suspend else self.replicas
+
+    @property
     def tensor_parallel_size(self) -> int:
         """GPUs that one copy of the model is split over."""
         return self.vllm.tensor_parallel_size if self.vllm else 1
@@ -310,6 +323,7 @@ class Metadata(ApiModel):
     namespace: str
     uid: str
     generation: int = 1
+    creation_timestamp: str = ""
 
 
 class InferenceModel(ApiModel):

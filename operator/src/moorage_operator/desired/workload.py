@@ -21,8 +21,12 @@ LOAD_SECONDS: Final = 3600
 DRAIN_SECONDS: Final = 30
 
 
-def deployment(model: InferenceModel, image: str, config: DesiredConfig) -> dict[str, Any]:
-    """The Deployment: `spec.replicas` pods of the runtime `image` with the model mounted."""
+def deployment(model: InferenceModel, image: str, config: DesiredConfig, *, make_room: bool) -> dict[str, Any]:
+    """The Deployment: pods of the runtime `image` with the model mounted.
+
+    A change brings a new pod up before an old one ends; with `make_room`, an old one ends first, for where no GPU is
+    left the new one would wait for the old one for ever.
+    """
     # The uid tells the pods of this model from those that an earlier one of its name has left; the revision tells those
     # of the spec as it is now from those of an earlier spec.
     pod_labels = {**names.labels(model), MODEL_UID_LABEL: model.metadata.uid}
@@ -33,10 +37,13 @@ def deployment(model: InferenceModel, image: str, config: DesiredConfig) -> dict
         "kind": "Deployment",
         "metadata": names.metadata(model),
         "spec": {
-            "replicas": model.spec.replicas,
+            "replicas": model.spec.wanted_replicas,
             "revisionHistoryLimit": 2,
             "selector": {"matchLabels": names.selector(model.metadata.name)},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 0 if make_room else 1, "maxUnavailable": 1 if make_room else 0},
+            },
             "template": {"metadata": {"labels": {**pod_labels, REVISION_LABEL: revision}}, "spec": pod},
         },
     }

@@ -1,0 +1,100 @@
+"""What is known of the cluster beyond one model: children and pods, nodes, who waits, who took whose place.
+
+Fed by the watches; every event gives the models that must be looked at again.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from moorage_operator.kube import EVENTS, INFERENCE_MODELS, NODES, Resource
+from moorage_operator.nodes import Nodes
+from moorage_operator.observe import PodState
+from moorage_operator.preemption import PodRef, told_by
+from moorage_operator.store import Key, Store
+from moorage_operator.waiting import Line, waiting
+
+Object = dict[str, Any]
+
+
+class ClusterView:
+    """The store of what belongs to models, the nodes, and the line of those that wait.
+
+    `sees_nodes`: whether the operator may see nodes. `moved` is given the models whose place in the line has changed
+    because of another one.
+    """
+
+    def __init__(
+        self, *, sees_nodes: bool = False, moved: Callable[[Iterable[Key]], None] = lambda _keys: None
+    ) -> None:
+        self._moved = moved
+        self.store = Store()
+        self.line: Line[Key] = Line()
+        self._nodes = Nodes() if sees_nodes else None
+        self._early: list[Object] | None = []
+
+    @property
+    def most(self) -> dict[str, int] | None:
+        """The most of each extended resource that one node has; None when the nodes cannot be seen."""
+        return self._nodes.most if self._nodes else None
+
+    def event(self, resource: Resource, kind: str | None, obj: Object) -> Iterable[Key]:
+        """Takes in an event of a watch, `kind` as `handlers.Sink` says; returns the models that it concerns."""
+        if resource is INFERENCE_MODELS:
+            key = Key(obj["metadata"]["namespace"], obj["metadata"]["name"])
+            return [key] if self.store.note_model(key, obj["metadata"]["resourceVersion"]) else []
+        if resource is EVENTS:
+            return self._told(obj) if kind != "DELETED" else []
+        if resource is NODES:
+            return self._node(kind, obj)
+        taken_in = self.store.remove if kind == "DELETED" else self.store.put
+        changed = taken_in(resource.kind, obj)
+        return [changed] if changed else []
+
+    def listed_nodes(self, names: set[str]) -> Iterable[Key]:
+        """Takes in a full list of nodes."""
+        return self.line.keys() if self._nodes and self._nodes.retain(names) else []
+
+    def complete(self) -> Iterable[Key]:
+        """Takes in that everything has been listed once; returns the models that early Events concern."""
+        early, self._early = self._early or [], None
+        return [key for event in early for key in self._told(event)]
+
+    def stand(self, key: Key, pods: Iterable[PodState]) -> None:
+        """Takes in all pods of a model; it may get, keep or leave a place in the line."""
+        self._moved(self.line.update(key, waiting(pods, self.most)) - {key})
+
+    def line_up(self) -> None:
+        """Puts all who wait in line at once: one by one, the first would be told that nobody else waits."""
+        for key in self.store.models():
+            self.line.update(key, waiting(self._own_pods(key), self.most))
+
+    def _own_pods(self, key: Key) -> list[PodState]:
+        deployment = self.store.child(key, "Deployment")
+        return [pod for pod in self.store.pods(key) if deployment and pod.model_uid == deployment.owner_uid]
+
+    def _node(self, kind: str | None, node: Object) -> Iterable[Key]:
+        if self._nodes is None:
+            return []
+        changed = self._nodes.remove(node["metadata"]["name"]) if kind == "DELETED" else self._nodes.put(node)
+        # Who is told that no node has what it needs stands in no line, so all are looked at.
+        return self.store.models() if changed else []
+
+    def _told(self, event: Object) -> Iterable[Key]:
+        if self._early is not None:
+            # The pods that it is about may not have been listed yet.
+            self._early.append(event)
+            return []
+        if not (told := told_by(event)):
+            return []
+        victim, found = told
+        key, taker = self._model_of(victim), self.store.model_of_pod(found.by)
+        if key is None:
+            return []
+        self.store.note_preemption(key, replace(found, by="/".join(taker) if taker else f"pod {found.by}"))
+        return [key]
+
+    def _model_of(self, pod: PodRef) -> Key | None:
+        """The model of a pod that is perhaps gone: a Deployment names its pods NAME-REPLICASET-POD."""
+        named = Key(pod.namespace, pod.name.rsplit("-", 2)[0])
+        return self.store.model_of_pod(pod.uid) or (named if self.store.knows(named) else None)

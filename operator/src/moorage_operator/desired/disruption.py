@@ -1,0 +1,24 @@
+"""Builds the PodDisruptionBudget of a model. Pure."""
+
+from typing import Any
+
+from moorage_operator.api.v1alpha1 import InferenceModel
+from moorage_operator.desired import names
+
+
+def disruption_budget(model: InferenceModel) -> dict[str, Any]:
+    """The PodDisruptionBudget: one replica stays.
+
+    The scheduler takes the places of pods whose budget allows it first: of models that keep a replica elsewhere.
+    """
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": names.metadata(model),
+        "spec": {
+            "minAvailable": min(1, model.spec.wanted_replicas),
+            "selector": {"matchLabels": names.selector(model.metadata.name)},
+            # A pod that answers nobody must not keep a node from being drained.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
+    }

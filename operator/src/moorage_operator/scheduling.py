@@ -1,0 +1,40 @@
+"""Reads what the scheduler and the API server say about pods that cannot run. Pure.
+
+The cause is told in words only. Those of the scheduler are made by `FitError` in
+https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/scheduler/framework/types.go, those of a quota, of Pod
+Security and of a LimitRange by the admission plugins of these names.
+"""
+
+import re
+from typing import Final
+
+from moorage_operator.api.conditions import Problem, Reason
+
+_INSUFFICIENT: Final = re.compile(r"Insufficient ([A-Za-z0-9][-A-Za-z0-9_./]*[A-Za-z0-9])")
+_CLAIM: Final = re.compile(r'persistentvolumeclaim "[^"]*" not found')
+_REFUSALS: Final = (
+    ("exceeded quota: ", Reason.QUOTA_EXCEEDED),
+    ("violates PodSecurity ", Reason.POD_SECURITY_DENIED),
+    ("usage per Container is ", Reason.LIMIT_RANGE_VIOLATED),
+    ("usage per Pod is ", Reason.LIMIT_RANGE_VIOLATED),
+)
+
+
+def lacks(message: str) -> tuple[str, ...]:
+    """The resources that the scheduler found too little of, accelerators first; from its message about one pod."""
+    # What follows says why evicting others would not help, in the same words.
+    cause = message.partition("preemption:")[0]
+    return tuple(sorted(set(_INSUFFICIENT.findall(cause)), key=lambda name: ("/" not in name, name)))
+
+
+def unschedulable(message: str) -> Problem:
+    """Why the scheduler places a pod nowhere, when it is not for lack of GPUs."""
+    if found := _CLAIM.search(message):
+        return Problem(Reason.VOLUME_NOT_FOUND, f"{found.group()}: create it, or mend spec.source.uri")
+    return Problem(Reason.UNSCHEDULABLE, message)
+
+
+def refused(message: str) -> Problem:
+    """Why the API server lets no pod be made."""
+    reason = next((reason for words, reason in _REFUSALS if words in message), Reason.PODS_REFUSED)
+    return Problem(reason, message)

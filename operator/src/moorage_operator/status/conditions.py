@@ -1,0 +1,100 @@
+"""The conditions of a status, each with its reasons: functions of a `View`. Pure."""
+
+from moorage_common.facts import Health
+from moorage_common.facts import Phase as RuntimePhase
+from moorage_operator.api.conditions import Reason
+from moorage_operator.observe import PodState
+from moorage_operator.status.view import WAITING_FOR_RESOURCES, Verdict, View
+
+
+def ready(view: View) -> Verdict:
+    """Whether a request that is sent now is answered."""
+    if view.ready:
+        return "True", Reason.SERVING, f"{len(view.ready)} of {view.wanted} replicas answer requests"
+    if view.wanted == 0 and not view.seen.blocked:
+        if view.pods:
+            return "False", Reason.STOPPING, f"{len(view.pods)} pods are finishing their requests"
+        return "False", Reason.STOPPED, _why_stopped(view)
+    if view.problem:
+        return "False", view.problem.reason, view.problem.message
+    return "False", Reason.STARTING, _start_message(view.current)
+
+
+def _why_stopped(view: View) -> str:
+    return "spec.suspend is true" if view.model.spec.suspend else "spec.replicas is 0"
+
+
+def _start_message(pods: tuple[PodState, ...]) -> str:
+    starting = [pod for pod in pods if not pod.terminating]
+    if any(pod.running for pod in starting):
+        return "the model is loading"
+    if any(pod.scheduled for pod in starting):
+        return "the container is being started"
+    return "the pod has not been placed yet"
+
+
+def scheduled(view: View) -> Verdict:
+    """Whether every wanted pod has a node."""
+    wanted = view.wanted
+    placed = min(wanted, len([pod for pod in view.current if pod.scheduled and not pod.terminating]))
+    if wanted == 0:
+        return "False", Reason.STOPPED, _why_stopped(view)
+    if placed >= wanted:
+        return "True", Reason.SCHEDULED, f"{placed} of {wanted} pods have a node"
+    if problem := view.seen.blocked or view.waiting or view.refused:
+        return "False", problem.reason, problem.message
+    return "False", Reason.STARTING, f"{placed} of {wanted} pods have a node"
+
+
+def model_loaded(view: View) -> Verdict:
+    """Whether an engine has the model in memory."""
+    facts = view.facts(view.ready)
+    if any(health and health.status is RuntimePhase.READY for health in facts):
+        return "True", Reason.LOADED, "an engine has the model in memory"
+    if view.ready:
+        return "Unknown", Reason.FACTS_UNAVAILABLE, _why_no_facts(view, facts)
+    if view.wanted == 0:
+        return "False", Reason.UNLOADED, _why_stopped(view)
+    problem = next((pod.problem for pod in view.current if pod.problem and not pod.terminating), None)
+    if problem:
+        return "False", problem.reason, problem.message
+    if any(pod.running and not pod.terminating for pod in view.current):
+        return "False", Reason.LOADING, "the model is loading"
+    return "False", Reason.UNLOADED, "no engine runs"
+
+
+def _why_no_facts(view: View, facts: list[Health | None]) -> str:
+    if view.seen.facts is None:
+        return "pods are ready; the operator is set not to ask them what they run"
+    if facts:
+        return "pods are ready, but do not tell what they run"
+    return "pods are ready and about to be asked what they run"
+
+
+def progressing(view: View) -> Verdict:
+    """Whether a change of the spec is on its way; a first start is a change too."""
+    blocked, deployment = view.seen.blocked, view.seen.deployment
+    if blocked:
+        return "False", blocked.reason, blocked.message
+    if deployment and deployment.rolled_out:
+        return "False", Reason.COMPLETE, "all pods are as the spec says"
+    problem = view.problem
+    if deployment and (deployment.stuck or (problem and problem.reason not in WAITING_FOR_RESOURCES)):
+        why = f"{problem.reason}: {problem.message}" if problem else deployment.stuck or ""
+        return "False", Reason.ROLLOUT_STUCK, f"new pods do not get ready: {why}"
+    if deployment and deployment.makes_room:
+        dark = "; with one replica, the model does not answer meanwhile" if view.wanted == 1 else ""
+        return "True", Reason.MAKING_ROOM, f"no room for a new pod beside the old ones, so an old one ends first{dark}"
+    return "True", Reason.ROLLING_OUT, "pods are being brought to the last change of the spec"
+
+
+def preempted(view: View) -> Verdict:
+    """Whether a pod of this model lost its place and the model has not recovered."""
+    if not view.preemption:
+        return "False", Reason.NEVER, "no replica has ever lost its place"
+    last = view.preemption["last"]
+    by, node = last["by"] or "a pod of higher priority", f" on {last['node']}" if last["node"] else ""
+    lost = f"{last['pod']} lost its place{node} to {by} at {last['time']}"
+    if view.preempted:
+        return "True", Reason.PREEMPTED, f"{lost}; {len(view.ready)} of {view.wanted} replicas answer requests"
+    return "False", Reason.RECOVERED, f"all replicas are back; {lost}"

@@ -1,0 +1,130 @@
+"""What the parts of a status are made from: a model and what was seen of it, with the questions that all ask. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from moorage_common.facts import Health
+from moorage_operator.api.conditions import ConditionType, Problem, Reason
+from moorage_operator.api.v1alpha1 import InferenceModel
+from moorage_operator.desired.drift import quantity
+from moorage_operator.observe import Observation, PodState
+from moorage_operator.preemption import account
+from moorage_operator.scheduling import refused, unschedulable
+
+Verdict = tuple[str, Reason, str]
+"""Status (True, False or Unknown), reason and message of a condition."""
+
+WAITING_FOR_RESOURCES: Final = {
+    Reason.WAITING_FOR_GPU,
+    Reason.UNSCHEDULABLE,
+    Reason.NO_SUCH_RESOURCE,
+    Reason.VOLUME_NOT_FOUND,
+    Reason.QUOTA_EXCEEDED,
+    Reason.POD_SECURITY_DENIED,
+    Reason.LIMIT_RANGE_VIOLATED,
+    Reason.PODS_REFUSED,
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """A model and what was seen of it."""
+
+    model: InferenceModel
+    seen: Observation
+
+    @property
+    def wanted(self) -> int:
+        """Pods that the spec asks for."""
+        return self.model.spec.wanted_replicas
+
+    @cached_property
+    def pods(self) -> tuple[PodState, ...]:
+        """The pods that run or will."""
+        return tuple(pod for pod in self.seen.pods if not pod.finished)
+
+    @cached_property
+    def ready(self) -> tuple[PodState, ...]:
+        """The pods that answer requests and go on doing so."""
+        return tuple(pod for pod in self.pods if pod.ready and not pod.terminating)
+
+    @cached_property
+    def current(self) -> tuple[PodState, ...]:
+        """The pods of the spec as it is now; those of an earlier one may serve, but do not say what is wrong now."""
+        revision = self.seen.deployment.revision if self.seen.deployment else ""
+        return tuple(pod for pod in self.pods if pod.revision == revision)
+
+    @cached_property
+    def speaking(self) -> tuple[PodState, ...]:
+        """The ready pods whose facts are the model's: of the spec as it is now, or else of an earlier one."""
+        return tuple(pod for pod in self.ready if pod in self.current) or self.ready
+
+    def facts(self, pods: tuple[PodState, ...]) -> list[Health | None]:
+        """What those of `pods` that were asked have said; None for one that did not answer."""
+        told = self.seen.facts
+        return [told[pod.uid] for pod in pods if told and pod.uid in told]
+
+    def before(self, kind: ConditionType) -> dict[str, Any]:
+        """The condition as it was last written; empty when it was not."""
+        return next((c for c in self.model.status.get("conditions", ()) if c.get("type") == kind), {})
+
+    @cached_property
+    def preemption(self) -> Mapping[str, Any]:
+        """The account of all preemptions so far; empty when there was none."""
+        # Pods of an earlier model of this name may have lost their places too.
+        since = self.model.metadata.creation_timestamp
+        news = [preemption for preemption in self.seen.preemptions if preemption.time >= since]
+        return account(self.model.status.get("preemption") or {}, news)
+
+    @cached_property
+    def preempted(self) -> bool:
+        """Whether a pod has lost its place since all wanted ones were ready."""
+        if not self.preemption:
+            return False
+        known = {entry["pod"] for entry in (self.model.status.get("preemption") or {}).get("history", ())}
+        victims = {entry["pod"] for entry in self.preemption["history"]}
+        standing = [pod for pod in self.ready if pod.name not in victims and not pod.preempted]
+        lost = self.before(ConditionType.PREEMPTED).get("status") == "True" or victims - known
+        return bool(lost) and len(standing) < self.wanted
+
+    @cached_property
+    def problem(self) -> Problem | None:
+        """What keeps the pods of the last change of the spec from getting on; the newest of them speaks."""
+        if self.seen.blocked:
+            return self.seen.blocked
+        if self.refused:
+            return self.refused
+        if self.waiting:
+            return self.waiting
+        newest = max(self.current, key=lambda pod: (not pod.terminating, pod.created, pod.name), default=None)
+        return newest.problem if newest else None
+
+    @property
+    def refused(self) -> Problem | None:
+        """Why the API server lets no pod be made, if it does not."""
+        deployment = self.seen.deployment
+        return refused(deployment.refused) if deployment and deployment.refused else None
+
+    @cached_property
+    def waiting(self) -> Problem | None:
+        """Why pods have no node, if the scheduler has said so."""
+        pending = [pod for pod in self.current if pod.unschedulable is not None and not pod.scheduled]
+        pod = next((pod for pod in pending if not pod.terminating), None)
+        if pod is None or pod.unschedulable is None:
+            return None
+        gpu = self.model.spec.gpu
+        if not gpu.count or gpu.resource_name not in pod.lacks:
+            return unschedulable(pod.unschedulable)
+        most = self.seen.most.get(gpu.resource_name, 0) if self.seen.most is not None else None
+        if most is not None and most < quantity(str(gpu.count)):
+            text = f"a replica needs {gpu.count} {gpu.resource_name}; the most that one node has is {most}"
+            return Problem(Reason.NO_SUCH_RESOURCE, text)
+        return Problem(Reason.WAITING_FOR_GPU, self._waiting_for_gpu(pod.unschedulable))
+
+    def _waiting_for_gpu(self, words: str) -> str:
+        place, gpu = self.seen.place, self.model.spec.gpu
+        if place is None:
+            return f"waiting for {gpu.count} {gpu.resource_name}: {words}"
+        return f"waiting for {place.waiting_for}, position {place.position} of {place.of}: {words}"

@@ -1,0 +1,187 @@
+"""Who gets the GPUs, who waits, and what they are told; on eight fake GPUs, by the real scheduler."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.support.api import Api, Object, condition, is_ready, reason
+from tests.support.models import model
+from tests.support.operator import OperatorProcess
+
+TOLD_WITHIN = 5.0
+"""Seconds; the goal of 1 s is measured by the benchmark, a busy machine must not fail this."""
+
+
+def on_gpus(name: str, count: int = 1, **spec: Any) -> Object:
+    """A model that needs GPUs."""
+    return model(name, gpu={"count": count}, **spec)
+
+
+def status(obj: Object | None) -> Object:
+    """The status of a model."""
+    found: Object = (obj or {}).get("status", {})
+    return found
+
+
+def place(obj: Object | None) -> str:
+    """The place in the line."""
+    return str(status(obj).get("queue", {}).get("place", ""))
+
+
+def is_preempted(obj: Object | None) -> bool:
+    """Whether the model has lost a pod and says to whom."""
+    return condition(obj, "Preempted").get("status") == "True" and bool(status(obj).get("preemptedBy"))
+
+
+def has_recovered(obj: Object | None) -> bool:
+    """Whether all of the model's pods are back."""
+    return is_ready(obj) and reason(obj, "Preempted") == "Recovered"
+
+
+def wait_all(api: Api, names: list[str], until: Callable[[Object | None], Any], what: str) -> None:
+    """Wait for each of the models."""
+    for name in names:
+        api.wait("InferenceModel", name, until, what=f"{name}: {what}")
+
+
+def test_the_story_of_eight_gpus(api: Api, operator: OperatorProcess) -> None:
+    low = [f"low-{number}" for number in range(4)]
+    for name in low:
+        api.create(on_gpus(name, 2, priority=3))
+    wait_all(api, low, is_ready, "Ready")
+
+    api.create(on_gpus("big", 2, priority=8))
+    api.wait("InferenceModel", "big", is_ready, what="the model of high priority runs")
+    ready_at = time.monotonic()
+    victim = next(name for name in low if not is_ready(api.get("InferenceModel", name)))
+    seen = api.wait("InferenceModel", victim, is_preempted, what="told", seconds=TOLD_WITHIN)
+    assert time.monotonic() - ready_at < TOLD_WITHIN
+    assert status(seen)["preemptedBy"] == f"{api.namespace}/big"
+    assert status(seen)["preemption"]["count"] == 1
+    assert status(seen)["preemption"]["last"]["by"] == f"{api.namespace}/big"
+    assert status(seen)["preemption"]["last"]["node"].startswith("gpu-")
+    seen = api.wait("InferenceModel", victim, lambda im: place(im) == "1/1", what="a place in the line")
+    assert status(seen)["phase"] == "WaitingForResources"
+    assert status(seen)["queue"]["waitingFor"] == "2 nvidia.com/gpu"
+    assert reason(seen) == "WaitingForGPU"
+    assert "position 1 of 1" in condition(seen, "Ready")["message"]
+    for name, event in ((victim, "Preempted"), ("big", "Preempting")):
+        wait_for_event(api, name, event)
+
+    def victims() -> list[str]:
+        return [name for name in low if is_preempted(api.get("InferenceModel", name))]
+
+    # Whoever comes later stands behind, of higher priority before.
+    api.create(on_gpus("later", 2, priority=3))
+    api.create(on_gpus("urgent", 2, priority=4))
+    api.wait("InferenceModel", "urgent", is_ready, what="urgent runs: its priority is higher than the others'")
+    eventually(lambda: len(victims()) == 2, "two victims are told")
+    preempted = victims()
+    # It has waited longer than the second victim, if they do not share a second.
+    wait_all(api, ["later"], lambda im: place(im) in {"2/3", "3/3"}, "behind the first victim")
+
+    # Both go, so there is room for two of the three that wait: which of them, the scheduler's backoff says.
+    api.delete("InferenceModel", "big")
+    api.delete("InferenceModel", "urgent")
+    waiting = [*preempted, "later"]
+    wait_all(api, waiting, lambda im: is_ready(im) or place(im) == "1/1", "back, or next")
+    assert len([name for name in waiting if is_ready(api.get("InferenceModel", name))]) == 2
+    api.delete("InferenceModel", next(name for name in low if name not in preempted))
+    wait_all(api, preempted, has_recovered, "back")
+    api.wait("InferenceModel", "later", is_ready, what="Ready")
+    for name in preempted:
+        seen = api.get("InferenceModel", name)
+        assert "queue" not in status(seen)
+        assert "preemptedBy" not in status(seen)
+        assert status(seen)["preemption"]["count"] == 1
+
+
+def wait_for_event(api: Api, name: str, event: str) -> None:
+    """Wait for an Event on a model."""
+    uid = (api.get("InferenceModel", name) or {})["metadata"]["uid"]
+    selector = {"fieldSelector": f"involvedObject.uid={uid},reason={event}"}
+    eventually(lambda: api.request("GET", api.path("Event"), params=selector)["items"], f"an Event {event} on {name}")
+
+
+def eventually(holds: Callable[[], object], what: str) -> None:
+    """Wait for what several objects tell together."""
+    deadline = time.monotonic() + TOLD_WITHIN
+    while not holds():
+        assert time.monotonic() < deadline, f"after {TOLD_WITHIN} s still not: {what}"
+        time.sleep(0.05)
+
+
+def test_equal_priority_never_takes_a_place(api: Api, operator: OperatorProcess) -> None:
+    api.create(on_gpus("first", 8, priority=5))
+    api.wait("InferenceModel", "first", is_ready, what="Ready")
+    api.create(on_gpus("second", 1, priority=5))
+    api.wait("InferenceModel", "second", lambda im: place(im) == "1/1", what="waiting")
+    assert reason(api.get("InferenceModel", "first"), "Preempted") == "Never"
+    assert is_ready(api.get("InferenceModel", "first"))
+
+
+def test_models_of_many_replicas_lose_replicas_rather_than_others_their_service(
+    api: Api, operator: OperatorProcess
+) -> None:
+    api.create(on_gpus("many", 2, replicas=3, priority=3))
+    api.wait("InferenceModel", "many", lambda im: status(im).get("readyReplicas") == 3, what="3 replicas")
+    api.create(on_gpus("single", 2, priority=3))
+    api.wait("InferenceModel", "single", is_ready, what="Ready")
+    wait_for_budget(api, "many", disruptions=2)
+    api.create(on_gpus("big", 4, priority=8))
+    api.wait("InferenceModel", "big", is_ready, what="Ready")
+    seen = api.wait("InferenceModel", "many", is_preempted, what="told")
+    assert is_ready(seen)
+    assert status(seen)["readyReplicas"] == 1
+    assert reason(api.get("InferenceModel", "single"), "Preempted") == "Never"
+
+
+def wait_for_budget(api: Api, name: str, disruptions: int) -> None:
+    """Wait until the budget allows so many pods to go, as its controller counts them."""
+    api.wait(
+        "PodDisruptionBudget",
+        name,
+        lambda pdb: status(pdb).get("disruptionsAllowed") == disruptions,
+        what=f"{disruptions} disruptions allowed",
+    )
+
+
+def test_a_change_on_a_full_cluster_finishes(api: Api, operator: OperatorProcess) -> None:
+    api.create(on_gpus("only", 8))
+    api.wait("InferenceModel", "only", is_ready, what="Ready")
+    api.wait("InferenceModel", "only", lambda im: reason(im, "Progressing") == "Complete", what="Complete")
+    api.patch("InferenceModel", "only", {"spec": {"maxConcurrency": 7}})
+    api.wait("InferenceModel", "only", lambda im: reason(im, "Progressing") == "MakingRoom", what="MakingRoom")
+    api.wait("InferenceModel", "only", lambda im: reason(im, "Progressing") == "Complete", what="Complete")
+    api.wait("InferenceModel", "only", is_ready, what="Ready")
+    child = api.wait("Deployment", "only", lambda d: surge(d) == 1, what="the next change tries a second pod first")
+    env = (child or {})["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "MAX_CONCURRENT_REQUESTS", "value": "7"} in env
+
+
+def surge(deployment: Object | None) -> Any:
+    """The pods that a change may bring up beside the old ones."""
+    return (deployment or {})["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
+
+
+def test_a_model_that_is_suspended_gives_its_gpus_back(api: Api, operator: OperatorProcess) -> None:
+    api.create(on_gpus("first", 8))
+    api.wait("InferenceModel", "first", is_ready, what="Ready")
+    api.create(on_gpus("second", 8))
+    api.wait("InferenceModel", "second", lambda im: place(im) == "1/1", what="waiting")
+    api.patch("InferenceModel", "first", {"spec": {"suspend": True}})
+    api.wait("InferenceModel", "second", is_ready, what="Ready")
+    api.wait("InferenceModel", "first", lambda im: status(im).get("phase") == "Stopped", what="Stopped")
+    api.patch("InferenceModel", "first", {"spec": {"suspend": False}})
+    api.wait("InferenceModel", "first", lambda im: place(im) == "1/1", what="waiting")
+    api.delete("InferenceModel", "second")
+    api.wait("InferenceModel", "first", is_ready, what="Ready again")
+
+
+def test_more_gpus_than_any_node_has_are_not_waited_for(api: Api, operator: OperatorProcess) -> None:
+    api.create(on_gpus("huge", 9))
+    seen = api.wait("InferenceModel", "huge", lambda im: reason(im) == "NoSuchResource", what="NoSuchResource")
+    assert "a replica needs 9 nvidia.com/gpu; the most that one node has is 8" in condition(seen, "Ready")["message"]
+    assert "queue" not in status(seen)
+    api.patch("InferenceModel", "huge", {"spec": {"gpu": {"count": 8}}})
+    api.wait("InferenceModel", "huge", is_ready, what="Ready")

@@ -1,0 +1,47 @@
+"""What the scheduler and the API server say, in their own words (collected from Kubernetes 1.36)."""
+
+import pytest
+
+from moorage_operator.api.conditions import Reason
+from moorage_operator.scheduling import lacks, refused, unschedulable
+
+NO_ROOM = (
+    "0/3 nodes are available: 1 Insufficient cpu, 2 Insufficient nvidia.com/gpu. no new claims to deallocate, "
+    "preemption: 0/3 nodes are available: 1 Insufficient memory, 2 No preemption victims found for incoming pod."
+)
+
+
+def test_what_is_lacking_has_accelerators_first_and_leaves_out_what_eviction_would_not_mend() -> None:
+    assert lacks(NO_ROOM) == ("nvidia.com/gpu", "cpu")
+
+
+def test_taints_are_no_lack() -> None:
+    assert lacks("0/1 nodes are available: 1 node(s) had untolerated taint {a: b}.") == ()
+
+
+def test_a_claim_that_is_missing_is_named() -> None:
+    problem = unschedulable('0/1 nodes are available: persistentvolumeclaim "models" not found. not found')
+    assert problem.reason is Reason.VOLUME_NOT_FOUND
+    assert 'persistentvolumeclaim "models" not found' in problem.message
+
+
+def test_all_else_is_in_the_schedulers_words() -> None:
+    assert unschedulable(NO_ROOM).message == NO_ROOM
+    assert unschedulable(NO_ROOM).reason is Reason.UNSCHEDULABLE
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (
+            'pods "a" is forbidden: exceeded quota: small, requested: pods=1, used: pods=1, limited: pods=1',
+            "QuotaExceeded",
+        ),
+        ('pods "a" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true', "PodSecurityDenied"),
+        ("maximum memory usage per Container is 1Gi, but limit is 2Gi", "LimitRangeViolated"),
+        ('pods "a" is forbidden: no PriorityClass with name moorage-5 was found', "PodsRefused"),
+    ],
+)
+def test_refusals_have_a_reason_each(words: str, reason: str) -> None:
+    assert refused(words).reason.value == reason
+    assert refused(words).message == words
