@@ -77,6 +77,8 @@ class FakeKube(Kube):
         self.forced.append(force)
         created: Object = {"metadata": {"uid": f"uid-of-{kind}-{name}", "generation": 1}}
         merged: Object = _merged(live or created, manifest)
+        if subresource:
+            merged[subresource] = copy.deepcopy(manifest[subresource])  # nobody else owns any of it
         merged["metadata"]["resourceVersion"] = str(next(self._versions))
         return copy.deepcopy(self.put(kind, merged))
 

@@ -1,0 +1,156 @@
+"""What a reconcile does about waiting, preemption and room for a change."""
+
+from typing import Any
+
+import pytest
+
+from moorage_operator.errors import ForbiddenError
+from moorage_operator.kube import DEPLOYMENTS, EVENTS, PODS
+from tests.unit.operator.support import Object, by_type, live_model, live_pod
+from tests.unit.operator.test_preemption import event
+from tests.unit.operator.test_reconcile import Bed
+
+GPU = "nvidia.com/gpu"
+GPUS: dict[str, Any] = {"gpu": {"count": 1}}
+SAID = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": f"1 Insufficient {GPU}."}
+
+
+def starved(name: str = "tiny-abc-2", **fields: Any) -> Object:
+    """A pod of `tiny` that waits for a GPU."""
+    pod = live_pod(name, node=None, conditions=(SAID,), **fields)
+    pod["spec"] = {"containers": [{"name": "runtime", "resources": {"requests": {GPU: "1"}}}], "priority": 5000}
+    return pod
+
+
+def revision(bed: Bed) -> str:
+    """The revision that the Deployment asks for."""
+    labels = bed.kube.objects["Deployment", "tiny"]["spec"]["template"]["metadata"]["labels"]
+    return str(labels["moorage.dev/revision"])
+
+
+def of_revision(pod: Object, revision: str) -> Object:
+    """A pod of that revision."""
+    pod["metadata"]["labels"]["moorage.dev/revision"] = revision
+    return pod
+
+
+def events(bed: Bed) -> dict[str, str]:
+    """The Events that were written: whom they concern, and what they say."""
+    found = [obj for (kind, _), obj in bed.kube.objects.items() if kind == "Event"]
+    return {f"{obj['involvedObject']['name']} {obj['reason']}": obj["message"] for obj in found}
+
+
+async def test_a_model_that_waits_gets_its_place() -> None:
+    bed = Bed(**GPUS)
+    await bed.reconcile()
+    bed.view.event(PODS, "ADDED", starved())
+    await bed.reconcile()
+    assert bed.status["queue"] == {"position": 1, "of": 1, "place": "1/1", "waitingFor": f"1 {GPU}"}
+    bed.view.event(PODS, "DELETED", starved())
+    assert await bed.reconcile() == ["status"]
+    assert "queue" not in bed.status
+
+
+async def test_a_model_that_is_gone_leaves_the_line() -> None:
+    bed = Bed(**GPUS)
+    await bed.reconcile()
+    bed.view.event(PODS, "ADDED", starved())
+    await bed.reconcile()
+    del bed.kube.objects["InferenceModel", "tiny"]
+    await bed.reconcile()
+    assert bed.view.line.keys() == []
+
+
+async def preempted() -> Bed:
+    """A model whose pod has lost its place to a pod of `big`, which exists."""
+    bed = Bed(**GPUS)
+    bed.view.complete()
+    bed.kube.put("InferenceModel", live_model("big", uid="uid-of-big"))
+    await bed.reconcile()
+    bed.view.event(PODS, "ADDED", live_pod("tiny-abc-1", uid="victim"))
+    bed.view.event(PODS, "ADDED", live_pod("big-abc-1", model_name="big", uid="winner"))
+    bed.view.event(EVENTS, "ADDED", event())
+    return bed
+
+
+async def test_both_models_are_told_of_a_preemption_once() -> None:
+    bed = await preempted()
+    assert await bed.reconcile() == ["Event", "Event", "status"]
+    assert bed.status["preemptedBy"] == "team-a/big"
+    assert events(bed) == {
+        "tiny Preempted": "tiny-abc-1 on node-7 lost its place to team-a/big",
+        "big Preempting": "took the place of team-a/tiny: tiny-abc-1 on node-7",
+    }
+    assert await bed.reconcile() == []
+
+
+async def test_an_event_that_exists_already_is_no_error() -> None:
+    bed = await preempted()
+    await bed.reconcile()
+    # A crash between the Events and the status.
+    bed.kube.objects["InferenceModel", "tiny"].pop("status")
+    assert await bed.reconcile() == ["status"]
+    assert bed.status["preemptedBy"] == "team-a/big"
+
+
+async def test_events_that_may_not_be_written_do_not_keep_the_status_from_telling() -> None:
+    bed = await preempted()
+    bed.kube.refusals["create", "Event"] = ForbiddenError(403, "Forbidden", 'User "x" cannot create')
+    assert await bed.reconcile() == ["status"]
+    assert bed.status["preemptedBy"] == "team-a/big"
+
+
+async def test_a_winner_that_is_gone_is_named_and_told_nothing() -> None:
+    bed = await preempted()
+    del bed.kube.objects["InferenceModel", "big"]
+    assert await bed.reconcile() == ["Event", "status"]
+    assert bed.status["preemptedBy"] == "team-a/big"
+
+
+async def test_a_change_without_room_ends_the_old_pod_first_until_it_is_done() -> None:
+    bed = Bed(**GPUS)
+    await bed.reconcile()
+    old = of_revision(live_pod("tiny-abc-1", ready=True), revision(bed))
+    bed.view.event(PODS, "ADDED", old)
+    bed.change(maxConcurrency=9)
+    await bed.reconcile()
+    bed.view.event(PODS, "ADDED", of_revision(starved(), revision(bed)))
+    rolling = {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1}
+    seen(bed, rolling)
+    assert await bed.reconcile() == ["Deployment", "status"]
+    assert surge(bed) == {"maxSurge": 0, "maxUnavailable": 1}
+    seen(bed, rolling)
+    await bed.reconcile()
+    assert by_type(bed.status)["Progressing"]["reason"] == "MakingRoom"
+    seen(bed, {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1})
+    assert (await bed.reconcile())[0] == "Deployment"
+    assert surge(bed) == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def surge(bed: Bed) -> Object:
+    """How the Deployment rolls."""
+    found: Object = bed.kube.objects["Deployment", "tiny"]["spec"]["strategy"]["rollingUpdate"]
+    return found
+
+
+def seen(bed: Bed, status: Object) -> None:
+    """The Deployment's controller writes its status; the watch tells."""
+    live = bed.kube.objects["Deployment", "tiny"]
+    live["status"] = status
+    live["metadata"]["resourceVersion"] = str(int(live["metadata"]["resourceVersion"]) + 1000)
+    live["metadata"]["generation"] = 1
+    bed.view.event(DEPLOYMENTS, "MODIFIED", live)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ('deployments.apps "tiny" is forbidden: User "x" cannot patch resource "deployments"', "Forbidden"),
+        ("denied by the policy of the house", "PodsRefused"),
+    ],
+)
+async def test_a_right_that_is_missing_is_told_from_a_rule(words: str, reason: str) -> None:
+    bed = Bed()
+    bed.kube.refusals["apply", "Deployment"] = ForbiddenError(403, "Forbidden", words)
+    await bed.reconcile()
+    assert by_type(bed.status)["Ready"]["reason"] == reason
