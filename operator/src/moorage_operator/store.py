@@ -5,7 +5,7 @@ order: an object that is older than what is known is ignored. Children are kept 
 """
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -163,8 +163,10 @@ class Store:
         known = self.child(key, kind)
         if known and known.version >= version:
             return None
-        self._models.setdefault(key, _Model()).children[kind] = _child(kind, version, obj)
-        return key
+        found = _child(kind, version, obj)
+        self._models.setdefault(key, _Model()).children[kind] = found
+        # Controllers write counters and times that nothing here depends on.
+        return None if known and replace(found, version=known.version) == known else key
 
     def _put_pod(self, key: Key, version: int, obj: Mapping[str, Any]) -> bool:
         uid, state = obj["metadata"]["uid"], pod_state(obj)

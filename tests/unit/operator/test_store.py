@@ -43,8 +43,16 @@ def test_a_child_belongs_to_the_model_of_its_label() -> None:
 def test_news_of_a_child_names_its_model() -> None:
     store = Store()
     assert store.put("Deployment", live_deployment(version=1)) == TINY
-    assert store.put("Deployment", live_deployment(version=2)) == TINY
+    assert store.put("Deployment", live_deployment(version=2, replicas=2)) == TINY
     assert store.models() == [TINY]
+
+
+def test_what_nothing_depends_on_is_no_news_but_its_version_counts() -> None:
+    store = Store()
+    store.put("Deployment", live_deployment(version=1))
+    assert store.put("Deployment", live_deployment(version=5, status={"collisionCount": 1})) is None
+    assert store.put("Deployment", live_deployment(version=4, replicas=2)) is None
+    assert store.put("Deployment", live_deployment(version=6, status={"replicas": 1})) == TINY
 
 
 @pytest.mark.parametrize("version", [4, 5])
