@@ -185,3 +185,27 @@ def test_more_gpus_than_any_node_has_are_not_waited_for(api: Api, operator: Oper
     assert "queue" not in status(seen)
     api.patch("InferenceModel", "huge", {"spec": {"gpu": {"count": 8}}})
     api.wait("InferenceModel", "huge", is_ready, what="Ready")
+
+
+def test_a_model_starts_soon_after_its_quota_has_been_raised(api: Api, operator: OperatorProcess) -> None:
+    """The ReplicaSet controller would try again after 40 s, 80 s and so on by then."""
+    quotas = f"/api/v1/namespaces/{api.namespace}/resourcequotas"
+    api.request("POST", quotas, json={"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}})
+    api.create(model("tiny"))
+    seen = api.wait("InferenceModel", "tiny", lambda im: reason(im) == "QuotaExceeded", what="QuotaExceeded")
+    assert status(seen)["phase"] == "WaitingForResources"
+    assert "exceeded quota: none" in condition(seen, "Scheduled")["message"]
+    api.wait("ReplicaSet", replica_set(api), tried_under, what="the rules it is tried under")
+    api.request("DELETE", f"{quotas}/none")
+    api.wait("InferenceModel", "tiny", is_ready, what="Ready")
+
+
+def replica_set(api: Api) -> str:
+    """The name of the only ReplicaSet."""
+    (found,) = api.request("GET", api.path("ReplicaSet"))["items"]
+    return str(found["metadata"]["name"])
+
+
+def tried_under(obj: Object | None) -> str:
+    """The name of the rules under which pods were last tried."""
+    return str((obj or {})["metadata"].get("annotations", {}).get("moorage.dev/tried-under", ""))

@@ -65,6 +65,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
+# To see that the rules have changed by which the API server refused a model's pods.
+- apiGroups: [""]
+  resources: [resourcequotas, limitranges]
+  verbs: [list]
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get]
 # Read: who preempted whom, which the scheduler tells by Events only. Written: Events on InferenceModels.
 - apiGroups: [""]
   resources: [events]

@@ -90,7 +90,6 @@ def _registry(
         return session()
 
     for resource in resources:
-
         # kopf asks a handler's filter before it prepares to call the handler, and that is half the cost of an event; so
         # the filter takes the event in, and the handler is never called.
         def take_in(event: kopf.RawEvent, watched: Resource = resource, **_: Any) -> bool:

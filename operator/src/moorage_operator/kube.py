@@ -50,6 +50,9 @@ PODS: Final = Resource("", "v1", "pods", "Pod")
 DISRUPTION_BUDGETS: Final = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 EVENTS: Final = Resource("", "v1", "events", "Event")
 NODES: Final = Resource("", "v1", "nodes", "Node")
+RESOURCE_QUOTAS: Final = Resource("", "v1", "resourcequotas", "ResourceQuota")
+LIMIT_RANGES: Final = Resource("", "v1", "limitranges", "LimitRange")
+NAMESPACES: Final = Resource("", "v1", "namespaces", "Namespace")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 BY_KIND: Final = {
     resource.kind: resource

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from moorage_common.facts import Health, Termination
-from moorage_common.labels import MODEL_UID_LABEL, REVISION_LABEL
+from moorage_common.labels import MODEL_UID_LABEL, REVISION_LABEL, TRIED_UNDER_ANNOTATION
 from moorage_operator.api.conditions import Problem, Reason
 from moorage_operator.desired.workload import CONTAINER_NAME
 from moorage_operator.preemption import Preemption
@@ -82,6 +82,7 @@ class DeploymentState:
     available_replicas: int
     revision: str = ""
     makes_room: bool = False
+    tried_under: str = ""
     stuck: str | None = None
     refused: str | None = None
 
@@ -221,6 +222,7 @@ def deployment_state(deployment: Mapping[str, Any]) -> DeploymentState:
         available_replicas=status.get("availableReplicas", 0),
         revision=(template.get("metadata", {}).get("labels") or {}).get(REVISION_LABEL, ""),
         makes_room=surge == 0,
+        tried_under=(metadata.get("annotations") or {}).get(TRIED_UNDER_ANNOTATION, ""),
         stuck=_cut(progressing.get("message", "")) if progressing.get("reason") == "ProgressDeadlineExceeded" else None,
         refused=_cut(failure.get("message", "")) if failure.get("status") == "True" else None,
     )

@@ -11,12 +11,13 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from moorage_operator.admission import rules_of
 from moorage_operator.announce import Announcement, Announcer
 from moorage_operator.api.conditions import Problem, Reason
 from moorage_operator.api.v1alpha1 import API_VERSION, KIND, InferenceModel
 from moorage_operator.cluster_view import ClusterView
 from moorage_operator.desired import desired
-from moorage_operator.desired.config import DesiredConfig, image_key
+from moorage_operator.desired.config import Circumstances, DesiredConfig, image_key
 from moorage_operator.desired.drift import drifted, with_hash
 from moorage_operator.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from moorage_operator.kube import BY_KIND, INFERENCE_MODELS, REPLICA_SETS, Kube
@@ -30,7 +31,7 @@ from moorage_operator.store import Child, Key
 log = logging.getLogger(__name__)
 
 BLOCKED_SECONDS: Final = 10.0
-"""What blocks a model may be an object that we do not watch, so it is looked at this often."""
+"""What blocks a model, or refuses its pods, may be an object that we do not watch, so it is looked at this often."""
 
 NO_VERSION: Final = "1"
 """A resourceVersion that no object has: etcd begins to count there. An apply with it can only create."""
@@ -96,18 +97,25 @@ class Reconciler:
             # Only an object stored under an older schema can get here; there is nothing to parse a status from either.
             log.error("the stored spec cannot be read", extra={"model": "/".join(key), "error": str(error)[:500]})
             return None
-        child = self._store.child(key, "Deployment")
-        make_room = makes_room(child.state if child else None, await self._own_pods(key, model))
-        blocked = await self._apply_children(key, model, make_room=make_room)
+        now = await self._circumstances(key, model)
+        blocked = await self._apply_children(key, model, now)
         pods = await self._own_pods(key, model)
         self._view.stand(key, pods)
         if self._ask:
             self._ask(key, pods)
         await self._write_status(key, model, self._observe(key, pods, blocked))
-        return BLOCKED_SECONDS if blocked else None
+        child = self._store.child(key, "Deployment")
+        return BLOCKED_SECONDS if blocked or (child and child.state and child.state.refused) else None
 
-    async def _apply_children(self, key: Key, model: InferenceModel, *, make_room: bool) -> Problem | None:
-        children = desired(model, self._config, make_room=make_room)
+    async def _circumstances(self, key: Key, model: InferenceModel) -> Circumstances:
+        child = self._store.child(key, "Deployment")
+        if child is None or child.state is None or child.owner_uid != model.metadata.uid:
+            return Circumstances()
+        tried_under = await rules_of(self._kube, key.namespace) if child.state.refused else child.state.tried_under
+        return Circumstances(makes_room(child.state, await self._own_pods(key, model)), tried_under)
+
+    async def _apply_children(self, key: Key, model: InferenceModel, now: Circumstances) -> Problem | None:
+        children = desired(model, self._config, now)
         if not children:
             wanted = image_key(model.spec)
             return Problem(

@@ -79,7 +79,9 @@ class FakeKube(Kube):
         merged: Object = _merged(live or created, manifest)
         if subresource:
             merged[subresource] = copy.deepcopy(manifest[subresource])  # nobody else owns any of it
-        merged["metadata"]["resourceVersion"] = str(next(self._versions))
+        # A test may have made the live object newer than anything that was written.
+        newest = int(live["metadata"]["resourceVersion"]) if live else 0
+        merged["metadata"]["resourceVersion"] = str(max(next(self._versions), newest + 1))
         return copy.deepcopy(self.put(kind, merged))
 
     async def create(self, manifest: Object) -> Object:

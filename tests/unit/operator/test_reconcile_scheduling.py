@@ -6,6 +6,7 @@ import pytest
 
 from moorage_operator.errors import ForbiddenError
 from moorage_operator.kube import DEPLOYMENTS, EVENTS, PODS
+from moorage_operator.reconcile import BLOCKED_SECONDS
 from tests.unit.operator.support import Object, by_type, live_model, live_pod
 from tests.unit.operator.test_preemption import event
 from tests.unit.operator.test_reconcile import Bed
@@ -154,3 +155,32 @@ async def test_a_right_that_is_missing_is_told_from_a_rule(words: str, reason: s
     bed.kube.refusals["apply", "Deployment"] = ForbiddenError(403, "Forbidden", words)
     await bed.reconcile()
     assert by_type(bed.status)["Ready"]["reason"] == reason
+
+
+async def test_pods_that_are_refused_are_tried_again_when_the_rules_change() -> None:
+    bed = Bed()
+    await bed.reconcile()
+    quota = {"metadata": {"name": "small"}, "spec": {"hard": {"pods": "0"}}, "status": {"used": {"pods": "0"}}}
+    bed.kube.put("ResourceQuota", quota)
+    bed.kube.put("Namespace", {"metadata": {"name": "team-a"}})
+    words = 'pods "tiny-abc-1" is forbidden: exceeded quota: small'
+    refused = {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": words}]}
+    seen(bed, refused)
+    assert await bed.reconcile() == ["Deployment", "status"]
+    assert bed.again == BLOCKED_SECONDS
+    assert await bed.reconcile() == []
+    bed.kube.put("ResourceQuota", {**quota, "spec": {"hard": {"pods": "5"}}})
+    assert await bed.reconcile() == ["Deployment"]
+    seen(bed, {})
+    assert await bed.reconcile() == ["status"]
+    assert bed.again is None
+
+
+async def test_rules_that_may_not_be_read_are_not_asked_again_and_again() -> None:
+    bed = Bed()
+    await bed.reconcile()
+    for kind, verb in (("ResourceQuota", "list"), ("LimitRange", "list"), ("Namespace", "get")):
+        bed.kube.refusals[verb, kind] = ForbiddenError(403, "Forbidden", 'User "x" cannot')
+    seen(bed, {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "no"}]})
+    assert await bed.reconcile() == ["Deployment", "status"]
+    assert await bed.reconcile() == []

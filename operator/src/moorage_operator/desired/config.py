@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from moorage_operator.api.v1alpha1 import InferenceModelSpec
 
@@ -17,6 +18,21 @@ class DesiredConfig:
     def image(self, spec: InferenceModelSpec) -> str | None:
         """The runtime image for `spec`, or None when there is none for its framework and device."""
         return self.images.get(image_key(spec)) or None
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the Deployment must fit in with, beside its spec.
+
+    `make_room`: an old pod ends before a new one starts, which would wait for ever for what the old one holds.
+    `tried_under`: the rules under which the API server last refused its pods; a change has them tried again.
+    """
+
+    make_room: bool = False
+    tried_under: str = ""
+
+
+UNHINDERED: Final = Circumstances()
 
 
 def image_key(spec: InferenceModelSpec) -> str:

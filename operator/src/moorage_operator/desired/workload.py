@@ -5,10 +5,16 @@ Every value is written as the API server stores it, so that comparing with a liv
 
 from typing import Any, Final
 
-from moorage_common.labels import MODEL_UID_LABEL, REVISION_LABEL, RUNTIME_PORT, RUNTIME_PORT_NAME
+from moorage_common.labels import (
+    MODEL_UID_LABEL,
+    REVISION_LABEL,
+    RUNTIME_PORT,
+    RUNTIME_PORT_NAME,
+    TRIED_UNDER_ANNOTATION,
+)
 from moorage_operator.api.v1alpha1 import InferenceModel, InferenceModelSpec
 from moorage_operator.desired import names
-from moorage_operator.desired.config import DesiredConfig
+from moorage_operator.desired.config import Circumstances, DesiredConfig
 from moorage_operator.desired.drift import digest
 from moorage_operator.desired.storage import ModelStorage, storage
 from moorage_operator.engines import base as engines
@@ -21,12 +27,11 @@ LOAD_SECONDS: Final = 3600
 DRAIN_SECONDS: Final = 30
 
 
-def deployment(model: InferenceModel, image: str, config: DesiredConfig, *, make_room: bool) -> dict[str, Any]:
-    """The Deployment: pods of the runtime `image` with the model mounted.
-
-    A change brings a new pod up before an old one ends; with `make_room`, an old one ends first, for where no GPU is
-    left the new one would wait for the old one for ever.
-    """
+def deployment(model: InferenceModel, image: str, config: DesiredConfig, now: Circumstances) -> dict[str, Any]:
+    """The Deployment: pods of the runtime `image` with the model mounted."""
+    metadata = names.metadata(model)
+    if now.tried_under:
+        metadata = {**metadata, "annotations": {TRIED_UNDER_ANNOTATION: now.tried_under}}
     # The uid tells the pods of this model from those that an earlier one of its name has left; the revision tells those
     # of the spec as it is now from those of an earlier spec.
     pod_labels = {**names.labels(model), MODEL_UID_LABEL: model.metadata.uid}
@@ -35,14 +40,14 @@ def deployment(model: InferenceModel, image: str, config: DesiredConfig, *, make
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": names.metadata(model),
+        "metadata": metadata,
         "spec": {
             "replicas": model.spec.wanted_replicas,
             "revisionHistoryLimit": 2,
             "selector": {"matchLabels": names.selector(model.metadata.name)},
             "strategy": {
                 "type": "RollingUpdate",
-                "rollingUpdate": {"maxSurge": 0 if make_room else 1, "maxUnavailable": 1 if make_room else 0},
+                "rollingUpdate": {"maxSurge": 0 if now.make_room else 1, "maxUnavailable": 1 if now.make_room else 0},
             },
             "template": {"metadata": {"labels": {**pod_labels, REVISION_LABEL: revision}}, "spec": pod},
         },
