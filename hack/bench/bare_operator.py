@@ -25,7 +25,11 @@ from moorage_operator.desired.config import DesiredConfig
 
 APPLY = {"Content-Type": "application/apply-patch+yaml"}
 PARAMS = {"fieldManager": "bare", "force": "true"}
-PATHS = {"Deployment": "/apis/apps/v1/namespaces/{}/deployments/", "Service": "/api/v1/namespaces/{}/services/"}
+PATHS = {
+    "Deployment": "/apis/apps/v1/namespaces/{}/deployments/",
+    "Service": "/api/v1/namespaces/{}/services/",
+    "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets/",
+}
 OURS = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 
 

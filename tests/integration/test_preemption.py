@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.support.api import Api, Object, condition, is_ready, reason
 from tests.support.models import model
-from tests.support.operator import OperatorProcess
+from tests.support.operator import Audit, OperatorProcess, described
 
 TOLD_WITHIN = 5.0
 """Seconds; the goal of 1 s is measured by the benchmark, a busy machine must not fail this."""
@@ -209,3 +209,31 @@ def replica_set(api: Api) -> str:
 def tried_under(obj: Object | None) -> str:
     """The name of the rules under which pods were last tried."""
     return str((obj or {})["metadata"].get("annotations", {}).get("moorage.dev/tried-under", ""))
+
+
+def test_a_restart_forgets_nothing_of_a_preemption_and_writes_nothing(
+    api: Api, operator: OperatorProcess, audit: Audit
+) -> None:
+    api.create(on_gpus("low", 8, priority=3))
+    api.wait("InferenceModel", "low", is_ready, what="Ready")
+    api.create(on_gpus("big", 8, priority=8))
+    api.wait("InferenceModel", "low", lambda im: is_preempted(im) and place(im) == "1/1", what="told, and in line")
+    api.wait("InferenceModel", "big", lambda im: reason(im, "Progressing") == "Complete", what="Complete")
+    # The pod of `big` is another one when the operator looks again: the Event then tells of nobody that it knows.
+    operator.kill()
+    pods = api.request("GET", api.path("Pod"), params={"labelSelector": "moorage.dev/model=big"})["items"]
+    api.delete("Pod", pods[0]["metadata"]["name"])
+    operator.start()
+    api.wait("InferenceModel", "big", is_ready, what="Ready again")
+    seen = api.wait("InferenceModel", "low", is_preempted, what="still told")
+    assert status(seen)["preemptedBy"] == f"{api.namespace}/big"
+    assert status(seen)["preemption"]["count"] == 1
+    api.wait("InferenceModel", "big", lambda im: reason(im, "Progressing") == "Complete", what="Complete")
+    operator.kill()
+    since = audit.position()
+    operator.start()
+    api.patch("InferenceModel", "low", {"metadata": {"labels": {"touched": "yes"}}})
+    api.delete("InferenceModel", "big")
+    api.wait("InferenceModel", "low", has_recovered, what="back")
+    written = described(audit.writes(since))
+    assert not [line for line in written if "create" in line], written

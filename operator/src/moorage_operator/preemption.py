@@ -41,7 +41,7 @@ class Preemption:
 
     def completed_by(self, later: "Preemption") -> "Preemption":
         """This, with what `later` knows beyond it: the pod's condition comes first, the Event soon after."""
-        return Preemption(self.pod, self.time, later.node or self.node, later.by or self.by)
+        return Preemption(self.pod, self.time, self.node or later.node, self.by or later.by)
 
     def entry(self) -> dict[str, str]:
         """What the status says of it."""
@@ -70,7 +70,8 @@ def account(before: Mapping[str, Any], news: Iterable[Preemption]) -> dict[str, 
     for found in sorted(news, key=lambda preemption: preemption.time):
         known = next((entry for entry in history if entry["pod"] == found.pod), None)
         if known:
-            known |= {key: value for key, value in found.entry().items() if value and key != "time"}
+            # Only what was not known: after a restart, an old Event may be of a pod that nobody remembers.
+            known |= {key: value for key, value in found.entry().items() if not known[key]}
         elif len(history) < MAX_PREEMPTIONS or found.time > history[-1]["time"]:
             history = sorted([found.entry(), *history], key=lambda entry: entry["time"], reverse=True)[:MAX_PREEMPTIONS]
             count += 1

@@ -71,6 +71,11 @@ def test_what_is_known_is_not_counted_again_but_completed() -> None:
     assert account(after, [at(1, by="")]) == after
 
 
+def test_a_name_that_is_known_is_not_lost_to_an_old_event_of_a_forgotten_pod() -> None:
+    before = account({}, [at(1)])
+    assert account(before, [at(1, by="pod 0f5e")]) == before
+
+
 def test_the_account_keeps_ten_and_counts_on() -> None:
     found: dict[str, Any] = {}
     for second in range(15):

@@ -140,6 +140,11 @@ SITUATIONS: dict[str, tuple[dict[str, Any], Observation, str]] = {
         ),
         "Running | True Serving | False QuotaExceeded | Unknown FactsUnavailable | True MakingRoom",
     ),
+    "waiting for a GPU past the deadline of a rollout": (
+        GPU,
+        Observation(deployment(available_replicas=0, stuck="timed out"), (SURGE,)),
+        "WaitingForResources | False WaitingForGPU | False WaitingForGPU | False Unloaded | True RollingOut",
+    ),
     "suspended": (
         {"suspend": True, "replicas": 3},
         Observation(STOPPED),

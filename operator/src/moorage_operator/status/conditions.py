@@ -78,9 +78,10 @@ def progressing(view: View) -> Verdict:
         return "False", blocked.reason, blocked.message
     if deployment and deployment.rolled_out:
         return "False", Reason.COMPLETE, "all pods are as the spec says"
+    # Who waits for room is not stuck, however long it takes.
     problem = view.problem
-    if deployment and (deployment.stuck or (problem and problem.reason not in WAITING_FOR_RESOURCES)):
-        why = f"{problem.reason}: {problem.message}" if problem else deployment.stuck or ""
+    why = f"{problem.reason}: {problem.message}" if problem else deployment.stuck if deployment else None
+    if deployment and why and not (problem and problem.reason in WAITING_FOR_RESOURCES):
         return "False", Reason.ROLLOUT_STUCK, f"new pods do not get ready: {why}"
     if deployment and deployment.makes_room:
         dark = "; with one replica, the model does not answer meanwhile" if view.wanted == 1 else ""
