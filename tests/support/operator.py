@@ -112,6 +112,10 @@ class OperatorProcess:
             return str(error) or type(error).__name__
         return "" if answer.status_code == 200 else answer.text
 
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return self.process is not None and self.process.poll() is None
+
     def ends_within(self, seconds: float) -> bool:
         """Whether it ends by itself in that time."""
         assert self.process is not None
