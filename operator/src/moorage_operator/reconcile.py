@@ -116,12 +116,17 @@ class Reconciler:
                 f"({', '.join(sorted(self._config.images)) or 'there is none'}), or ask whoever runs Moorage "
                 f"to set runtime.images[{wanted!r}] in its chart",
             )
-        try:
-            for manifest in children:
+        blocked = None
+        for manifest in children:
+            try:
                 await self._apply(key, model, with_hash(manifest))
-        except _BlockedError as error:
-            return error.problem
-        return None
+            except _BlockedError as error:
+                blocked = blocked or error.problem
+                # One that exists but may not be changed does not hold up the others; one that is missing does, for they
+                # would be of no use: pods that nobody can reach would hold GPUs.
+                if not self._store.child(key, manifest["kind"]):
+                    break
+        return blocked
 
     async def _apply(self, key: Key, model: InferenceModel, manifest: dict[str, Any]) -> None:
         kind = manifest["kind"]
