@@ -1,4 +1,4 @@
-"""One control plane for all scenarios; a namespace, a fault proxy and an operator behind it for each. A table at the end."""
+"""One control plane for all scenarios; for each a namespace, a fault proxy and an operator. A table at the end."""
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -11,6 +11,7 @@ from tests.chaos.pace import FEWER, FULL, SHORTENED
 from tests.chaos.report import Scenario, table
 from tests.support.api import Api
 from tests.support.control_plane import control_plane, fresh_namespace
+from tests.support.fault_proxy import FaultProxy
 from tests.support.models import model
 from tests.support.operator import Audit, OperatorProcess
 
@@ -92,15 +93,27 @@ def api(admin: Api) -> Iterator[Api]:
 
 
 @pytest.fixture
-def bed(
-    cluster: Cluster, api: Api, audit: Audit, operator_kubeconfig: Path, scenario: Scenario, tmp_path: Path
-) -> Iterator[Bed]:
-    """A running operator behind a proxy that lets everything through as yet."""
+def proxy(cluster: Cluster) -> Iterator[FaultProxy]:
+    """A proxy before the API server that lets everything through as yet."""
     with proxy_of(cluster) as proxy:
-        kubeconfig = kubeconfig_through(proxy, operator_kubeconfig, tmp_path / "kubeconfig")
-        operator = OperatorProcess(kubeconfig, tmp_path / "operator.log")
-        try:
-            operator.start()
-            yield Bed(cluster, api, audit, proxy, operator, scenario)
-        finally:
-            operator.kill()
+        yield proxy
+
+
+@pytest.fixture
+def operator(proxy: FaultProxy, operator_kubeconfig: Path, tmp_path: Path) -> Iterator[OperatorProcess]:
+    """A running operator behind the proxy."""
+    kubeconfig = kubeconfig_through(proxy, operator_kubeconfig, tmp_path / "kubeconfig")
+    operator = OperatorProcess(kubeconfig, tmp_path / "operator.log")
+    try:
+        operator.start()
+        yield operator
+    finally:
+        operator.kill()
+
+
+@pytest.fixture
+def bed(
+    api: Api, audit: Audit, proxy: FaultProxy, operator: OperatorProcess, scenario: Scenario, *, cluster: Cluster
+) -> Bed:
+    """All of it."""
+    return Bed(cluster, api, audit, proxy, operator, scenario)

@@ -11,7 +11,8 @@ from hack.cluster.host.layout import Layout, Record
 from moorage_operator.lease import LEASE_SECONDS
 from tests.chaos.bed import Bed
 from tests.chaos.pace import LIMIT, lasting, many
-from tests.support.fault_proxy import Rule, answer
+from tests.chaos.world import World
+from tests.support.fault_proxy import Rule, answer, delay, stale_list
 
 MODELS = 5
 MEMORY_GROWTH = 1.2
@@ -153,3 +154,37 @@ def test_fault_08_silent_watch(busy: Bed, resource: str) -> None:
         busy.api.patch("Deployment", "steady-0", {"spec": {"replicas": 3}})
     busy.converges(RECONNECT_LIMIT, since=began)
     busy.invariants_hold()
+
+
+def test_fault_19_stale_lists(bed: Bed, garbage_collector: None) -> None:
+    bed.create("tiny")
+    bed.create("gone")
+    bed.converges()
+    past = World.of(bed.api).version
+    bed.edit(replicas=3)
+    bed.api.delete("InferenceModel", "gone")
+    bed.create("late")
+    bed.api.delete("Service", "tiny")
+    bed.converges(60)
+    bed.operator.kill()
+    bed.scenario.seconds.clear()
+    before, start = generations(bed), bed.audit.position()
+    # An API server that lags behind: it lists the past, and its watches do not get on from there for a while.
+    lists = bed.proxy.add(Rule(stale_list(past), verbs=["list"]))
+    bed.proxy.add(Rule(delay(lasting(120, at_least=5)), verbs=["watch"]))
+    bed.operator.start()
+    assert not bed.operator.ends_within(lasting(120, at_least=5))
+    assert {"inferencemodels", "deployments", "services", "pods"} <= {call.resource for call in lists.calls}
+    assert [write for write in bed.writes(start) if write.startswith("delete")] == []
+    assert generations(bed) == before, "nothing was scaled, changed or made anew"
+    bed.proxy.clear()
+    bed.converges()
+    assert generations(bed) == before
+    bed.invariants_hold()
+
+
+def generations(bed: Bed) -> dict[tuple[str, str], tuple[str, int]]:
+    """Which objects there are below the models, and how often their specs have changed."""
+    below = World.of(bed.api).below.items()
+    meta = [(kind, obj["metadata"]) for kind, objects in below for obj in objects]
+    return {(kind, m["name"]): (m["uid"], m.get("generation", 0)) for kind, m in meta}

@@ -28,9 +28,7 @@ def update(bed: Bed, name: str) -> None:
 
 
 OPERATIONS: dict[str, tuple[Callable[[Bed, str], None], bool]] = {"create": (create, False), "update": (update, True)}
-each_operation = pytest.mark.parametrize(
-    "operation", ["create", pytest.param("update", marks=pytest.mark.full_only)]
-)
+each_operation = pytest.mark.parametrize("operation", ["create", pytest.param("update", marks=pytest.mark.full_only)])
 
 
 def kill_before(bed: Bed) -> Action:
@@ -64,7 +62,7 @@ def test_fault_02_answer_of_each_write_lost(bed: Bed, operation: str) -> None:
 
 
 def at_each_write(bed: Bed, operation: str, fault: Callable[[Bed], Action], *, dies: bool) -> None:
-    """A dry run counts the writes; then the fault meets the first of them, the second, and so on, each on a new model."""
+    """A dry run counts the writes; then the fault meets the first, the second and so on, each on a new model."""
     operate, needs_model = OPERATIONS[operation]
     names = [SUBJECT.format(number) for number in range(dry_run(bed, operation) + 1)]
     if needs_model:

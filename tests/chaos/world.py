@@ -1,13 +1,14 @@
-"""What is true of a namespace, computed from its Deployments, ReplicaSets and pods; the operator's code has no part in it.
+"""What is true of a namespace, computed from its Deployments, ReplicaSets and pods without any of the operator's code.
 
-`orphans` and `lies` are the first and the third of the four invariants; each returns sentences, and none means that it holds.
+`orphans` and `lies` are the first and the third of the four invariants; each returns sentences, none if it holds.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
-from tests.support.api import Api, Object, condition
+from tests.support.api import Api, Object, condition, settled
 
 OWNED = ("Deployment", "Service", "PodDisruptionBudget")
 """What belongs to a model directly. ReplicaSets belong to Deployments, pods to ReplicaSets."""
@@ -19,15 +20,19 @@ class World:
     """A namespace at about one moment."""
 
     models: list[Object]
-    below: dict[str, list[Object]]
     version: str
+    api: Api
 
     @classmethod
     def of(cls, api: Api) -> "World":
-        """Look; the models first, for theirs is the version to watch from."""
+        """Look at the models; what is below them is looked at when it is asked for, and then kept."""
         models = api.request("GET", api.path("InferenceModel"))
-        below = {kind: api.find(kind, LABEL) for kind in (*OWNED, "ReplicaSet", "Pod")}
-        return cls(models["items"], below, models["metadata"]["resourceVersion"])
+        return cls(models["items"], models["metadata"]["resourceVersion"], api)
+
+    @cached_property
+    def below(self) -> dict[str, list[Object]]:
+        """All that bears our label, by kind."""
+        return {kind: self.api.find(kind, LABEL) for kind in (*OWNED, "ReplicaSet", "Pod")}
 
     def owned_by(self, owner: Object | None, kind: str) -> list[Object]:
         """Objects of `kind` whose controller is `owner`."""
@@ -51,8 +56,12 @@ Expectation = Callable[[Object], bool]
 def serving(model: Object) -> bool:
     """All replicas answer, and the last change of the spec is done; a model of no replicas is stopped."""
     done = condition(model, "Progressing").get("reason") == "Complete"
-    wanted = 0 if model["spec"].get("suspend") else model["spec"]["replicas"]
-    return done and model["status"].get("readyReplicas") == wanted
+    return settled(model) and done and model["status"]["readyReplicas"] == wanted(model)
+
+
+def wanted(model: Object) -> int:
+    """Pods that the spec asks for."""
+    return 0 if model["spec"].get("suspend") else int(model["spec"]["replicas"])
 
 
 def orphans(world: World) -> list[str]:
@@ -90,21 +99,20 @@ def _lies(world: World, model: Object) -> Iterator[str]:
     for entry in status["conditions"]:
         if entry["observedGeneration"] != generation:
             yield f"{entry['type']} is about generation {entry['observedGeneration']}, not {generation}"
-    for kind in ("Deployment", "Service"):
+    for kind in OWNED:
         if len(world.owned_by(model, kind)) != 1:
             yield f"it has {len(world.owned_by(model, kind))} {kind}s"
             return
     (deployment,) = world.owned_by(model, "Deployment")
-    wanted = 0 if model["spec"].get("suspend") else model["spec"]["replicas"]
-    if deployment["spec"]["replicas"] != wanted:
-        yield f"its Deployment has {deployment['spec']['replicas']} replicas, not {wanted}"
-    yield from _pod_lies(world, model, wanted)
-    complete = condition(model, "Progressing")["reason"] == "Complete"
-    if complete != rolled_out(deployment):
-        yield f"Progressing is {condition(model, 'Progressing')['reason']} with the Deployment at {deployment['status']}"
+    if deployment["spec"]["replicas"] != wanted(model):
+        yield f"its Deployment has {deployment['spec']['replicas']} replicas, not {wanted(model)}"
+    yield from _pod_lies(world, model)
+    progress = condition(model, "Progressing")["reason"]
+    if (progress == "Complete") != rolled_out(deployment):
+        yield f"Progressing is {progress} with the Deployment at {deployment['status']}"
 
 
-def _pod_lies(world: World, model: Object, wanted: int) -> Iterator[str]:
+def _pod_lies(world: World, model: Object) -> Iterator[str]:
     status = model["status"]
     pods = [pod for pod in world.pods_of(model) if "deletionTimestamp" not in pod["metadata"]]
     ready = [pod for pod in pods if condition(pod, "Ready").get("status") == "True"]
@@ -112,7 +120,7 @@ def _pod_lies(world: World, model: Object, wanted: int) -> Iterator[str]:
         if status[field] != true:
             yield f"status.{field} is {status[field]}, but {true} in truth"
     placed = [pod for pod in world.pods_of(model, current=True) if pod in pods and pod["spec"].get("nodeName")]
-    for kind, true in (("Ready", bool(ready)), ("Scheduled", 0 < wanted <= len(placed))):
+    for kind, true in (("Ready", bool(ready)), ("Scheduled", 0 < wanted(model) <= len(placed))):
         if (condition(model, kind)["status"] == "True") != true:
             yield f"{kind} is {condition(model, kind)['status']}, but {true} in truth"
     if (status["phase"] == "Running") != bool(ready):

@@ -42,7 +42,7 @@ class Api:
         self.kubeconfig, self.namespace = kubeconfig, namespace
         config = yaml.safe_load(kubeconfig.read_text())
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-        context = self.context = ssl.create_default_context(cadata=_pem(cluster, "certificate-authority"))
+        context = ssl.create_default_context(cadata=_pem(cluster, "certificate-authority"))
         if "token" not in user:
             with tempfile.NamedTemporaryFile("w") as cert, tempfile.NamedTemporaryFile("w") as key:
                 cert.write(_pem(user, "client-certificate"))
@@ -138,7 +138,9 @@ class Api:
     def _look(self, kind: str, name: str) -> tuple[Object | None, str]:
         """The object, and the version to watch from: else what happens before the watch begins would be missed."""
         found = self.request("GET", self.path(kind), params={"fieldSelector": f"metadata.name={name}"})
-        return next(iter(found["items"]), None), found["metadata"]["resourceVersion"]
+        # A list leaves out the kind of its items.
+        typed = [{"apiVersion": found["apiVersion"], "kind": kind, **item} for item in found["items"]]
+        return next(iter(typed), None), found["metadata"]["resourceVersion"]
 
     def wait_for_change(self, kind: str, version: str, *, seconds: int) -> None:
         """Returns when an object of that kind has changed since `version`, or after `seconds`."""

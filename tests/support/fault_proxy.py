@@ -128,7 +128,7 @@ def delay(seconds: float) -> Action:
 
 
 def drop(then: Callable[[], None] = lambda: None) -> Action:
-    """Break the connection before the request reaches the API server; `then` is called first, to kill the client say."""
+    """Break the connection before the API server gets the request; `then`, to kill the client say, is called first."""
 
     async def act(exchange: Exchange) -> web.StreamResponse:
         then()
