@@ -1,12 +1,13 @@
-"""What integration and e2e tests share; each has a `cluster` and an `api` of its own."""
+"""What integration, chaos and e2e tests share; each has a `cluster` and an `api` of its own."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from hack.cluster.api import Cluster
 from tests.support.api import Api
-from tests.support.operator import kubectl
+from tests.support.operator import Audit, kubeconfig_of_operator, kubectl
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +26,15 @@ def user(cluster: Cluster, api: Api) -> Callable[..., str]:
         return kubectl(cluster, "-n", api.namespace, *args, stdin=stdin, check=check)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def operator_kubeconfig(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The operator's own rights."""
+    return kubeconfig_of_operator(cluster, tmp_path_factory.mktemp("operator") / "kubeconfig")
+
+
+@pytest.fixture
+def audit(cluster: Cluster) -> Audit:
+    """The writes that the API server saw."""
+    return Audit(cluster.audit_log)

@@ -18,6 +18,7 @@ PATHS = {
     "InferenceModel": "/apis/moorage.dev/v1alpha1/namespaces/{}/inferencemodels",
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "ReplicaSet": "/apis/apps/v1/namespaces/{}/replicasets",
+    "ConfigMap": "/api/v1/namespaces/{}/configmaps",
     "Service": "/api/v1/namespaces/{}/services",
     "Pod": "/api/v1/namespaces/{}/pods",
     "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
@@ -124,25 +125,41 @@ class Api:
     ) -> Object | None:
         """The object once `until` holds for it (None: it does not exist); else an AssertionError with its state."""
         deadline = time.monotonic() + seconds
-        current = self.get(kind, name)
-        while not until(current):
+        while True:
+            current, version = self._look(kind, name)
+            if until(current):
+                return current
             left = deadline - time.monotonic()
             assert left > 0, f"after {seconds} s still not: {what}\n{_brief(current)}"
-            for current in self._changes(kind, name, left):
-                if until(current):
-                    return current
-            current = self.get(kind, name)
-        return current
+            for changed in self._changes(kind, name, version, left):
+                if until(changed):
+                    return changed
 
-    def _changes(self, kind: str, name: str, seconds: float) -> Iterator[Object | None]:
+    def _look(self, kind: str, name: str) -> tuple[Object | None, str]:
+        """The object, and the version to watch from: else what happens before the watch begins would be missed."""
+        found = self.request("GET", self.path(kind), params={"fieldSelector": f"metadata.name={name}"})
+        # A list leaves out the kind of its items.
+        typed = [{"apiVersion": found["apiVersion"], "kind": kind, **item} for item in found["items"]]
+        return next(iter(typed), None), found["metadata"]["resourceVersion"]
+
+    def wait_for_change(self, kind: str, version: str, *, seconds: int) -> None:
+        """Returns when an object of that kind has changed since `version`, or after `seconds`."""
+        params = {"watch": "true", "resourceVersion": version, "timeoutSeconds": str(seconds)}
+        with self.http.stream("GET", self.path(kind), params=params, timeout=seconds + 5) as response:
+            next(response.iter_lines(), None)
+
+    def _changes(self, kind: str, name: str, version: str, seconds: float) -> Iterator[Object | None]:
         params = {
             "watch": "true",
+            "resourceVersion": version,
             "fieldSelector": f"metadata.name={name}",
             "timeoutSeconds": str(max(1, int(seconds))),
         }
         with self.http.stream("GET", self.path(kind), params=params, timeout=seconds + 5) as response:
             for line in response.iter_lines():
                 event = msgspec.json.decode(line)
+                if event["type"] == "ERROR":
+                    return
                 yield None if event["type"] == "DELETED" else event["object"]
 
 

@@ -112,6 +112,10 @@ class OperatorProcess:
             return str(error) or type(error).__name__
         return "" if answer.status_code == 200 else answer.text
 
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return self.process is not None and self.process.poll() is None
+
     def ends_within(self, seconds: float) -> bool:
         """Whether it ends by itself in that time."""
         assert self.process is not None
@@ -158,15 +162,15 @@ class Audit:
         """Where the log ends now."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def writes(self, since: int = 0, user: str = USER) -> list[Mapping[str, Any]]:
-        """Writes by `user` since a position; the Lease is left out, being the operator's heartbeat."""
+    def writes(self, since: int = 0, user: str | None = USER) -> list[Mapping[str, Any]]:
+        """Writes by `user`, or anybody, since a position; Leases are left out, being heartbeats."""
         with self.path.open("rb") as log:
             log.seek(since)
             entries = [json.loads(line) for line in log if line.endswith(b"\n")]
         return [
             entry
             for entry in entries
-            if entry["user"]["username"] == user and entry.get("objectRef", {}).get("resource") != "leases"
+            if user in (None, entry["user"]["username"]) and entry.get("objectRef", {}).get("resource") != "leases"
         ]
 
 

@@ -152,15 +152,15 @@ class Operator:
         except ThrottledError as error:
             self._models.retry(key, error.retry_after)
         except (ApiError, UnavailableError) as error:
-            self.writes.refused(error)
-            delay = self._models.retry(key)
+            self.writes.refused(key, error)
+            delay = self._models.retry(key, error.retry_after)
             log.warning("will try again", extra=extra | {"error": str(error), "in_seconds": round(delay, 2)})
         except Exception:
             # A bug must not stop the other models, nor be hidden: this one is tried again, slower each time.
             log.exception("reconciling failed", extra=extra)
             self._models.retry(key)
         else:
-            self.writes.succeeded()
+            self.writes.succeeded(key)
             self._models.succeeded(key)
             if again is not None:
                 self._models.add(key, again)
@@ -172,7 +172,7 @@ class Operator:
             try:
                 await self._list_children(*listing)
             except (ApiError, UnavailableError) as error:
-                delay = self._listings.retry(listing)
+                delay = self._listings.retry(listing, error.retry_after)
                 log.warning("cannot list", extra={"kind": listing[0].kind, "error": str(error), "in_seconds": delay})
             else:
                 self._listings.succeeded(listing)

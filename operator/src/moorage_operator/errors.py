@@ -4,6 +4,9 @@
 class ApiError(Exception):
     """The API server refused a request. `message` is the server's own, cut, and carries no request body."""
 
+    retry_after = 0.0
+    """Seconds that the server asks us to wait before we ask again."""
+
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(f"{status} {reason}: {message[:500]}")
         self.status = status
@@ -32,7 +35,7 @@ class InvalidError(ApiError):
 
 
 class ThrottledError(ApiError):
-    """The server asks us to wait (429). `retry_after` is in seconds."""
+    """The server asks us to wait (429)."""
 
     def __init__(self, reason: str, message: str, retry_after: float) -> None:
         super().__init__(429, reason, message)
@@ -40,7 +43,11 @@ class ThrottledError(ApiError):
 
 
 class UnavailableError(Exception):
-    """The API server cannot be reached, or answered 5xx: try again."""
+    """The API server cannot be reached, or answered 5xx: try again, if it says so only after a while."""
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 BY_STATUS: dict[int, type[ApiError]] = {

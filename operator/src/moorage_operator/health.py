@@ -5,7 +5,7 @@ watching everything and able to write: the Lease was read or renewed a moment ag
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Final
 
 from aiohttp import web
@@ -18,18 +18,25 @@ SILENT_LIMIT: Final = 210.0
 
 
 class WriteHealth:
-    """Whether writes get through: set by the reconcile workers."""
+    """Whether writes get through, model by model: set by the reconcile workers."""
 
     def __init__(self) -> None:
-        self.refusal: str | None = None
+        self._refusals: dict[Hashable, str] = {}
 
-    def succeeded(self) -> None:
+    @property
+    def refusal(self) -> str | None:
+        """Why writes do not get through for the model that was refused first, and how many others there are."""
+        first = next(iter(self._refusals.values()), None)
+        others = len(self._refusals) - 1
+        return f"{first} (and {others} more)" if first and others else first
+
+    def succeeded(self, model: Hashable) -> None:
         """A reconcile went through."""
-        self.refusal = None
+        self._refusals.pop(model, None)
 
-    def refused(self, error: Exception) -> None:
+    def refused(self, model: Hashable, error: Exception) -> None:
         """The API server did not let us write, or could not be reached."""
-        self.refusal = str(error)[:500]
+        self._refusals[model] = str(error)[:500]
 
 
 class Health:

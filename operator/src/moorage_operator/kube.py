@@ -22,6 +22,8 @@ PAGE: Final = 100
 """Objects of a list at a time: a decoded page is what makes the heap grow, and the heap does not shrink again."""
 LOGIN_SECONDS: Final = 300
 """A projected token is rotated by the kubelet long before it expires; reading it anew this often is enough."""
+MOST_RETRY_AFTER: Final = 300.0
+"""No server is obeyed that asks for more seconds: it would take a whole operator away."""
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
 
 
@@ -153,10 +155,11 @@ def _error(status: int, retry_after: str | None, content: bytes) -> Exception:
         reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))
     except (msgspec.DecodeError, AttributeError):
         reason, message = "", content[:200].decode("utf-8", "replace")
+    wait = min(float(retry_after), MOST_RETRY_AFTER) if retry_after and retry_after.isdigit() else 0.0
     if status == 429:
-        return ThrottledError(reason, message, float(retry_after) if retry_after and retry_after.isdigit() else 1.0)
+        return ThrottledError(reason, message, wait or 1.0)
     if status >= 500:
-        return UnavailableError(f"{status} {reason}: {message[:500]}")
+        return UnavailableError(f"{status} {reason}: {message[:500]}", wait)
     return BY_STATUS.get(status, ApiError)(status, reason, message)
 
 
@@ -168,6 +171,6 @@ async def wait_for_crd(kube: Kube, namespace: str | None, warn: Callable[[str], 
                 break
         except (ApiError, UnavailableError) as error:
             warn(f"cannot list inferencemodels.moorage.dev yet: {error}")
-            await asyncio.sleep(1 if isinstance(error, UnavailableError) else 10)
+            await asyncio.sleep(max(error.retry_after, 1 if isinstance(error, UnavailableError) else 10))
         else:
             return

@@ -39,6 +39,7 @@ class Elector:
         """When the API server last answered about the Lease; None before."""
         self.leading = False
         self._renewed_at = clock()
+        self._pause = RENEW_SECONDS
 
     @property
     def remaining(self) -> float:
@@ -56,14 +57,14 @@ class Elector:
     async def acquire(self) -> None:
         """Returns once the Lease is ours."""
         while not await self._try():  # noqa: ASYNC110 - the Lease is not ours to be notified of
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(self._pause)
         self.leading = True
         log.info("leading", extra={"identity": self._identity})
 
     async def hold(self) -> None:
         """Renews until it cannot any more, and returns then; begin again with `acquire`."""
         while self.valid and not self._held_by_other():
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(self._pause)
             with suppress(TimeoutError):
                 async with asyncio.timeout(RENEW_DEADLINE):
                     await self._try()
@@ -85,13 +86,14 @@ class Elector:
 
     async def _try(self) -> bool:
         # Others count from the renewal, which may be as old as our request: an answer may be late, or read late.
-        began = self._clock()
+        began, self._pause = self._clock(), RENEW_SECONDS
         try:
             taken = await self._take()
         except ConflictError:
             return False  # another replica was faster
         except (ApiError, UnavailableError) as error:
             log.warning("the lease cannot be read or written", extra={"error": str(error)})
+            self._pause = max(RENEW_SECONDS, error.retry_after)
             return False
         if taken:
             self._renewed_at = began

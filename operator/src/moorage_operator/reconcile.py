@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from moorage_common.labels import APPLIED_HASH_ANNOTATION
 from moorage_operator.admission import rules_of
 from moorage_operator.announce import Announcement, Announcer
 from moorage_operator.api.conditions import Problem, Reason
@@ -45,6 +46,12 @@ def utc_now() -> str:
 def _had_conflict(model: InferenceModel) -> bool:
     """Whether a stranger had our name when we last looked; then looking again comes before writing."""
     return any(condition.get("reason") == Reason.NAME_CONFLICT for condition in model.status.get("conditions", ()))
+
+
+def _hash(child: dict[str, Any]) -> str | None:
+    """The hash of the intent that was last applied to a child."""
+    found: str | None = (child["metadata"].get("annotations") or {}).get(APPLIED_HASH_ANNOTATION)
+    return found
 
 
 class _BlockedError(Exception):
@@ -124,18 +131,23 @@ class Reconciler:
                 f"({', '.join(sorted(self._config.images)) or 'there is none'}), or ask whoever runs Moorage "
                 f"to set runtime.images[{wanted!r}] in its chart",
             )
-        try:
-            for manifest in children:
+        blocked = None
+        for manifest in children:
+            try:
                 await self._apply(key, model, with_hash(manifest))
-        except _BlockedError as error:
-            return error.problem
-        return None
+            except _BlockedError as error:
+                blocked = blocked or error.problem
+                # One that exists but may not be changed does not hold up the others; one that is missing does, for they
+                # would be of no use: pods that nobody can reach would hold GPUs.
+                if not self._store.child(key, manifest["kind"]):
+                    break
+        return blocked
 
     async def _apply(self, key: Key, model: InferenceModel, manifest: dict[str, Any]) -> None:
         kind = manifest["kind"]
         known = self._store.child(key, kind)
         if (known and known.owner_uid != model.metadata.uid) or (not known and _had_conflict(model)):
-            known = await self._look_again(key, model, kind)
+            known = await self._look_again(key, manifest)
         # Lists leave out the kind of their items, so only what is below it is compared.
         if known and not drifted({"metadata": manifest["metadata"], "spec": manifest["spec"]}, known.body):
             return
@@ -149,7 +161,7 @@ class Reconciler:
             self._store.forget_child(key, kind)
             if isinstance(error, ConflictError) and known is None:
                 # There is such an object: ours if it says so, a stranger's if not.
-                await self._look_again(key, model, kind)
+                await self._look_again(key, manifest)
             raise
         except (ForbiddenError, InvalidError) as error:
             # Missing rights of ours are told as `User "NAME" cannot VERB …`; all else is a rule about the object.
@@ -158,8 +170,9 @@ class Reconciler:
         log.info("applied", extra={"model": "/".join(key), "kind": kind, "new": known is None})
         self._store.put(kind, written)
 
-    async def _look_again(self, key: Key, model: InferenceModel, kind: str) -> Child | None:
+    async def _look_again(self, key: Key, manifest: dict[str, Any]) -> Child | None:
         """The live child, or None; a name that belongs to somebody else is not ours to touch."""
+        kind = manifest["kind"]
         self._store.forget_child(key, kind)
         try:
             live = await self._kube.get(BY_KIND[kind], key.namespace, key.name)
@@ -169,8 +182,9 @@ class Reconciler:
         if "deletionTimestamp" in live["metadata"]:
             raise ConflictError(409, "Terminating", f"the {kind} {key.name} is being deleted")
         # What an InferenceModel of the same name that was deleted has left is taken over, for the garbage collector may
-        # take half a minute to notice; if it is quicker than we, the precondition of the write fails.
-        if any(ref["kind"] == KIND and ref["name"] == key.name for ref in owners):
+        # take half a minute to notice; if it is quicker than we, the precondition of the write fails. What has lost its
+        # owner is still ours if it bears the hash of our intent, which has the uid of the model in it.
+        if any(ref["kind"] == KIND and ref["name"] == key.name for ref in owners) or _hash(live) == _hash(manifest):
             self._store.put(kind, live)
             return self._store.child(key, kind)
         raise _BlockedError(

@@ -54,10 +54,10 @@ class _Model:
     written: str | None = None
 
 
-def key_of(obj: Mapping[str, Any]) -> Key | None:
-    """The model that a child or pod belongs to by its label; None for a stranger."""
+def key_of(kind: str, obj: Mapping[str, Any]) -> Key | None:
+    """The model that an object belongs to: a child bears its name, whatever its labels have become; a pod its label."""
     metadata = obj["metadata"]
-    name = (metadata.get("labels") or {}).get(MODEL_LABEL)
+    name = (metadata.get("labels") or {}).get(MODEL_LABEL) if kind == "Pod" else metadata["name"]
     return Key(metadata["namespace"], name) if name else None
 
 
@@ -150,15 +150,12 @@ class Store:
 
     def put(self, kind: str, obj: Mapping[str, Any]) -> Key | None:
         """Takes in a live object; returns its model, or None when it is not news."""
-        key = key_of(obj)
-        if key is None:
-            return None
-        version = int(obj["metadata"]["resourceVersion"])
-        if version <= self._gone.get(obj["metadata"]["uid"], -1):
+        key, version = key_of(kind, obj), int(obj["metadata"]["resourceVersion"])
+        if version < self._gone.get(obj["metadata"]["uid"], -1):
             return None
         if kind == "Pod":
-            return key if self._put_pod(key, version, obj) else None
-        if obj["metadata"]["name"] != key.name:
+            return self._put_pod(key, version, obj)
+        if key is None:
             return None
         known = self.child(key, kind)
         if known and known.version >= version:
@@ -168,12 +165,16 @@ class Store:
         # Controllers write counters and times that nothing here depends on.
         return None if known and replace(found, version=known.version) == known else key
 
-    def _put_pod(self, key: Key, version: int, obj: Mapping[str, Any]) -> bool:
+    def _put_pod(self, key: Key | None, version: int, obj: Mapping[str, Any]) -> Key | None:
         uid, state = obj["metadata"]["uid"], pod_state(obj)
-        if not state.replica_set_uid:
-            return False  # it only bears our label
         if self._pod_versions.get(uid, -1) >= version:
-            return False
+            return None
+        if (before := self._pod_keys.get(uid)) and (before != key or not state.replica_set_uid):
+            # Somebody has changed its labels, or its ReplicaSet has let it go for that.
+            self._forget_pod(before, uid)
+            return before
+        if key is None or not state.replica_set_uid:
+            return None  # it only bears our label
         self._pod_versions[uid] = version
         model = self._models.setdefault(key, _Model())
         changed = model.pods.get(uid) != state
@@ -181,16 +182,16 @@ class Store:
         self._pod_keys[uid] = key
         if state.preempted is not None:
             self.note_preemption(key, Preemption(state.name, state.preempted, state.node))
-        return changed
+        return key if changed else None
 
     def remove(self, kind: str, obj: Mapping[str, Any]) -> Key | None:
         """Takes in that an object is gone; returns its model."""
-        key = key_of(obj)
+        key = key_of(kind, obj)
         if key is None or key not in self._models:
             return None
         uid = obj["metadata"]["uid"]
-        # A list, or the answer to a write, that is older than this may still be on its way. What is newer is true: an
-        # object that loses our label is gone for a watch by label, and comes back with the label.
+        # A list, or the answer to a write, that is older than this may still be on its way. What is not older is true:
+        # an object that loses our label is gone for a watch by label, in the version that it has from then on.
         self._gone[uid] = int(obj["metadata"]["resourceVersion"])
         _forget_oldest(self._gone)
         if kind == "Pod":

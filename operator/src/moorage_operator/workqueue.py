@@ -25,6 +25,7 @@ class WorkQueue(Generic[K]):
         self._active: set[K] = set()
         self._again: set[K] = set()
         self._timers: dict[K, asyncio.TimerHandle] = {}
+        self._held_until: dict[K, float] = {}
         self._failures: dict[K, int] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
 
@@ -33,7 +34,8 @@ class WorkQueue(Generic[K]):
         return len(self._ready)
 
     def add(self, key: K, delay: float = 0.0) -> None:
-        """Queues `key` now, or after `delay` seconds unless it is due sooner already."""
+        """Queues `key` now, or after `delay` seconds unless it is due sooner already; never while it is held."""
+        delay = max(delay, self._held_for(key))
         if delay > 0:
             self._schedule(key, delay)
             return
@@ -47,10 +49,15 @@ class WorkQueue(Generic[K]):
             self._wake()
 
     def retry(self, key: K, at_least: float = 0.0) -> float:
-        """Queues `key` after a time that doubles with each failure in a row, with jitter; returns it in seconds."""
+        """Queues `key` after a time that doubles with each failure in a row, with jitter; returns it in seconds.
+
+        For `at_least` seconds the key is held: whoever asked for them must not see it sooner, whatever is added.
+        """
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         backoff = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(failures - 1, 16))
         delay = max(backoff * random.uniform(0.8, 1.2), at_least)  # noqa: S311 - jitter is no secret
+        if at_least > 0:
+            self._held_until[key] = asyncio.get_running_loop().time() + at_least
         self._schedule(key, delay)
         return delay
 
@@ -93,7 +100,18 @@ class WorkQueue(Generic[K]):
             if timer.when() <= due:
                 return
             timer.cancel()
-        self._timers[key] = loop.call_at(due, self.add, key)
+        self._timers[key] = loop.call_at(due, self._due, key)
+
+    def _due(self, key: K) -> None:
+        del self._timers[key]
+        self.add(key)
+
+    def _held_for(self, key: K) -> float:
+        if (until := self._held_until.get(key)) is None:
+            return 0.0
+        if (left := until - asyncio.get_running_loop().time()) <= 0:
+            del self._held_until[key]
+        return left
 
     def _wake(self) -> None:
         while self._waiters:

@@ -211,18 +211,24 @@ async def test_a_bug_is_not_hidden(caplog: pytest.LogCaptureFixture) -> None:
         assert "RuntimeError: a bug" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "error", [ThrottledError("TooManyRequests", "later", 20), UnavailableError("503: shutting down", 20)]
+)
 @in_virtual_time
-async def test_an_api_server_that_asks_to_wait_is_obeyed() -> None:
+async def test_fault_09_an_api_server_that_asks_to_wait_is_obeyed_whatever_happens(error: Exception) -> None:
     async with running() as bed:
-        bed.kube.refusals["apply", "Service"] = ThrottledError("TooManyRequests", "later", 20)
+        bed.kube.refusals["apply", "Service"] = error
         bed.add("one")
         await settle()
         reads = count(bed.kube, "InferenceModel")
         bed.kube.refusals.clear()
-        await asyncio.sleep(19)
+        for edit in range(19):
+            await asyncio.sleep(1)
+            bed.add("one", "MODIFIED", maxConcurrency=1 + edit)
+        await settle()
         assert count(bed.kube, "InferenceModel") == reads
         await asyncio.sleep(2)
-        assert len(children(bed.kube)) == 2
+        assert ("Deployment", "one") in children(bed.kube)
 
 
 def count(kube: FakeKube, kind: str) -> int:

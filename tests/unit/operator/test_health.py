@@ -109,16 +109,28 @@ def test_a_replica_that_waits_for_the_lease_is_ready() -> None:
 
 def test_not_ready_while_writes_are_refused_and_ready_again_after_one_that_is_not() -> None:
     bed = Bed()
-    bed.writes.refused(UnavailableError("503 leader changed"))
+    bed.writes.refused("one", UnavailableError("503 leader changed"))
     assert bed.health.not_ready() == ["the API server refuses writes: 503 leader changed"]
     assert bed.health.not_alive() == []
-    bed.writes.succeeded()
+    bed.writes.succeeded("one")
     assert bed.health.not_ready() == []
+
+
+def test_what_goes_through_for_one_model_says_nothing_of_another() -> None:
+    writes = WriteHealth()
+    writes.refused("one", UnavailableError("403"))
+    writes.refused("two", UnavailableError("503"))
+    writes.succeeded("three")
+    assert writes.refusal == "403 (and 1 more)"
+    writes.succeeded("one")
+    assert writes.refusal == "503"
+    writes.succeeded("two")
+    assert writes.refusal is None
 
 
 def test_a_long_refusal_is_cut() -> None:
     writes = WriteHealth()
-    writes.refused(UnavailableError("x" * 10_000))
+    writes.refused("one", UnavailableError("x" * 10_000))
     assert writes.refusal is not None
     assert len(writes.refusal) == 500
 
@@ -127,6 +139,6 @@ def test_all_reasons_are_told_together() -> None:
     bed = Bed()
     bed.synced = False
     bed.elector.contact_at = None
-    bed.writes.refused(UnavailableError("away"))
+    bed.writes.refused("one", UnavailableError("away"))
     bed.clock.advance(SILENT_LIMIT + 1)
     assert len(bed.health.not_ready()) == 4

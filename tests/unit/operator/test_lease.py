@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from moorage_operator.errors import ConflictError, UnavailableError
+from moorage_operator.errors import ConflictError, ThrottledError, UnavailableError
 from moorage_operator.lease import LEASE_SECONDS, RENEW_DEADLINE, RENEW_SECONDS, Elector
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.virtual_time import in_virtual_time, now
@@ -98,6 +98,20 @@ async def test_the_same_replica_started_again_need_not_wait() -> None:
     assert now() == 1
     assert again.valid
     assert (spec(kube)["acquireTime"], spec(kube)["leaseTransitions"]) == (acquired, 0)
+
+
+@in_virtual_time
+async def test_fault_09_a_server_that_asks_to_wait_is_not_asked_for_the_lease_meanwhile() -> None:
+    kube = FakeKube()
+    kube.refusals[("get", "Lease")] = ThrottledError("TooManyRequests", "later", 7)
+    replica = elector(kube)
+    acquiring = asyncio.create_task(replica.acquire())
+    await asyncio.sleep(6)
+    assert len([target for target in kube.reads if target[0] == "Lease"]) == 1
+    await asyncio.sleep(2)
+    assert len([target for target in kube.reads if target[0] == "Lease"]) == 2
+    await leader_after(kube, acquiring)
+    assert now() == pytest.approx(14)
 
 
 @in_virtual_time

@@ -200,6 +200,28 @@ async def test_a_labelled_object_of_another_owner_is_not_touched(owner_uid: str 
     assert by_type(bed.status)["Ready"]["reason"] == "NameConflict"
 
 
+@pytest.mark.parametrize("owners", [[], [{"kind": "InferenceModel", "name": "tiny", "uid": MODEL_UID}]])
+async def test_fault_13_a_child_that_has_lost_its_owner_gets_it_back(owners: list[Any]) -> None:
+    bed = Bed()
+    await bed.reconcile()
+    bed.kube.objects["Deployment", "tiny"]["metadata"]["ownerReferences"] = owners
+    bed.change("Deployment")
+    assert await bed.reconcile() == ["Deployment"]
+    (owner,) = bed.kube.objects["Deployment", "tiny"]["metadata"]["ownerReferences"]
+    assert (owner["uid"], owner["controller"]) == (MODEL_UID, True)
+
+
+async def test_a_copy_of_another_models_child_is_a_strangers() -> None:
+    bed = Bed()
+    await bed.reconcile()
+    copy = bed.kube.objects.pop(("Deployment", "tiny"))
+    del copy["metadata"]["ownerReferences"]
+    bed.kube.objects["InferenceModel", "tiny"]["metadata"]["uid"] = "uid-of-the-next"
+    bed.store.put("Deployment", bed.kube.put("Deployment", copy))
+    await bed.reconcile()
+    assert by_type(bed.status)["Ready"]["reason"] == "NameConflict"
+
+
 async def test_what_an_earlier_model_of_that_name_has_left_is_taken_over() -> None:
     bed = Bed()
     left = live_deployment(owner_uid="uid-of-the-earlier", version=7)

@@ -184,3 +184,26 @@ async def test_rules_that_may_not_be_read_are_not_asked_again_and_again() -> Non
     seen(bed, {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "no"}]})
     assert await bed.reconcile() == ["Deployment", "status"]
     assert await bed.reconcile() == []
+
+
+FORBIDDEN = ForbiddenError(403, "Forbidden", 'services "tiny" is forbidden: User "x" cannot patch resource "services"')
+
+
+async def test_fault_10_a_kind_that_may_not_be_changed_does_not_hold_up_the_others() -> None:
+    bed = Bed()
+    await bed.reconcile()
+    bed.change("Service", ports=[])
+    bed.kube.refusals["apply", "Service"] = FORBIDDEN
+    bed.change(replicas=2)
+    assert await bed.reconcile() == ["Deployment", "status"]
+    assert by_type(bed.status)["Progressing"]["reason"] == "Forbidden"
+    bed.kube.refusals.clear()
+    assert await bed.reconcile() == ["Service", "status"]
+    assert by_type(bed.status)["Progressing"]["reason"] == "RollingOut"
+
+
+async def test_fault_10_without_a_service_no_pods_are_made_that_nobody_could_reach() -> None:
+    bed = Bed()
+    bed.kube.refusals["apply", "Service"] = FORBIDDEN
+    assert await bed.reconcile() == ["status"]
+    assert by_type(bed.status)["Ready"]["reason"] == "Forbidden"

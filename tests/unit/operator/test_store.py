@@ -30,14 +30,45 @@ def replicas(store: Store) -> int | None:
     return found
 
 
-def test_a_child_belongs_to_the_model_of_its_label() -> None:
-    assert key_of(live_deployment()) == TINY
-    stranger = live_deployment()
+def test_a_child_belongs_to_the_model_of_its_name_and_a_pod_to_that_of_its_label() -> None:
+    unlabelled = live_deployment()
+    del unlabelled["metadata"]["labels"]
+    assert key_of("Deployment", live_deployment()) == key_of("Deployment", unlabelled) == TINY
+    stranger = pod("a")
+    assert key_of("Pod", stranger) == TINY
     del stranger["metadata"]["labels"]
-    assert key_of(stranger) is None
+    assert key_of("Pod", stranger) is None
     store = Store()
-    assert store.put("Deployment", stranger) is None
+    assert store.put("Pod", stranger) is None
     assert store.models() == []
+
+
+def test_fault_13_a_child_whose_labels_were_changed_is_still_the_models() -> None:
+    store = Store()
+    store.put("Deployment", live_deployment(version=1))
+    relabelled = live_deployment(version=2, replicas=7)
+    relabelled["metadata"]["labels"] = {"moorage.dev/model": "another"}
+    assert store.put("Deployment", relabelled) == TINY
+    assert replicas(store) == 7
+
+
+@pytest.mark.parametrize("labels", [{}, {"moorage.dev/model": "another"}])
+def test_fault_13_a_pod_whose_label_was_changed_is_no_more_the_models(labels: dict[str, str]) -> None:
+    store = Store()
+    store.put("Pod", pod("a", version=1))
+    relabelled = pod("a", version=2)
+    relabelled["metadata"]["labels"] = labels
+    assert store.put("Pod", relabelled) == TINY
+    assert names(store) == []
+
+
+def test_fault_13_a_pod_that_its_replica_set_has_let_go_is_no_more_the_models() -> None:
+    store = Store()
+    store.put("Pod", pod("a", version=1))
+    released = pod("a", version=2)
+    del released["metadata"]["ownerReferences"]
+    assert store.put("Pod", released) == TINY
+    assert names(store) == []
 
 
 def test_news_of_a_child_names_its_model() -> None:
@@ -95,11 +126,11 @@ def test_a_child_of_nobody_has_no_owner() -> None:
     assert child.owner_uid is None
 
 
-def test_an_object_that_bears_our_label_but_not_the_models_name_is_no_child() -> None:
+def test_an_object_that_bears_our_label_but_not_the_models_name_is_no_child_of_it() -> None:
     other = live_deployment("other")
     other["metadata"]["labels"] = live_deployment("tiny")["metadata"]["labels"]
     store = Store()
-    assert store.put("Deployment", other) is None
+    assert store.put("Deployment", other) == TINY._replace(name="other")
     assert store.child(TINY, "Deployment") is None
 
 
@@ -153,11 +184,11 @@ def test_late_news_of_a_removed_object_does_not_bring_it_back() -> None:
 
 
 def test_an_object_that_lost_our_label_and_got_it_back_is_known_again() -> None:
-    # A watch by label says DELETED when the label goes, and ADDED when it comes back; the uid is the same.
+    # A watch by label says DELETED when the label goes, with the version of that change; the object is still there.
     store = Store()
     store.put("Deployment", live_deployment(version=1))
     store.remove("Deployment", live_deployment(version=5))
-    assert store.put("Deployment", live_deployment(version=6, replicas=2)) == TINY
+    assert store.put("Deployment", live_deployment(version=5, replicas=2)) == TINY
     assert replicas(store) == 2
 
 

@@ -138,6 +138,47 @@ async def test_a_retry_waits_as_long_as_the_server_asks() -> None:
     assert now() == pytest.approx(17)
 
 
+@pytest.mark.parametrize("delay", [0, 1])
+@in_virtual_time
+async def test_fault_09_nothing_that_is_added_shortens_the_time_that_the_server_asked_for(delay: float) -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.retry("a", 17)
+    await asyncio.sleep(3)
+    queue.add("a", delay)
+    assert await queue.get() == "a"
+    assert now() == pytest.approx(17)
+    queue.done("a")
+    queue.add("a")
+    await queue.get()
+    assert now() == pytest.approx(17)
+
+
+@in_virtual_time
+async def test_fault_09_a_key_that_was_due_sooner_and_one_in_work_are_held_too() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    await queue.get()
+    queue.add("a")
+    queue.add("a", 5)
+    queue.retry("a", 17)
+    queue.done("a")
+    assert await queue.get() == "a"
+    assert now() == pytest.approx(17)
+    queue.done("a")
+    await asyncio.sleep(60)
+    assert len(queue) == 0
+
+
+@in_virtual_time
+async def test_a_retry_of_our_own_accord_gives_way_to_news() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    for _ in range(10):
+        queue.retry("a")
+    queue.add("a")
+    await queue.get()
+    assert now() == 0
+
+
 @in_virtual_time
 async def test_success_forgets_the_failures() -> None:
     queue: WorkQueue[str] = WorkQueue()
@@ -177,7 +218,7 @@ async def test_a_cancelled_worker_loses_no_wake_up(woken: bool) -> None:
 operations = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.integers(0, 3), st.sampled_from([0.0, 0.0, 0.01, 3.0])),
-        st.tuples(st.just("retry"), st.integers(0, 3), st.just(0.0)),
+        st.tuples(st.just("retry"), st.integers(0, 3), st.sampled_from([0.0, 0.5])),
         st.tuples(st.just("done"), st.integers(0, 3), st.just(0.0)),
         st.tuples(st.just("wait"), st.just(0), st.sampled_from([0.0, 0.02, 1.0])),
         st.tuples(st.sampled_from(["worker", "cancel"]), st.integers(0, 5), st.just(0.0)),
@@ -211,9 +252,9 @@ class Ledger:
         self.owed.add(key)
         self.added[key] += 1
 
-    def retry(self, key: int, _: float) -> None:
+    def retry(self, key: int, at_least: float) -> None:
         """Add a key as one that failed."""
-        self.queue.retry(key)
+        self.queue.retry(key, at_least)
         self.owed.add(key)
         self.added[key] += 1
 
