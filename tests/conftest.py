@@ -7,6 +7,7 @@ import pytest
 from hack.cluster.api import Cluster
 from tests.support.api import Api
 from tests.support.operator import kubectl
+from tests.truth import Truth, watching
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +26,10 @@ def user(cluster: Cluster, api: Api) -> Callable[..., str]:
         return kubectl(cluster, "-n", api.namespace, *args, stdin=stdin, check=check)
 
     return run
+
+
+@pytest.fixture
+def truth(api: Api) -> Iterator[Truth]:
+    """What the statuses of the test's models should say, watched from the beginning of the test to its end."""
+    with watching(api) as truth:
+        yield truth
