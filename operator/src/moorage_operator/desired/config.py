@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from moorage_operator.api.v1alpha1 import InferenceModelSpec
+from moorage_operator.engines import ENGINES
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,4 @@ class DesiredConfig:
 
     def image(self, spec: InferenceModelSpec) -> str | None:
         """The runtime image for `spec`, or None when there is none for its framework and device."""
-        return self.images.get(image_key(spec)) or None
-
-
-def image_key(spec: InferenceModelSpec) -> str:
-    """The key in `DesiredConfig.images`: `llamacpp/cpu`, say."""
-    return f"{spec.framework.value}/{'gpu' if spec.gpu.count else 'cpu'}"
+        return ENGINES[spec.framework].image(spec, self.images)
