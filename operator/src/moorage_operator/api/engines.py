@@ -262,9 +262,10 @@ def option_pattern(engine: EngineApi) -> str:
 
 def _variables(framework: Framework, engine: EngineApi) -> dict[str, str]:
     allowed = literals(sorted(engine.variables))
+    names = ", ".join(sorted(engine.variables))
     return rule(
         f"self.framework != '{framework}' || !has(self.env) || self.env.all(variable, variable.name in {allowed})",
-        f"with framework {framework} only these can be set: {', '.join(sorted(engine.variables))}; for example LOG_LEVEL",
+        f"with framework {framework} only these can be set: {names}; for example LOG_LEVEL",
         field_path=".env",
         # Names first: of a field of what was filtered, the API server does not know the length.
         value=f"self.env.map(variable, variable.name).filter(name, !(name in {allowed}))[0]",

@@ -70,7 +70,8 @@ def _pod(model: InferenceModel, image: str, config: DesiredConfig) -> dict[str, 
 def _container(model: InferenceModel, image: str, files: ModelStorage, config: DesiredConfig) -> dict[str, Any]:
     engine = ENGINES[model.spec.framework]
     settings = {
-        **{variable.name: variable.value for variable in model.spec.env or ()},  # first: none of ours can be replaced
+        # First, so that none of ours can be replaced.
+        **dict(sorted((variable.name, variable.value) for variable in model.spec.env or ())),
         **environment(model, files.path),
         "DRAIN_TIMEOUT": str(DRAIN_SECONDS),
         "HOME": "/tmp",  # noqa: S108 - the pod's own volume

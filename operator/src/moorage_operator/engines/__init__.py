@@ -20,7 +20,7 @@ ENGINES: Final[Mapping[Framework, Engine]] = {
 def environment(model: InferenceModel, model_path: str) -> dict[str, str]:
     """The settings of the runtime for `model`, whose files are mounted at `model_path`; sorted by name.
 
-    The variables of `spec.env` are not among them: their names are other ones.
+    The variables of `spec.env` are not among them: no name is in both.
     """
     spec = model.spec
     values = {
@@ -30,7 +30,7 @@ def environment(model: InferenceModel, model_path: str) -> dict[str, str]:
         "MAX_CONCURRENT_REQUESTS": str(spec.max_concurrency),
         **({"MAX_INPUT_TOKENS": str(spec.context_length)} if spec.context_length else {}),
         **({"MODEL_QUANTIZATION": spec.quantization} if spec.quantization else {}),
-        **({"EXTRA_ARGS": json.dumps(spec.extra_args)} if spec.extra_args else {}),
+        **({"EXTRA_ARGS": json.dumps(sorted(spec.extra_args))} if spec.extra_args else {}),
         **_request_defaults(spec.parameters),
         **ENGINES[spec.framework].settings(spec),
     }
