@@ -77,3 +77,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   resources: [events]
   verbs: [list, watch, create]
 {{- end }}
+
+{{- /* What an admission policy looks at: InferenceModels when they are made and when they are changed. */ -}}
+{{- define "moorage.onModels" -}}
+resourceRules:
+  - apiGroups: [moorage.dev]
+    apiVersions: ["*"]
+    operations: [CREATE, UPDATE]
+    resources: [inferencemodels]
+{{- end }}

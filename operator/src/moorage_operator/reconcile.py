@@ -18,8 +18,9 @@ from moorage_operator.api.conditions import Problem, Reason
 from moorage_operator.api.v1alpha1 import API_VERSION, KIND, InferenceModel
 from moorage_operator.cluster_view import ClusterView
 from moorage_operator.desired import desired
-from moorage_operator.desired.config import Circumstances, DesiredConfig, image_key
+from moorage_operator.desired.config import Circumstances, DesiredConfig
 from moorage_operator.desired.drift import drifted, with_hash
+from moorage_operator.engines.base import image_key
 from moorage_operator.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from moorage_operator.kube import BY_KIND, INFERENCE_MODELS, REPLICA_SETS, Kube
 from moorage_operator.metrics import PREEMPTIONS

@@ -23,6 +23,11 @@ MAX_DEPTH: Final = 64
 MAX_WORDS: Final = 100_000
 """Names, values and opening brackets of one field."""
 
+NO_DEFAULTS: Final[Mapping[str, msgspec.Raw]] = {}
+
+SAME: Final[Mapping[str, tuple[str, ...]]] = {"max_tokens": ("max_completion_tokens",)}
+"""Other names of a field: who has given one has not left the field out."""
+
 _ABSENT: Final = msgspec.Raw(b"")
 _NULL: Final = b"null"
 
@@ -59,8 +64,13 @@ class Body(msgspec.Struct, frozen=True):
     """How many of the engine's slots it takes: one for each answer to each prompt."""
 
 
-def read_body(path: str, content: bytes, *, served: str, limit: int) -> Body:
-    """Check a request for the model `served`, on an engine of `limit` slots; raise Refusal that says what is wrong."""
+def read_body(
+    path: str, content: bytes, *, served: str, limit: int, defaults: Mapping[str, msgspec.Raw] = NO_DEFAULTS
+) -> Body:
+    """Check a request for the model `served`, on an engine of `limit` slots; raise Refusal that says what is wrong.
+
+    Fields that it leaves out, or has as null, are those of `defaults`.
+    """
     given = _given(path, content)
     _check_model(given.get("model"), served)
     fields = FIELDS[path]
@@ -76,6 +86,9 @@ def read_body(path: str, content: bytes, *, served: str, limit: int) -> Body:
     if places > limit:
         _refuse("n", f"{places} answers are asked for; at most {limit} are possible in one request")
     passed = {name: msgspec.Raw(raw) for name, raw in given.items() if name not in NOT_PASSED_ON}
+    for name, value in defaults.items():
+        if name not in passed and given.keys().isdisjoint(SAME.get(name, ())):
+            passed[name] = value
     return Body(msgspec.json.encode(passed), places)
 
 

@@ -2,7 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+import msgspec
 
 from moorage_common.facts import Phase
 from moorage_common.http.relay import Relay
@@ -10,7 +13,7 @@ from moorage_runtime.admission import Admission
 from moorage_runtime.engines import load_engine
 from moorage_runtime.metrics import Metrics
 from moorage_runtime.process import Child
-from moorage_runtime.settings import Settings
+from moorage_runtime.settings import RequestDefaults, Settings
 from moorage_runtime.supervise import DEFAULT_POLICY, SupervisionPolicy, Supervisor
 
 
@@ -24,6 +27,8 @@ class Service:
     supervisor: Supervisor
     relays: set[Relay]
     """The answers that the engine is working on."""
+    defaults: Mapping[str, msgspec.Raw] = field(default_factory=dict)
+    """The fields that a request gets that leaves them out."""
     draining: bool = False
     started: float = field(default_factory=time.monotonic)
 
@@ -47,12 +52,18 @@ class Service:
             restarts=lambda: supervisor.restarts,
             load_seconds=lambda: supervisor.load_seconds,
         )
-        return cls(settings, admission, metrics, supervisor, relays)
+        return cls(settings, admission, metrics, supervisor, relays, _defaults(settings.request_defaults))
 
     @property
     def phase(self) -> Phase:
         """Where the runtime is on its way."""
         return Phase.DRAINING if self.draining else self.supervisor.phase
+
+
+def _defaults(asked: RequestDefaults | None) -> dict[str, msgspec.Raw]:
+    """Write each default as it stands in a request."""
+    given = {} if asked is None else msgspec.to_builtins(asked)
+    return {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in given.items()}
 
 
 def _silence(relays: set[Relay]) -> float:

@@ -19,12 +19,28 @@ TERMINATION_LOG: Final = Path("/dev/termination-log")
 ALIASES: Final = {"MAX_INPUT_TOKENS": "LLAMA_CTX"}
 """Other names that are taken where the first is not set."""
 
+JSON_FIELDS: Final = frozenset({"extra_args", "request_defaults"})
+"""Settings that are written as JSON."""
+
 
 class Backend(StrEnum):
     """The engines that can be chosen."""
 
     LLAMACPP = "llamacpp"
     DUMMY = "dummy"
+
+
+class RequestDefaults(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What requests get that leave a field out; each field is one of requests, in the bounds that it has there."""
+
+    temperature: Annotated[float, Meta(ge=0, le=100)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    repeat_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
 
 
 class SettingsError(Exception):
@@ -74,6 +90,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "Default: not checked."
         ),
     ] = None
+    request_defaults: Annotated[
+        RequestDefaults | None,
+        Meta(
+            description="What requests get that leave a field out, as a JSON object: "
+            f"{', '.join(RequestDefaults.__struct_fields__)}. Default: what the engine takes."
+        ),
+    ] = None
+    extra_args: Annotated[
+        tuple[Annotated[str, Meta(max_length=128)], ...] | None,
+        Meta(description="Options of the engine, as a JSON list of texts such as --flash-attn=on. Default: none."),
+    ] = None
+    llama_gpu_layers: Annotated[
+        Annotated[int, Meta(ge=0, le=1024)] | None,
+        Meta(description="Layers that llama.cpp computes on GPUs, 0 to 1024. Default: all, where there is a GPU."),
+    ] = None
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         Meta(description="The least severe log lines that are written: DEBUG, INFO, WARNING or ERROR."),
@@ -108,12 +139,18 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         if not text:
             continue
         try:
-            values[field] = msgspec.convert(text, hint, strict=False, dec_hook=_path)
-        except msgspec.ValidationError as error:
+            values[field] = _value(text, hint, is_json=field in JSON_FIELDS)
+        except (msgspec.DecodeError, UnicodeEncodeError) as error:
             problems.append(f"{name} is {text[:100]!r}: {error}. It means: {_description(hint)}")
     if problems:
         raise SettingsError(" ".join(problems))
     return Settings(**values)
+
+
+def _value(text: str, hint: Any, *, is_json: bool) -> Any:
+    if is_json:
+        return msgspec.json.decode(text.encode(), type=hint)
+    return msgspec.convert(text, hint, strict=False, dec_hook=_path)
 
 
 def termination_log(configured: Path | None) -> Path | None:

@@ -12,8 +12,10 @@ from hack.gen_crd import CRD_FILE, rendered
 from moorage_common.facts import LoadError
 from moorage_operator.api.conditions import ConditionType, Phase, Reason
 from moorage_operator.api.crd import custom_resource_definition, spec_schema, status_schema, structural
-from moorage_operator.api.v1alpha1 import GGUF_TYPES, TENSOR_TYPES, Framework, InferenceModelSpec
-from moorage_operator.engines.base import ENGINES
+from moorage_operator.api.engines import ENGINES as ENGINE_APIS
+from moorage_operator.api.engines import GGUF_TYPES, TENSOR_TYPES, Framework
+from moorage_operator.api.v1alpha1 import InferenceModelSpec
+from moorage_operator.engines import ENGINES
 from tests.unit.operator.support import OCI, Object
 
 CRD = custom_resource_definition()
@@ -24,8 +26,9 @@ DOCS = CRD_FILE.parents[1] / "docs" / "conditions.md"
 # What the API server knows of; https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
 WORDS = {
     *("type", "format", "description", "default", "example", "enum", "properties", "required", "items"),
-    *("minimum", "maximum", "minLength", "maxLength", "pattern", "maxItems"),
-    *("x-kubernetes-validations", "x-kubernetes-int-or-string", "x-kubernetes-list-type", "x-kubernetes-list-map-keys"),
+    *("minimum", "maximum", "minLength", "maxLength", "pattern", "maxItems", "maxProperties", "additionalProperties"),
+    *("x-kubernetes-validations", "x-kubernetes-int-or-string", "x-kubernetes-map-type"),
+    *("x-kubernetes-list-type", "x-kubernetes-list-map-keys"),
 }
 RULE_WORDS = {"rule", "message", "messageExpression", "fieldPath", "reason"}
 
@@ -37,6 +40,8 @@ def nodes(schema: Object, path: str = "") -> Iterator[tuple[str, Object]]:
         yield from nodes(inner, f"{path}.{name}")
     if "items" in schema:
         yield from nodes(schema["items"], f"{path}[]")
+    if "additionalProperties" in schema:
+        yield from nodes(schema["additionalProperties"], f"{path}{{}}")
 
 
 ALL = dict(nodes(ROOT))
@@ -48,7 +53,8 @@ def test_the_schema_is_structural() -> None:
     for path, node in ALL.items():
         assert ("type" in node) != (node.get("x-kubernetes-int-or-string") is True), f"{path} has no single type"
         assert set(node) <= WORDS, f"{path}: {set(node) - WORDS}"
-        assert ("properties" in node) == (node.get("type") == "object" and path != ".metadata"), path
+        inner = [word for word in ("properties", "additionalProperties") if word in node]
+        assert len(inner) == (node.get("type") == "object" and path != ".metadata"), path
         assert ("items" in node) == (node.get("type") == "array"), path
 
 
@@ -77,9 +83,23 @@ def test_every_text_list_and_number_of_the_spec_is_bounded() -> None:
             assert 0 < node["maxLength"] <= 1024, path
         if kind == "integer":
             assert node["minimum"] < node["maximum"] < 2**31, path
+        if kind == "number":
+            assert -1000 <= node["minimum"] < node["maximum"] <= 1000, path
         if kind == "array":
             assert 0 < node["maxItems"] <= 64, path
-        assert kind != "number", f"{path}: a float has no exact form in YAML"
+        if "additionalProperties" in node:
+            assert 0 < node["maxProperties"] <= 64, path
+
+
+def test_bad_input_34_the_largest_spec_is_small() -> None:
+    def most(node: Object) -> int:
+        """Characters, at most."""
+        fields = sum(len(name) + most(field) for name, field in node.get("properties", {}).items())
+        items = node["maxItems"] * most(node["items"]) if "items" in node else 0
+        values = node["maxProperties"] * (317 + most(node["additionalProperties"])) if "maxProperties" in node else 0
+        return fields + int(items) + int(values) + int(node.get("maxLength", 32))
+
+    assert most(spec_schema()) < 64 * 1024
 
 
 def test_every_text_and_list_of_the_status_is_bounded() -> None:
@@ -93,7 +113,7 @@ def test_every_text_and_list_of_the_status_is_bounded() -> None:
 def test_the_examples_fit_their_own_bounds() -> None:
     for path, node in SPEC.items():
         example = node["example"]
-        if node.get("type") == "integer":
+        if node.get("type") in ("integer", "number"):
             assert node["minimum"] <= example <= node["maximum"], path
         if node.get("type") == "string":
             assert len(example) <= node["maxLength"], path
@@ -132,10 +152,11 @@ def test_quantization_lists_exactly_the_types_of_the_engines() -> None:
     allowed = SPEC[".spec.quantization"]["enum"]
     assert allowed == [*TENSOR_TYPES, *GGUF_TYPES]
     assert len(set(allowed)) == len(allowed)
+    assert set(allowed) == {name for engine in ENGINE_APIS.values() for name in engine.quantizations}
 
 
 def test_every_framework_has_an_engine() -> None:
-    assert set(ENGINES) == set(Framework)
+    assert set(ENGINES) == set(ENGINE_APIS) == set(Framework)
     assert SPEC[".spec.framework"]["enum"] == [framework.value for framework in Framework]
 
 

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
+from moorage_operator.api.v1alpha1 import InferenceModel
 from moorage_operator.desired import desired, names
-from moorage_operator.desired.config import DesiredConfig, image_key
+from moorage_operator.desired.config import DesiredConfig
 from moorage_operator.desired.storage import storage
-from moorage_operator.engines.base import ENGINES, environment
+from moorage_operator.engines import ENGINES, environment
+from moorage_operator.engines.base import image_key
 from tests.unit.operator.support import CONFIG, MODEL_UID, model
 
 
@@ -69,8 +71,17 @@ def test_settings_that_the_spec_leaves_out_are_left_to_the_runtime() -> None:
         ({"quantization": "q4_k_m"}, {"MODEL_QUANTIZATION": "q4_k_m"}),
         ({"servedName": "Qwen/Qwen2"}, {"MODEL_NAME": "Qwen/Qwen2"}),
         ({"llamacpp": {"threads": 3}}, {"LLAMA_THREADS": "3"}),
+        ({"llamacpp": {"gpuLayers": 0}}, {"LLAMA_GPU_LAYERS": "0"}),
         ({"framework": "vllm"}, {"TENSOR_PARALLEL_SIZE": "1"}),
+        ({"framework": "vllm", "gpu": {"count": 4}}, {"TENSOR_PARALLEL_SIZE": "4"}),
+        ({"framework": "vllm", "gpu": {"count": 4}, "vllm": {"maxNumSeqs": 8}}, {"TENSOR_PARALLEL_SIZE": "4"}),
         ({"framework": "vllm", "vllm": {"tensorParallelSize": 4}}, {"TENSOR_PARALLEL_SIZE": "4"}),
+        ({"framework": "vllm", "vllm": {"gpuMemoryUtilization": 0.9}}, {"GPU_MEMORY_UTILIZATION": "0.9"}),
+        ({"framework": "vllm", "vllm": {"maxNumSeqs": 8}}, {"MAX_NUM_SEQS": "8"}),
+        ({"framework": "transformers", "transformers": {"compile": True}}, {"COMPILE_MODEL": "true"}),
+        ({"framework": "transformers", "transformers": {"int8Threshold": 0}}, {"INT8_THRESHOLD": "0.0"}),
+        ({"extraArgs": ["--no-mmap", "--flash-attn=on"]}, {"EXTRA_ARGS": '["--flash-attn=on", "--no-mmap"]'}),
+        ({"parameters": {"temperature": 0, "topP": 0.9}}, {"REQUEST_DEFAULTS": '{"temperature": 0.0, "top_p": 0.9}'}),
     ],
 )
 def test_a_field_of_the_spec_becomes_a_setting(spec: dict[str, Any], expected: dict[str, str]) -> None:
@@ -89,6 +100,51 @@ def test_no_child_while_there_is_no_image_for_framework_and_device() -> None:
     assert desired(on_gpu, DesiredConfig({"llamacpp/cpu": "runtime:1"})) == []
     assert desired(on_gpu, DesiredConfig({"llamacpp/gpu": ""})) == []
     assert [child["kind"] for child in desired(on_gpu, CONFIG)] == ["Service", "Deployment", "PodDisruptionBudget"]
+
+
+def test_the_image_of_the_spec_wins_and_is_enough() -> None:
+    own = model(framework="transformers", runtimeImage="registry.example/x:1")
+    for config in (CONFIG, DesiredConfig({}), DesiredConfig({"transformers/cpu": "theirs:1"})):
+        assert container(own, config)["image"] == "registry.example/x:1"
+
+
+def container(of: InferenceModel, config: DesiredConfig = CONFIG) -> dict[str, Any]:
+    found: dict[str, Any] = desired(of, config)[1]["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"displayName": "Tiny", "description": "A model."},
+        {"parameters": {}},
+        {"llamacpp": {}},
+        {"extraArgs": []},
+        {"env": []},
+        {"nodeSelector": {}},
+        {"tolerations": []},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_what_has_no_effect_changes_nothing(fields: dict[str, Any]) -> None:
+    assert desired(model(**fields), CONFIG) == desired(model(), CONFIG)
+
+
+def test_the_order_of_options_and_variables_does_not_restart_a_pod() -> None:
+    options, variables = ["--no-mmap", "--numa=isolate"], [{"name": n, "value": "1"} for n in ("OMP_PLACES", "A")]
+    one = model(extraArgs=options, env=variables)
+    other = model(extraArgs=options[::-1], env=variables[::-1])
+    assert desired(one, CONFIG) == desired(other, CONFIG)
+
+
+def test_bad_input_20_a_variable_never_replaces_a_setting_of_the_operator() -> None:
+    # The API server refuses such a variable; should one get past it, it must not have the last word.
+    names_of_ours = [entry["name"] for entry in container(model())["env"]]
+    taken = container(model(env=[{"name": name, "value": "theirs"} for name in names_of_ours]))["env"]
+    assert {entry["name"]: entry["value"] for entry in taken} == {
+        entry["name"]: entry["value"] for entry in container(model())["env"]
+    }
+    assert len(taken) == len(names_of_ours)
 
 
 def test_the_configuration_names_pull_policy_and_priority_class() -> None:

@@ -4,6 +4,7 @@ import json
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from moorage_common.http.message import Refusal
@@ -138,6 +139,40 @@ def test_bad_input_47_half_a_surrogate_pair_or_a_pit_is_a_fault_of_its_field(nam
     param, _ = refused(COMPLETIONS, b"{%s}" % ",".join(f'"{key}": {value}' for key, value in body.items()).encode())
 
     assert param in {name, None}
+
+
+# -- defaults ----------------------------------------------------------------------------------------------------------
+
+DEFAULTS = {"temperature": msgspec.Raw(b"0.5"), "max_tokens": msgspec.Raw(b"7")}
+
+
+def with_defaults(path: str, **fields: Any) -> Any:
+    content = json.dumps({"model": "m", **fields}).encode()
+    return json.loads(read_body(path, content, served="m", limit=4, defaults=DEFAULTS).content)
+
+
+@pytest.mark.parametrize(("path", "what"), [(CHAT, {"messages": MESSAGES}), (COMPLETIONS, {"prompt": "x"})])
+def test_a_field_that_is_left_out_is_the_default(path: str, what: dict[str, Any]) -> None:
+    assert with_defaults(path, **what) == {"model": "m", **what, "temperature": 0.5, "max_tokens": 7}
+    assert with_defaults(path, **what, temperature=None, max_tokens=9) == {
+        **{"model": "m", **what},
+        **{"temperature": 0.5, "max_tokens": 9},
+    }
+
+
+def test_what_a_request_says_is_what_it_gets_even_if_it_is_nothing() -> None:
+    assert with_defaults(COMPLETIONS, prompt="x", temperature=0)["temperature"] == 0
+
+
+def test_the_other_name_of_a_field_says_it_too() -> None:
+    found = with_defaults(CHAT, messages=MESSAGES, max_completion_tokens=3)
+    assert (found["max_completion_tokens"], "max_tokens" in found) == (3, False)
+    assert with_defaults(CHAT, messages=MESSAGES, max_completion_tokens=None)["max_tokens"] == 7
+
+
+def test_defaults_make_no_bad_request_good() -> None:
+    with pytest.raises(Refusal):
+        with_defaults(COMPLETIONS, prompt="x", temperature="hot")
 
 
 # -- values ------------------------------------------------------------------------------------------------------------

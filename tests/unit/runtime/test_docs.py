@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from moorage_common.facts import LoadError
+from moorage_runtime.engines.llamacpp_options import OPTIONS
 from moorage_runtime.fields import CHAT, COMPLETIONS
 from moorage_runtime.routes import ROUTES
 from moorage_runtime.settings import describe
@@ -23,3 +24,7 @@ def test_every_field_route_and_reason_is_on_the_page() -> None:
     named = set(re.findall(r"`([^`\s]+)`", PAGE))
 
     assert {*CHAT, *COMPLETIONS, *ROUTES, *LoadError} <= named
+
+
+def test_every_option_of_llama_cpp_is_on_the_page() -> None:
+    assert sorted(re.findall(r"^\| `(--[a-z-]+)` \|", PAGE, re.MULTILINE)) == sorted(OPTIONS)

@@ -83,6 +83,55 @@ def test_settings_reach_the_child(model: Path) -> None:
     assert config(found) == ChildConfig(path=str(model), alias="x", context=2048, slots=2, threads=7, verbose=True)
 
 
+def test_options_and_layers_reach_the_child(model: Path) -> None:
+    found = config(plan(model_path=model, llama_gpu_layers=0, extra_args=("--no-mmap", "--threads-batch=2")))
+
+    assert (found.gpu_layers, found.options) == (0, {"--no-mmap": "", "--threads-batch": "2"})
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("--mlock", "it is not one of --flash-attn, "),
+        ("--flash-at=on", "it is not one of"),
+        ("--flash-attn", "its value is one of on, off, auto"),
+        ("--flash-attn=", "it has no value"),
+        ("--flash-attn=maybe", "its value is one of on, off, auto"),
+        ("--no-mmap=1", "it has no value"),
+        ("--no-mmap=", "it has no value"),
+        ("--threads-batch=0", "from 1 to 1024"),
+        ("--threads-batch=1025", "from 1 to 1024"),
+        ("--threads-batch=99999999999", "from 1 to 1024"),
+        ("--threads-batch=²", "from 1 to 1024"),
+        ("--chat-template=x", "it is not one of"),
+        ("--no-mmap --mlock", "it is not one of"),
+    ],
+)
+def test_bad_input_18_an_option_that_is_not_possible_is_named(model: Path, argument: str, said: str) -> None:
+    reason, message = failure(model_path=model, extra_args=(argument,))
+
+    assert reason is LoadError.INVALID_MODEL_CONFIG
+    assert argument in message
+    assert said in message
+
+
+def test_bad_input_18_an_option_that_comes_twice_is_refused(model: Path) -> None:
+    assert "twice" in failure(model_path=model, extra_args=("--numa=isolate", "--numa=distribute"))[1]
+
+
+def test_bad_input_15_16_files_that_could_run_code_are_no_model(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x02}q\x00.")
+    (tmp_path / "model.pt").touch()
+    (tmp_path / "config.json").write_text('{"auto_map": {"AutoModel": "modeling.Evil"}}')
+    (tmp_path / "modeling.py").write_text("raise SystemExit")
+
+    reason, message = failure(model_path=tmp_path)
+
+    assert reason is LoadError.MODEL_NOT_FOUND
+    assert "holds no GGUF model; it holds config.json, model.pt, modeling.py, pytorch_model.bin" in message
+    assert failure(model_path=tmp_path / "pytorch_model.bin")[0] is LoadError.MODEL_FILE_INVALID
+
+
 @pytest.mark.parametrize("asked", ["q4_k_m", "Q4_K_M"])
 def test_the_asked_quantization_may_be_in_any_case(model: Path, asked: str) -> None:
     assert plan(model_path=model, model_quantization=asked).facts.quantization == "q4_k_m"

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from moorage_common.facts import Health, Phase
+from moorage_runtime.settings import RequestDefaults
 from tests.unit.runtime.support import Running, chat, events, running, until
 
 
@@ -29,6 +30,18 @@ async def test_a_completion_is_answered(runtime: Running) -> None:
     response = await runtime.client.post("/v1/completions", json={"model": "dummy", "prompt": "!tokens=2"})
 
     assert response.json()["choices"][0]["text"] == "word0 word1 "
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_a_request_gets_the_defaults_of_the_settings_for_what_it_leaves_out(path: str) -> None:
+    what = {"messages": [{"role": "user", "content": "Hi"}]} if "chat" in path else {"prompt": "Hi"}
+    async with running(request_defaults=RequestDefaults(max_tokens=2)) as runtime:
+        counts = []
+        for said in ({}, {"max_tokens": None}, {"max_tokens": 5}):
+            response = await runtime.client.post(path, json={"model": "dummy", **what, **said})
+            counts.append(response.json()["usage"]["completion_tokens"])
+
+    assert counts == [2, 2, 5]
 
 
 async def test_a_stream_arrives_whole(runtime: Running) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage_runtime.settings import Backend, Settings, SettingsError, describe, read_settings
+from moorage_runtime.settings import Backend, RequestDefaults, Settings, SettingsError, describe, read_settings
 
 
 def test_nothing_set_gives_the_defaults() -> None:
@@ -21,6 +21,9 @@ def test_every_setting_has_its_name_from_the_environment() -> None:
             "LLAMA_THREADS": "3",
             "MAX_CONCURRENT_REQUESTS": "7",
             "MODEL_QUANTIZATION": "q4_k_m",
+            "REQUEST_DEFAULTS": '{"temperature": 0.5, "max_tokens": 7}',
+            "EXTRA_ARGS": '["--no-mmap"]',
+            "LLAMA_GPU_LAYERS": "0",
             "LOG_LEVEL": "DEBUG",
             "HOST": "::",
             "PORT": "8080",
@@ -38,6 +41,9 @@ def test_every_setting_has_its_name_from_the_environment() -> None:
         llama_threads=3,
         max_concurrent_requests=7,
         model_quantization="q4_k_m",
+        request_defaults=RequestDefaults(temperature=0.5, max_tokens=7),
+        extra_args=("--no-mmap",),
+        llama_gpu_layers=0,
         log_level="DEBUG",
         host="::",
         port=8080,
@@ -67,6 +73,15 @@ def test_an_empty_variable_is_not_set() -> None:
         ("DRAIN_TIMEOUT", "nan", "DRAIN_TIMEOUT"),
         ("LOG_LEVEL", "TRACE", "DEBUG, INFO"),
         ("MODEL_NAME", "a\nb", "MODEL_NAME"),
+        ("REQUEST_DEFAULTS", "temperature=1", "JSON"),
+        ("REQUEST_DEFAULTS", "[]", "object"),
+        ("REQUEST_DEFAULTS", '{"temperature": 101}', "$.temperature"),
+        ("REQUEST_DEFAULTS", '{"temperature": NaN}', "JSON"),
+        ("REQUEST_DEFAULTS", '{"stream": true}', "stream"),
+        ("EXTRA_ARGS", "--no-mmap", "JSON"),
+        ("EXTRA_ARGS", '["--x", 5]', "str"),
+        ("EXTRA_ARGS", "\udcff", "EXTRA_ARGS"),
+        ("LLAMA_GPU_LAYERS", "-1", ">= 0"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_possible(name: str, value: str, said: str) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 from moorage_operator.api import v1alpha1 as api
 from moorage_operator.api.conditions import ConditionType, Phase, Reason
+from moorage_operator.api.schema import rule
 
 Schema = dict[str, Any]
 
-_DROPPED = {"title", "$defs", "examples", "additionalProperties"}
+_DROPPED = {"title", "$defs", "examples"}
 
 
 def structural(schema: Schema, definitions: Schema) -> Schema:
@@ -40,7 +41,7 @@ def _converted(schema: Schema, definitions: Schema) -> Schema:
             continue
         if key == "properties":
             result[key] = {name: structural(field, definitions) for name, field in value.items()}
-        elif key == "items":
+        elif key in ("items", "additionalProperties"):
             result[key] = structural(value, definitions)
         else:
             result[key] = value
@@ -159,7 +160,7 @@ def status_schema() -> Schema:
     }
 
 
-NAME_RULE = api.rule(
+NAME_RULE = rule(
     "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')",
     f"metadata.name must be at most {api.MAX_NAME_LENGTH} characters: lower-case letters, digits and '-', "
     "beginning with a letter and without dots, for example qwen2-7b",

@@ -7,12 +7,27 @@ Fields are snake_case here and camelCase in YAML. A rule is a CEL expression wit
 evaluates it, which is why nothing here repeats it in Python.
 """
 
-from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
-from pydantic.json_schema import WithJsonSchema
+from pydantic import ConfigDict, Field
+
+from moorage_operator.api.engines import (
+    MAX_EXTRA_ARGS,
+    MAX_VARIABLES,
+    QUANTIZATIONS,
+    ExtraArg,
+    Framework,
+    LlamaCppSettings,
+    TransformersSettings,
+    Variable,
+    VllmSettings,
+    block_rules,
+    engine_rules,
+)
+from moorage_operator.api.parameters import Parameters
+from moorage_operator.api.placement import MAX_SELECTORS, MAX_TOLERATIONS, SELECTOR_RULE, LabelValue, Toleration
+from moorage_operator.api.quantities import Cpu, Memory
+from moorage_operator.api.schema import IMAGE_REFERENCE, PLAIN_CHARACTER, ApiModel, literal, matching, rule, rules
 
 GROUP: Final = "moorage.dev"
 VERSION: Final = "v1alpha1"
@@ -28,89 +43,6 @@ MAX_FACT_LENGTH: Final = 64
 
 MAX_PREEMPTIONS: Final = 10
 """Preemptions that a status keeps."""
-
-
-def rule(expression: str, message: str, *, field_path: str | None = None, value: str | None = None) -> dict[str, str]:
-    """One entry of `x-kubernetes-validations`.
-
-    A rule about several fields names in `field_path` (such as `.priority`) the one to blame, and gives in `value` a CEL
-    expression for its value: the API server itself shows a value only where a rule belongs to one field. (Strings that
-    are bounded only: turning a number into text goes over the API server's cost budget.)
-    """
-    entry = {"rule": expression, "message": message, "reason": "FieldValueInvalid"}
-    if field_path:
-        entry["fieldPath"] = field_path
-    if value:
-        quoted = message.replace("'", "\\'")
-        entry["messageExpression"] = f"{value} + ': {quoted}'"
-    return entry
-
-
-def rules(*entries: dict[str, str]) -> dict[str, Any]:
-    """The extra of a JSON schema that carries CEL rules."""
-    return {"x-kubernetes-validations": list(entries)}
-
-
-class ApiModel(BaseModel):
-    """Base of every object in the API. Unknown fields are ignored when reading: a newer CRD may be installed."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
-
-
-class Framework(StrEnum):
-    """The engine that runs a model."""
-
-    VLLM = "vllm"
-    LLAMACPP = "llamacpp"
-    TRANSFORMERS = "transformers"
-
-
-GGUF_TYPES: Final = (
-    *("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"),
-    *("q2_k", "q2_k_s", "q3_k_s", "q3_k_m", "q3_k_l", "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k"),
-    *(
-        "iq1_s",
-        "iq1_m",
-        "iq2_xxs",
-        "iq2_xs",
-        "iq2_s",
-        "iq2_m",
-        "iq3_xxs",
-        "iq3_xs",
-        "iq3_s",
-        "iq3_m",
-        "iq4_nl",
-        "iq4_xs",
-    ),
-)
-TENSOR_TYPES: Final = ("none", "gptq", "awq", "fp8", "compressed-tensors", "bitsandbytes-8bit", "bitsandbytes-4bit")
-
-
-def _cel_list(values: tuple[str, ...]) -> str:
-    return "[" + ", ".join(f"'{value}'" for value in values) + "]"
-
-
-def _quantity(pattern: str, least: str, most: str, examples: str) -> WithJsonSchema:
-    """A Kubernetes quantity of at most three decimals, which is what the API server stores without rounding.
-
-    https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
-    """
-    text = "string(self)"
-    check = rule(
-        f"{text}.matches('{pattern}') && quantity({text}).compareTo(quantity('{least}')) >= 0"
-        f" && quantity({text}).compareTo(quantity('{most}')) <= 0",
-        f"must be a positive Kubernetes quantity from {least} to {most}, without spaces, such as {examples}",
-    )
-    return WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32, **rules(check)})
-
-
-Cpu = Annotated[int | str, _quantity("^([0-9]{1,7}m|[0-9]{1,4}([.][0-9]{1,3})?)$", "1m", "1024", "500m, 0.5 or 4")]
-"""CPU cores."""
-
-Memory = Annotated[
-    int | str, _quantity("^[0-9]{1,15}([.][0-9]{1,3})?(Ki|Mi|Gi|Ti|k|M|G|T)?$", "16Mi", "64Ti", "512Mi, 1.5Gi or 16Gi")
-]
-"""Bytes of memory."""
 
 
 class Source(ApiModel):
@@ -131,10 +63,14 @@ class Source(ApiModel):
                 "for example oci://registry.example/models/qwen2:7b or pvc://models/qwen2.gguf",
             ),
             rule(
-                "!self.startsWith('oci://') || self.matches('^oci://[a-z0-9]+([._-][a-z0-9]+)*(:[0-9]{1,5})?"
-                "(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[a-f0-9]{64})?$')",
+                f"!self.startsWith('oci://') || self.matches({literal(f'^oci://{IMAGE_REFERENCE}$')})",
                 "an oci:// address must be an image reference, REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST, "
                 "without spaces, for example oci://registry.example/models/qwen2:7b",
+            ),
+            rule(
+                "!self.matches('^oci://(169[.]254[.]|metadata[.]google[.]internal)')",
+                "the address is that of a cloud's metadata, which no model comes from; name a registry, "
+                "for example oci://registry.example/models/qwen2:7b",
             ),
             rule(
                 "!self.startsWith('pvc://') || (self.matches('^pvc://[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
@@ -176,29 +112,32 @@ class Resources(ApiModel):
     )
 
 
-class LlamaCppSettings(ApiModel):
-    """What only llama.cpp understands."""
-
-    threads: int | None = Field(
-        None, description="Threads that compute; absent means one for each CPU in reach.", examples=[4], ge=1, le=256
-    )
-
-
-class VllmSettings(ApiModel):
-    """What only vLLM understands."""
-
-    tensor_parallel_size: int = Field(
-        1,
-        description="GPUs that one copy of the model is split over; must divide gpu.count.",
-        examples=[2],
-        ge=1,
-        le=64,
-    )
-
-
 class InferenceModelSpec(ApiModel):
     """What is wanted."""
 
+    display_name: str | None = Field(
+        None,
+        description="A name for people. It has no effect; clients and addresses use servedName and metadata.name.",
+        examples=["Qwen2 7B"],
+        min_length=1,
+        max_length=64,
+        json_schema_extra=matching(
+            f"{PLAIN_CHARACTER}*",
+            "must be text in one line without control characters or overrides of direction, for example Qwen2 7B",
+        ),
+    )
+    description: str | None = Field(
+        None,
+        description="What the model is for, for people. It has no effect.",
+        examples=["Answers questions of the support team."],
+        min_length=1,
+        max_length=1024,
+        json_schema_extra=matching(
+            f"({PLAIN_CHARACTER}|\\n)*",
+            "must be text without control characters or overrides of direction, "
+            "for example Answers questions of the support team.",
+        ),
+    )
     framework: Framework = Field(
         description="The engine that runs the model.", examples=["llamacpp"], json_schema_extra={"maxLength": 16}
     )
@@ -220,7 +159,7 @@ class InferenceModelSpec(ApiModel):
         ),
         examples=["q4_k_m"],
         max_length=32,
-        json_schema_extra={"enum": [*TENSOR_TYPES, *GGUF_TYPES]},
+        json_schema_extra={"enum": [*QUANTIZATIONS]},
     )
     gpu: Gpu = Field(
         Gpu(),
@@ -255,55 +194,75 @@ class InferenceModelSpec(ApiModel):
     max_concurrency: int = Field(
         4, description="Requests that each replica works on at a time; further ones wait.", examples=[16], ge=1, le=1024
     )
+    parameters: Parameters | None = Field(
+        None,
+        description="What requests get that leave it out: defaults for the parameters of chat and completions.",
+        examples=[{"temperature": 0.7, "topP": 0.9}],
+    )
     llamacpp: LlamaCppSettings | None = Field(
         None, description="What only llama.cpp understands; only with framework llamacpp.", examples=[{"threads": 4}]
     )
     vllm: VllmSettings | None = Field(
         None, description="What only vLLM understands; only with framework vllm.", examples=[{"tensorParallelSize": 2}]
     )
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            rule(
-                "!has(self.quantization) || self.framework != 'llamacpp' || "
-                f"self.quantization in {_cel_list(GGUF_TYPES)}",
-                "with framework llamacpp it must be a GGUF type such as q4_k_m or q8_0, or absent",
-                field_path=".quantization",
-                value="self.quantization",
-            ),
-            rule(
-                "!has(self.quantization) || self.framework == 'llamacpp' || "
-                f"self.quantization in {_cel_list(TENSOR_TYPES)}",
-                "with frameworks vllm and transformers it must be one of none, gptq, awq, fp8, compressed-tensors, "
-                "bitsandbytes-8bit, bitsandbytes-4bit, or absent",
-                field_path=".quantization",
-                value="self.quantization",
-            ),
-            rule(
-                "!has(self.vllm) || self.framework == 'vllm'",
-                "vllm is only for framework vllm: remove it, or set framework to vllm",
-                field_path=".vllm",
-                value="'framework ' + self.framework",
-            ),
-            rule(
-                "!has(self.llamacpp) || self.framework == 'llamacpp'",
-                "llamacpp is only for framework llamacpp: remove it, or set framework to llamacpp",
-                field_path=".llamacpp",
-                value="'framework ' + self.framework",
-            ),
-            rule(
-                "self.framework != 'llamacpp' || self.maxConcurrency <= 256",
-                "with framework llamacpp it must be at most 256, the slots that llama.cpp has",
-                field_path=".maxConcurrency",
-            ),
-            rule(
-                "!has(self.vllm) || self.vllm.tensorParallelSize == 1 || "
-                "(self.gpu.count > 0 && self.gpu.count % self.vllm.tensorParallelSize == 0)",
-                "tensorParallelSize must divide gpu.count: with gpu.count 4 it may be 1, 2 or 4",
-                field_path=".vllm.tensorParallelSize",
-            ),
-        )
+    transformers: TransformersSettings | None = Field(
+        None,
+        description="What only transformers understands; only with framework transformers.",
+        examples=[{"compile": True}],
     )
+    extra_args: list[ExtraArg] | None = Field(
+        None,
+        description=(
+            "Options of the engine that have no field, each --NAME or --NAME=VALUE. There is a list of allowed ones "
+            "for each framework; another one is refused with the list."
+        ),
+        examples=[["--flash-attn=on"]],
+        max_length=MAX_EXTRA_ARGS,
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    env: list[Annotated[Variable, Field(examples=[{"name": "LOG_LEVEL", "value": "DEBUG"}])]] | None = Field(
+        None,
+        description=(
+            "Environment variables of the engine. There is a list of allowed names for each framework; another one is "
+            "refused with the list."
+        ),
+        examples=[[{"name": "LOG_LEVEL", "value": "DEBUG"}]],
+        max_length=MAX_VARIABLES,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    node_selector: dict[str, LabelValue] | None = Field(
+        None,
+        description="Labels that a node must have to run the model.",
+        examples=[{"nvidia.com/gpu.product": "NVIDIA-H200"}],
+        max_length=MAX_SELECTORS,
+        json_schema_extra={"x-kubernetes-map-type": "atomic", **rules(SELECTOR_RULE)},
+    )
+    tolerations: (
+        list[Annotated[Toleration, Field(examples=[{"key": "nvidia.com/gpu", "operator": "Exists"}])]] | None
+    ) = Field(
+        None,
+        description="Taints of nodes that are no obstacle.",
+        examples=[[{"key": "nvidia.com/gpu", "operator": "Exists"}]],
+        max_length=MAX_TOLERATIONS,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    runtime_image: str | None = Field(
+        None,
+        description=(
+            "Runtime image in place of the one that the operator has for the framework. Where the chart's admission "
+            "policy is on, setting it needs the verb use-custom-image on inferencemodels."
+        ),
+        examples=["registry.example/moorage/runtime-llamacpp:1.2.3"],
+        min_length=1,
+        max_length=512,
+        json_schema_extra=matching(
+            IMAGE_REFERENCE,
+            "must be an image reference, REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST, without spaces, "
+            "for example registry.example/moorage/runtime-llamacpp:1.2.3",
+        ),
+    )
+
+    model_config = ConfigDict(json_schema_extra=rules(*engine_rules(), *block_rules()))
 
     @property
     def wanted_replicas(self) -> int:
@@ -313,7 +272,8 @@ class InferenceModelSpec(ApiModel):
     @property
     def tensor_parallel_size(self) -> int:
         """GPUs that one copy of the model is split over."""
-        return self.vllm.tensor_parallel_size if self.vllm else 1
+        asked = self.vllm.tensor_parallel_size if self.vllm else None
+        return asked or max(1, self.gpu.count)
 
 
 class Metadata(ApiModel):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from moorage_operator.api.v1alpha1 import InferenceModelSpec
+from moorage_operator.engines import ENGINES
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class DesiredConfig:
 
     def image(self, spec: InferenceModelSpec) -> str | None:
         """The runtime image for `spec`, or None when there is none for its framework and device."""
-        return self.images.get(image_key(spec)) or None
+        return ENGINES[spec.framework].image(spec, self.images)
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,3 @@ class Circumstances:
 
 
 UNHINDERED: Final = Circumstances()
-
-
-def image_key(spec: InferenceModelSpec) -> str:
-    """The key in `DesiredConfig.images`: `llamacpp/cpu`, say."""
-    return f"{spec.framework.value}/{'gpu' if spec.gpu.count else 'cpu'}"

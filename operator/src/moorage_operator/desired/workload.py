@@ -5,25 +5,17 @@ Every value is written as the API server stores it, so that comparing with a liv
 
 from typing import Any, Final
 
-from moorage_common.labels import (
-    MODEL_UID_LABEL,
-    REVISION_LABEL,
-    RUNTIME_PORT,
-    RUNTIME_PORT_NAME,
-    TRIED_UNDER_ANNOTATION,
-)
+from moorage_common.labels import MODEL_UID_LABEL, REVISION_LABEL, RUNTIME_PORT_NAME, TRIED_UNDER_ANNOTATION
 from moorage_operator.api.v1alpha1 import InferenceModel, InferenceModelSpec
 from moorage_operator.desired import names
 from moorage_operator.desired.config import Circumstances, DesiredConfig
 from moorage_operator.desired.drift import digest
 from moorage_operator.desired.storage import ModelStorage, storage
-from moorage_operator.engines import base as engines
+from moorage_operator.engines import ENGINES, environment
 
 CONTAINER_NAME: Final = "runtime"
 TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"
 RUN_AS: Final = 65532
-LOAD_SECONDS: Final = 3600
-"""How long a model may load before the kubelet ends it; a load that fails ends by itself long before."""
 DRAIN_SECONDS: Final = 30
 
 
@@ -70,26 +62,28 @@ def _pod(model: InferenceModel, image: str, config: DesiredConfig) -> dict[str, 
         },
         "containers": [_container(model, image, files, config)],
         "volumes": [files.volume, {"name": "tmp", "emptyDir": {}}],
+        **_placement(model.spec),
     }
 
 
 def _container(model: InferenceModel, image: str, files: ModelStorage, config: DesiredConfig) -> dict[str, Any]:
+    engine = ENGINES[model.spec.framework]
     settings = {
-        **engines.environment(model, files.path),
+        # First, so that none of ours can be replaced.
+        **dict(sorted((variable.name, variable.value) for variable in model.spec.env or ())),
+        **environment(model, files.path),
         "DRAIN_TIMEOUT": str(DRAIN_SECONDS),
         "HOME": "/tmp",  # noqa: S108 - the pod's own volume
-        "PORT": str(RUNTIME_PORT),
+        "PORT": str(engine.port),
     }
     return {
         "name": CONTAINER_NAME,
         "image": image,
         "imagePullPolicy": config.image_pull_policy,
         "env": [{"name": name, "value": value} for name, value in settings.items()],
-        "ports": [{"name": RUNTIME_PORT_NAME, "containerPort": RUNTIME_PORT, "protocol": "TCP"}],
+        "ports": [{"name": RUNTIME_PORT_NAME, "containerPort": engine.port, "protocol": "TCP"}],
         "resources": _resources(model.spec),
-        "startupProbe": _probe("/health/ready", period=1, failures=LOAD_SECONDS),
-        "readinessProbe": _probe("/health/ready", period=2, failures=2),
-        "livenessProbe": _probe("/health", period=10, failures=3),
+        **engine.probes(),
         "terminationMessagePath": TERMINATION_MESSAGE_PATH,
         "terminationMessagePolicy": "File",
         "securityContext": {
@@ -108,10 +102,12 @@ def _resources(spec: InferenceModelSpec) -> dict[str, Any]:
     return {"requests": {"cpu": str(spec.resources.cpu), **memory, **gpus}, "limits": {**memory, **gpus}}
 
 
-def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
+def _placement(spec: InferenceModelSpec) -> dict[str, Any]:
+    """Where the pods may run; nothing where the spec leaves it open."""
+    tolerations = [
+        toleration.model_dump(by_alias=True, mode="json", exclude_none=True) for toleration in spec.tolerations or ()
+    ]
     return {
-        "httpGet": {"path": path, "port": RUNTIME_PORT_NAME, "scheme": "HTTP"},
-        "periodSeconds": period,
-        "timeoutSeconds": 3,
-        "failureThreshold": failures,
+        **({"nodeSelector": dict(sorted(spec.node_selector.items()))} if spec.node_selector else {}),
+        **({"tolerations": tolerations} if tolerations else {}),
     }

@@ -1,33 +1,45 @@
-"""Chooses the engine of a spec and says what every engine's container gets. Pure.
-
-An engine is a function from the spec to environment settings of its runtime image; what all have in common is here.
-"""
+"""What an engine is to the operator: an image, a port, probes and settings. Pure."""
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from dataclasses import dataclass
+from typing import Any
 
-from moorage_operator.api.v1alpha1 import Framework, InferenceModel, InferenceModelSpec
-from moorage_operator.engines import llamacpp, transformers, vllm
-
-Environment = Mapping[str, str]
-
-ENGINES: Final[Mapping[Framework, Callable[[InferenceModelSpec], Environment]]] = {
-    Framework.LLAMACPP: llamacpp.environment,
-    Framework.TRANSFORMERS: transformers.environment,
-    Framework.VLLM: vllm.environment,
-}
+from moorage_common.labels import RUNTIME_PORT, RUNTIME_PORT_NAME
+from moorage_operator.api.v1alpha1 import InferenceModelSpec
 
 
-def environment(model: InferenceModel, model_path: str) -> dict[str, str]:
-    """The settings of the runtime for `model`, whose files are mounted at `model_path`; sorted by name."""
-    spec = model.spec
-    values = {
-        "MODEL_BACKEND": spec.framework.value,
-        "MODEL_PATH": model_path,
-        "MODEL_NAME": model.served_name,
-        "MAX_CONCURRENT_REQUESTS": str(spec.max_concurrency),
-        **({"MAX_INPUT_TOKENS": str(spec.context_length)} if spec.context_length else {}),
-        **({"MODEL_QUANTIZATION": spec.quantization} if spec.quantization else {}),
-        **ENGINES[spec.framework](spec),
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """One engine. What all have in common, as they share the runtime's HTTP front, is the default here."""
+
+    settings: Callable[[InferenceModelSpec], Mapping[str, str]]
+    """The settings that only this engine has, from a spec of its framework."""
+    port: int = RUNTIME_PORT
+    load_seconds: int = 3600
+    """How long a model may load before the kubelet ends it; a load that fails ends by itself long before."""
+
+    def image(self, spec: InferenceModelSpec, images: Mapping[str, str]) -> str | None:
+        """The runtime image: that of the spec, else the one in `images` for its framework and device, or None."""
+        return spec.runtime_image or images.get(image_key(spec)) or None
+
+    def probes(self) -> dict[str, Any]:
+        """The probes of the container."""
+        return {
+            "startupProbe": _probe("/health/ready", period=1, failures=self.load_seconds),
+            "readinessProbe": _probe("/health/ready", period=2, failures=2),
+            "livenessProbe": _probe("/health", period=10, failures=3),
+        }
+
+
+def image_key(spec: InferenceModelSpec) -> str:
+    """The key of an image for `spec`: `llamacpp/cpu`, say."""
+    return f"{spec.framework.value}/{'gpu' if spec.gpu.count else 'cpu'}"
+
+
+def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": path, "port": RUNTIME_PORT_NAME, "scheme": "HTTP"},
+        "periodSeconds": period,
+        "timeoutSeconds": 3,
+        "failureThreshold": failures,
     }
-    return dict(sorted(values.items()))

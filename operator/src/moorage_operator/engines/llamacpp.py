@@ -1,11 +1,19 @@
-"""llama.cpp: GGUF files, on the CPU."""
+"""llama.cpp: GGUF files, on the CPU or on GPUs."""
 
 from collections.abc import Mapping
 
 from moorage_operator.api.v1alpha1 import InferenceModelSpec
+from moorage_operator.engines.base import Engine
 
 
-def environment(spec: InferenceModelSpec) -> Mapping[str, str]:
-    """The settings that only this engine has."""
-    threads = spec.llamacpp.threads if spec.llamacpp else None
-    return {"LLAMA_THREADS": str(threads)} if threads else {}
+def _settings(spec: InferenceModelSpec) -> Mapping[str, str]:
+    block = spec.llamacpp
+    if block is None:
+        return {}
+    return {
+        **({"LLAMA_GPU_LAYERS": str(block.gpu_layers)} if block.gpu_layers is not None else {}),
+        **({"LLAMA_THREADS": str(block.threads)} if block.threads else {}),
+    }
+
+
+ENGINE = Engine(settings=_settings)

@@ -18,6 +18,7 @@ import msgspec
 from moorage_common.facts import EngineFacts, LoadError
 from moorage_runtime import machine, memory
 from moorage_runtime.engines.base import LOOPBACK, Announce, Announcement, Plan
+from moorage_runtime.engines.llamacpp_options import read_options, set_options
 from moorage_runtime.errors import (
     CONCURRENCY_NAMES,
     CONTEXT_NAMES,
@@ -67,6 +68,8 @@ class ChildConfig(msgspec.Struct, frozen=True):
     slots: int
     threads: int
     verbose: bool = False
+    gpu_layers: int | None = None
+    options: dict[str, str] = {}
 
 
 class LlamaCpp:
@@ -78,6 +81,7 @@ class LlamaCpp:
 
     def plan(self, settings: Settings) -> Plan:
         """Check file, quantization, context and memory, in the order in which a person would mend them."""
+        options = read_options(settings.extra_args)
         path = find_gguf(settings.model_path)
         try:
             header = read_header(path)
@@ -100,6 +104,8 @@ class LlamaCpp:
             slots=slots,
             threads=settings.llama_threads or machine.usable_cpus(),
             verbose=settings.log_level == "DEBUG",
+            gpu_layers=settings.llama_gpu_layers,
+            options=options,
         )
         return Plan(
             served_name=served_name,
@@ -170,6 +176,9 @@ def server_parameters(wanted: ChildConfig) -> Any:
     parameters.n_ctx_checkpoints = CHECKPOINTS
     # What is asked for is what is made: fitting to free memory would silently shorten the context.
     parameters.fit_params = False
+    if wanted.gpu_layers is not None:
+        parameters.n_gpu_layers = wanted.gpu_layers
+    set_options(parameters, wanted.options)
     return parameters
 
 

@@ -24,7 +24,8 @@ async def relay(service: Service, request: Request, responder: Responder) -> Non
     answer = Relay(responder, clock)
     try:
         served = _check_state(service, request)
-        body = read_body(request.path, request.body, served=served, limit=service.admission.limit)
+        limit = service.admission.limit
+        body = read_body(request.path, request.body, served=served, limit=limit, defaults=service.defaults)
         await service.admission.enter(body.places)
         try:
             await _exchange(service, request.path, body.content, answer)

@@ -1,0 +1,301 @@
+"""What a spec may say of each engine: its block, its precisions, its options and its environment variables.
+
+All of it is lists of what is allowed. An option or a variable that is on no list cannot be set, so that nobody reaches
+remote code, files, other models, the address that a server listens on, or GPUs that were not asked for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+from pydantic import Field
+
+from moorage_operator.api.schema import ApiModel, literal, literals, matching, rule
+
+MAX_EXTRA_ARGS: Final = 32
+MAX_VARIABLES: Final = 32
+
+
+class Framework(StrEnum):
+    """The engine that runs a model."""
+
+    VLLM = "vllm"
+    LLAMACPP = "llamacpp"
+    TRANSFORMERS = "transformers"
+
+
+GGUF_TYPES: Final = (
+    *("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"),
+    *("q2_k", "q2_k_s", "q3_k_s", "q3_k_m", "q3_k_l", "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k"),
+    *("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq2_m", "iq3_xxs", "iq3_xs", "iq3_s", "iq3_m"),
+    *("iq4_nl", "iq4_xs"),
+)
+TENSOR_TYPES: Final = ("none", "gptq", "awq", "fp8", "compressed-tensors", "bitsandbytes-8bit", "bitsandbytes-4bit")
+QUANTIZATIONS: Final = (*TENSOR_TYPES, *GGUF_TYPES)
+
+
+class LlamaCppSettings(ApiModel):
+    """What only llama.cpp understands."""
+
+    gpu_layers: int | None = Field(
+        None,
+        description="Layers that are computed on the GPU, the rest on the CPU; absent means all. Needs gpu.count.",
+        examples=[32],
+        ge=0,
+        le=1024,
+    )
+    threads: int | None = Field(
+        None, description="Threads that compute; absent means one for each CPU in reach.", examples=[4], ge=1, le=256
+    )
+
+
+class VllmSettings(ApiModel):
+    """What only vLLM understands."""
+
+    tensor_parallel_size: int | None = Field(
+        None,
+        description="GPUs that one copy of the model is split over; must divide gpu.count. Absent means gpu.count.",
+        examples=[2],
+        ge=1,
+        le=64,
+    )
+    gpu_memory_utilization: float | None = Field(
+        None,
+        description="Share of each GPU's memory for weights and KV cache; absent leaves it to the engine.",
+        examples=[0.9],
+        ge=0.05,
+        le=1,
+    )
+    max_num_seqs: int | None = Field(
+        None,
+        description="Sequences in one step of the engine; absent leaves it to the engine. See maxConcurrency too.",
+        examples=[256],
+        ge=1,
+        le=4096,
+    )
+
+
+class TransformersSettings(ApiModel):
+    """What only transformers understands."""
+
+    int8_threshold: float | None = Field(
+        None,
+        description=(
+            "Activations above it stay in 16 bit; absent means 6.0. Only with quantization bitsandbytes-8bit."
+        ),
+        examples=[6.0],
+        ge=0,
+        le=1000,
+    )
+    compile: bool = Field(False, description="true compiles the model before it is ready.", examples=[True])
+
+
+class Variable(ApiModel):
+    """An environment variable of the engine's container."""
+
+    name: str = Field(
+        description="Name, one of those that are allowed for the framework.",
+        examples=["LOG_LEVEL"],
+        min_length=1,
+        max_length=64,
+    )
+    value: str = Field(
+        description="Value: letters, digits and . _ : , = + - only.",
+        examples=["DEBUG"],
+        min_length=1,
+        max_length=256,
+        json_schema_extra=matching(
+            "[A-Za-z0-9._:,=+-]*",
+            "must be of letters, digits and the characters . _ : , = + - only: no paths, no spaces, no $(NAME); "
+            "for example DEBUG",
+        ),
+    )
+
+
+ExtraArg = Annotated[
+    str,
+    Field(
+        description="One option, --NAME or --NAME=VALUE.", examples=["--flash-attn=on"], min_length=3, max_length=128
+    ),
+]
+
+
+@dataclass(frozen=True)
+class EngineApi:
+    """What a spec may say of one engine. `options` maps an option to the pattern of its value, "" for none."""
+
+    block: type[ApiModel]
+    quantizations: tuple[str, ...]
+    quantizations_in_words: str
+    options: Mapping[str, str]
+    variables: tuple[str, ...]
+
+
+_NUMBER: Final = "[1-9][0-9]{0,6}"
+_NAME: Final = "[a-z0-9_]{1,40}"
+_COMMON_VARIABLES: Final = ("LOG_LEVEL", "OMP_PLACES", "OMP_PROC_BIND")
+_TORCH_VARIABLES: Final = ("OMP_NUM_THREADS", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+
+ENGINES: Final[Mapping[Framework, EngineApi]] = {
+    Framework.LLAMACPP: EngineApi(
+        block=LlamaCppSettings,
+        quantizations=GGUF_TYPES,
+        quantizations_in_words="a GGUF type such as q4_k_m or q8_0",
+        options={
+            "flash-attn": "on|off|auto",
+            "no-kv-offload": "",
+            "no-mmap": "",
+            "no-op-offload": "",
+            "numa": "distribute|isolate|numactl",
+            "split-mode": "none|layer|row",
+            "threads-batch": _NUMBER,
+        },
+        variables=(
+            *_COMMON_VARIABLES,
+            *("GGML_CUDA_DISABLE_GRAPHS", "GGML_CUDA_ENABLE_UNIFIED_MEMORY", "GGML_CUDA_NO_PINNED"),
+        ),
+    ),
+    Framework.TRANSFORMERS: EngineApi(
+        block=TransformersSettings,
+        quantizations=TENSOR_TYPES,
+        quantizations_in_words=f"one of {', '.join(TENSOR_TYPES)}",
+        options={},
+        variables=(
+            *_COMMON_VARIABLES,
+            *_TORCH_VARIABLES,
+            *("LOW_CPU_MEM_USAGE", "TOKENIZERS_PARALLELISM", "TORCH_NUM_THREADS"),
+        ),
+    ),
+    Framework.VLLM: EngineApi(
+        block=VllmSettings,
+        quantizations=TENSOR_TYPES,
+        quantizations_in_words=f"one of {', '.join(TENSOR_TYPES)}",
+        options={
+            "block-size": "8|16|32|64|128",
+            "cpu-offload-gb": _NUMBER,
+            "dtype": "auto|half|float16|bfloat16|float|float32",
+            "enable-auto-tool-choice": "",
+            "enable-chunked-prefill": "",
+            "enable-prefix-caching": "",
+            "enforce-eager": "",
+            "generation-config": "auto|vllm",
+            "kv-cache-dtype": "auto|bfloat16|fp8|fp8_e4m3|fp8_e5m2",
+            "max-num-batched-tokens": _NUMBER,
+            "no-enable-chunked-prefill": "",
+            "no-enable-prefix-caching": "",
+            "reasoning-parser": _NAME,
+            "seed": _NUMBER,
+            "tokenizer-mode": "auto|slow|mistral",
+            "tool-call-parser": _NAME,
+        },
+        variables=(
+            *_COMMON_VARIABLES,
+            *_TORCH_VARIABLES,
+            *("NCCL_CUMEM_ENABLE", "NCCL_DEBUG", "NCCL_IB_DISABLE", "NCCL_P2P_DISABLE", "NCCL_P2P_LEVEL"),
+            *("NCCL_SHM_DISABLE", "VLLM_ATTENTION_BACKEND", "VLLM_CPU_KVCACHE_SPACE", "VLLM_CPU_OMP_THREADS_BIND"),
+            *("VLLM_LOGGING_LEVEL", "VLLM_USE_FLASHINFER_SAMPLER"),
+        ),
+    ),
+}
+
+
+def engine_rules() -> list[dict[str, str]]:
+    """The rules of a spec that hold for one framework only."""
+    found = []
+    for framework, engine in ENGINES.items():
+        found += [
+            _only_its_block(framework),
+            _quantization(framework, engine),
+            _options(framework, engine),
+            _variables(framework, engine),
+        ]
+    return found
+
+
+def _only_its_block(framework: Framework) -> dict[str, str]:
+    return rule(
+        f"!has(self.{framework}) || self.framework == '{framework}'",
+        f"{framework} is only for framework {framework}: remove it, or set framework to {framework}",
+        field_path=f".{framework}",
+        value="'framework ' + self.framework",
+    )
+
+
+def _quantization(framework: Framework, engine: EngineApi) -> dict[str, str]:
+    return rule(
+        f"self.framework != '{framework}' || !has(self.quantization) || "
+        f"self.quantization in {literals(engine.quantizations)}",
+        f"with framework {framework} it must be {engine.quantizations_in_words}, or absent",
+        field_path=".quantization",
+        value="self.quantization",
+    )
+
+
+def _options(framework: Framework, engine: EngineApi) -> dict[str, str]:
+    allowed = f"arg.matches({literal(option_pattern(engine))})" if engine.options else "false"
+    options = ", ".join(f"--{name}{_shown(value)}" for name, value in sorted(engine.options.items()))
+    example = "--enforce-eager" if framework is Framework.VLLM else "--flash-attn=on"
+    message = (
+        f"with framework {framework} an option must be one of {options}, in full and as one text, for example {example}"
+        if engine.options
+        else f"framework {framework} takes no options: remove extraArgs"
+    )
+    return rule(
+        f"self.framework != '{framework}' || !has(self.extraArgs) || self.extraArgs.all(arg, {allowed})",
+        message,
+        field_path=".extraArgs",
+        value=f"self.extraArgs.filter(arg, !{allowed})[0]",
+    )
+
+
+def _shown(value: str) -> str:
+    """What a message shows of the pattern of an option's value."""
+    shown = {"": "", _NUMBER: "=NUMBER", _NAME: "=NAME"}.get(value)
+    return f"={value}" if shown is None else shown
+
+
+def option_pattern(engine: EngineApi) -> str:
+    """The pattern of what may be in extraArgs."""
+    return "^--(" + "|".join(n + (f"=({v})" if v else "") for n, v in sorted(engine.options.items())) + ")$"
+
+
+def _variables(framework: Framework, engine: EngineApi) -> dict[str, str]:
+    allowed = literals(sorted(engine.variables))
+    names = ", ".join(sorted(engine.variables))
+    return rule(
+        f"self.framework != '{framework}' || !has(self.env) || self.env.all(variable, variable.name in {allowed})",
+        f"with framework {framework} only these can be set: {names}; for example LOG_LEVEL",
+        field_path=".env",
+        # Names first: of a field of what was filtered, the API server does not know the length.
+        value=f"self.env.map(variable, variable.name).filter(name, !(name in {allowed}))[0]",
+    )
+
+
+def block_rules() -> list[dict[str, Any]]:
+    """The rules between a block and the rest of the spec."""
+    return [
+        rule(
+            "!has(self.vllm) || !has(self.vllm.tensorParallelSize) || self.vllm.tensorParallelSize == 1 || "
+            "(self.gpu.count > 0 && self.gpu.count % self.vllm.tensorParallelSize == 0)",
+            "tensorParallelSize must divide gpu.count: with gpu.count 4 it may be 1, 2 or 4",
+            field_path=".vllm.tensorParallelSize",
+        ),
+        rule(
+            "!has(self.llamacpp) || !has(self.llamacpp.gpuLayers) || self.llamacpp.gpuLayers == 0 || "
+            "self.gpu.count > 0",
+            "layers on a GPU need one: set gpu.count to 1 or more, or remove gpuLayers",
+            field_path=".llamacpp.gpuLayers",
+        ),
+        rule(
+            "!has(self.transformers) || !has(self.transformers.int8Threshold) || "
+            "(has(self.quantization) && self.quantization == 'bitsandbytes-8bit')",
+            "a threshold has an effect with quantization bitsandbytes-8bit only: set that, or remove int8Threshold",
+            field_path=".transformers.int8Threshold",
+        ),
+        rule(
+            "self.framework != 'llamacpp' || self.maxConcurrency <= 256",
+            "with framework llamacpp it must be at most 256, the slots that llama.cpp has",
+            field_path=".maxConcurrency",
+        ),
+    ]
