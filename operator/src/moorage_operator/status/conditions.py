@@ -2,7 +2,7 @@
 
 from moorage_common.facts import Health
 from moorage_common.facts import Phase as RuntimePhase
-from moorage_operator.api.conditions import Reason
+from moorage_operator.api.conditions import ConditionType, Reason
 from moorage_operator.observe import PodState
 from moorage_operator.status.view import WAITING_FOR_RESOURCES, Verdict, View
 
@@ -52,7 +52,7 @@ def model_loaded(view: View) -> Verdict:
     if any(health and health.status is RuntimePhase.READY for health in facts):
         return "True", Reason.LOADED, "an engine has the model in memory"
     if view.ready:
-        return "Unknown", Reason.FACTS_UNAVAILABLE, _why_no_facts(view, facts)
+        return _loaded_before(view) or ("Unknown", Reason.FACTS_UNAVAILABLE, _why_no_facts(view, facts))
     if view.wanted == 0:
         return "False", Reason.UNLOADED, _why_stopped(view)
     problem = next((pod.problem for pod in view.current if pod.problem and not pod.terminating), None)
@@ -61,6 +61,11 @@ def model_loaded(view: View) -> Verdict:
     if any(pod.running and not pod.terminating for pod in view.current):
         return "False", Reason.LOADING, "the model is loading"
     return "False", Reason.UNLOADED, "no engine runs"
+
+
+def _loaded_before(view: View) -> Verdict | None:
+    before = view.verdict_before(ConditionType.MODEL_LOADED) if view.about_to_tell else None
+    return before if before and before[0] == "True" else None
 
 
 def _why_no_facts(view: View, facts: list[Health | None]) -> str:
