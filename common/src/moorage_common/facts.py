@@ -8,6 +8,11 @@ from typing import Final
 
 import msgspec
 
+from moorage_common.shape import Shape
+
+CPU: Final = "cpu"
+"""The device of an engine that runs on no accelerator."""
+
 TERMINATION_MESSAGE_LIMIT: Final = 4096
 """Bytes of a termination message that the kubelet keeps (Kubernetes: 4096 a container)."""
 
@@ -32,18 +37,26 @@ class Phase(StrEnum):
     FAILED = "failed"
 
 
-class Termination(msgspec.Struct, frozen=True):
-    """The termination message: one JSON object, `{"reason": …, "message": …}`."""
+class Termination(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The termination message: one JSON object, `{"reason": …, "message": …}`.
+
+    With it goes the shape of the model where its files could be read: a load that fails at once leaves no time to ask.
+    """
 
     reason: LoadError
     message: str
+    shape: Shape | None = None
 
     def encode(self) -> bytes:
         """The message as JSON of at most TERMINATION_MESSAGE_LIMIT bytes; a long text is cut at its end."""
         text = self.message
-        while len(encoded := msgspec.json.encode(Termination(self.reason, text))) > TERMINATION_MESSAGE_LIMIT:
+        while len(encoded := self._encoded(text)) > TERMINATION_MESSAGE_LIMIT:
             text = text[: len(text) * 3 // 4] + "…"
         return encoded
+
+    def _encoded(self, text: str) -> bytes:
+        shape = msgspec.structs.replace(self.shape, tensor_bytes={}) if self.shape else None
+        return msgspec.json.encode(Termination(self.reason, text, shape))
 
     @classmethod
     def decode(cls, text: str) -> "Termination | None":
@@ -56,19 +69,29 @@ class Termination(msgspec.Struct, frozen=True):
 
 
 class EngineFacts(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """What is known of the loaded model. Sizes are bytes; a field that is not known is None."""
+    """What is known of the loaded model; one start of an engine always tells the same. Sizes are bytes; a field that is
+    not known is None."""
 
     engine: str
     engine_version: str | None = None
     device: str | None = None
+    """What the engine really runs on: `cpu`, or its own name of the accelerator, such as `CUDA0` or `cuda`."""
+
     quantization: str | None = None
+    """What the weights really have, in the words of spec.quantization; of weights that are not quantized, `none` or the
+    type of their numbers."""
+
     context_length: int | None = None
     weights_bytes: int | None = None
     memory_bytes: int | None = None
+    """What the engine held right after it had answered its first request: of the accelerator's memory if it runs on
+    one, else resident memory of its process."""
 
 
-class Health(msgspec.Struct, frozen=True, rename="camel"):
+class Health(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """The part of `/health/detailed` that the operator reads; unknown fields are ignored when decoding."""
 
     status: Phase
     facts: EngineFacts | None = None
+    shape: Shape | None = None
+    """Known as soon as the files have been read, long before the model is loaded."""

@@ -19,7 +19,7 @@ APPLIED_HASH_ANNOTATION: Final = f"{API_GROUP}/applied-hash"
 """On every child: the hash of what the operator last asked for, so that a removed field is seen too."""
 
 TRIED_UNDER_ANNOTATION: Final = f"{API_GROUP}/tried-under"
-"""On a Deployment whose pods were refused: the name of the rules (quotas, limits, Pod Security) it was last tried under."""
+"""On a Deployment whose pods were refused: the name of the rules (quotas, limits …) that it was last tried under."""
 
 RUNTIME_PORT: Final = 8000
 RUNTIME_PORT_NAME: Final = "http"

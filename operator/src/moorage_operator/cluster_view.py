@@ -3,7 +3,7 @@
 Fed by the watches; every event gives the models that must be looked at again.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +37,11 @@ class ClusterView:
     def most(self) -> dict[str, int] | None:
         """The most of each extended resource that one node has; None when the nodes cannot be seen."""
         return self._nodes.most if self._nodes else None
+
+    @property
+    def gpu_memory(self) -> Mapping[str, Mapping[int, int]]:
+        """Bytes of one GPU by resource and by how many of it a node has; empty when the nodes cannot be seen."""
+        return self._nodes.gpu_memory if self._nodes else {}
 
     def event(self, resource: Resource, kind: str | None, obj: Object) -> Iterable[Key]:
         """Takes in an event of a watch, `kind` as `handlers.Sink` says; returns the models that it concerns."""

@@ -1,7 +1,9 @@
-"""Asks pods what they really run: `/health/detailed`, once for each change of readiness.
+"""Asks pods what they are loading and what they really run: `/health/detailed`.
 
-The answer goes into the store and the model is reconciled again. A pod that does not answer is asked a few times and
-then left alone until its readiness changes: facts that are missing make a condition Unknown, never a model unready.
+A pod is asked twice: while it loads, for the shape of its model, and once for each time that it becomes ready, for its
+facts. An answer that is news goes into the store and the model is reconciled again. A pod that does not answer is asked
+a few times, ever later, and then left alone until its readiness changes: what is missing makes a condition Unknown or
+leaves it out, never a model unready.
 """
 
 import asyncio
@@ -12,7 +14,7 @@ from typing import Final, NamedTuple
 import aiohttp
 import msgspec
 
-from moorage_common.facts import Health
+from moorage_common.facts import Health, Phase
 from moorage_common.labels import RUNTIME_PORT
 from moorage_operator.observe import PodState
 from moorage_operator.store import Key, Store
@@ -20,18 +22,23 @@ from moorage_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 
-WORKERS: Final = 8
-ATTEMPTS: Final = 3
-RETRY_SECONDS: Final = 1.0
+WORKERS: Final = 16
+RETRY_READY: Final = (1.0, 1.0)
+"""Seconds before each further attempt to ask a pod that is ready: it does answer requests."""
+
+RETRY_LOADING: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""The same for one that loads: its process may not listen yet, and reading the header of a large file may take long."""
+
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5, sock_connect=2)
 _ANSWER_LIMIT: Final = 64 * 1024
 
 
-class PodKey(NamedTuple):
-    """A pod of a model."""
+class Question(NamedTuple):
+    """What is to be asked: a pod of a model, for its facts if it is ready, for the shape of its model if it loads."""
 
     model: Key
     uid: str
+    ready: bool
 
 
 class FactsProber:
@@ -40,16 +47,29 @@ class FactsProber:
     def __init__(self, store: Store, models: WorkQueue[Key]) -> None:
         self._store = store
         self._models = models
-        self._queue: WorkQueue[PodKey] = WorkQueue()
+        self._queue: WorkQueue[Question] = WorkQueue()
+        self._open: set[Question] = set()
+        """What is being asked, or will be tried again."""
 
     def noticed(self, key: Key, pods: Iterable[PodState]) -> None:
-        """Forgets the facts of pods that are not ready any more, and asks those that have become ready."""
-        known = self._store.facts(key)
+        """Asks pods that have begun to load or have become ready; forgets the facts of those that are not ready."""
+        facts, shapes = self._store.facts(key), self._store.shapes(key)
         for pod in pods:
-            if not pod.ready:
-                self._store.drop_facts(key, pod.uid)
-            elif pod.uid not in known:
-                self._queue.add(PodKey(key, pod.uid))
+            if pod.ready:
+                if pod.uid not in facts:
+                    self._put(Question(key, pod.uid, ready=True))
+                continue
+            self._store.drop_facts(key, pod.uid)
+            if not pod.running:
+                self._store.drop_vain(key, pod.uid)
+            elif pod.uid not in shapes:
+                self._put(Question(key, pod.uid, ready=False))
+
+    def _put(self, question: Question) -> None:
+        # News of a pod must not hasten an attempt that waits for its time.
+        if question not in self._open:
+            self._open.add(question)
+            self._queue.add(question)
 
     async def run(self) -> None:
         """Works until cancelled."""
@@ -59,26 +79,55 @@ class FactsProber:
 
     async def _work(self, session: aiohttp.ClientSession) -> None:
         while True:
-            key = await self._queue.get()
+            question = await self._queue.get()
+            again: float | None = None
             try:
-                await self._ask(session, key)
+                again = await self._ask(session, question)
             except Exception:
                 # What a pod says must never stop the asking of the others.
-                log.exception("asking a pod failed", extra={"model": "/".join(key.model), "pod_uid": key.uid})
-            finally:
-                self._queue.done(key)
+                extra = {"model": "/".join(question.model), "pod_uid": question.uid}
+                log.exception("asking a pod failed", extra=extra)
+            if again is None:
+                self._open.discard(question)
+                self._queue.succeeded(question)
+            else:
+                self._queue.retry(question, again)
+            self._queue.done(question)
 
-    async def _ask(self, session: aiohttp.ClientSession, key: PodKey) -> None:
-        pod = self._store.pod(key.model, key.uid)
-        if pod is None or not pod.ready or not pod.ip:
-            return
+    async def _ask(self, session: aiohttp.ClientSession, question: Question) -> float | None:
+        """Asks once; gives the seconds after which to ask again, or None when the question is settled."""
+        pod = self._store.pod(question.model, question.uid)
+        if pod is None or pod.ready != question.ready or not (pod.ready or pod.running) or not pod.ip:
+            return None
         health = await _detailed_health(session, pod.ip)
-        if health is None and self._queue.failures(key) < ATTEMPTS - 1:
-            self._queue.retry(key, RETRY_SECONDS)
-            return
-        self._queue.succeeded(key)
-        self._store.put_facts(key.model, key.uid, health)
-        self._models.add(key.model)
+        pauses = RETRY_READY if question.ready else RETRY_LOADING
+        failures = self._queue.failures(question)
+        if not _answers(question, health) and failures < len(pauses):
+            return pauses[failures]
+        if health is None and question.ready:
+            log.info("a ready pod does not tell its facts", extra={"pod_ip": pod.ip, "attempts": failures + 1})
+        self._take_in(question, health)
+        return None
+
+    def _take_in(self, question: Question, health: Health | None) -> None:
+        key, uid = question.model, question.uid
+        shape = msgspec.structs.replace(health.shape, tensor_bytes={}) if health and health.shape else None
+        known = self._store.shapes(key)
+        # Most pods of a model say the same of its files; one copy of it is enough.
+        shape = next((told for told in known.values() if told == shape), shape)
+        if shape is not None or uid not in known:
+            self._store.put_shape(key, uid, shape)
+        if question.ready:
+            self._store.put_facts(key, uid, msgspec.structs.replace(health, shape=None) if health else None)
+        if question.ready or shape is not None:
+            self._models.add(key)
+
+
+def _answers(question: Question, health: Health | None) -> bool:
+    """Whether what a pod has said is what was asked for; it may still be reading its files, or has none to read."""
+    if health is None:
+        return False
+    return question.ready or health.shape is not None or health.status is not Phase.STARTING
 
 
 async def _detailed_health(session: aiohttp.ClientSession, ip: str) -> Health | None:
@@ -90,7 +139,5 @@ async def _detailed_health(session: aiohttp.ClientSession, ip: str) -> Health | 
             content = await response.content.read(_ANSWER_LIMIT)
             return msgspec.json.decode(content, type=Health) if response.status == 200 else None
     except (TimeoutError, aiohttp.ClientError, OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
-        log.info(
-            "a ready pod does not tell its facts", extra={"pod_ip": ip, "error": f"{type(error).__name__}: {error}"}
-        )
+        log.debug("a pod does not tell its facts", extra={"pod_ip": ip, "error": f"{type(error).__name__}: {error}"})
         return None

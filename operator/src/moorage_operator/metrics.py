@@ -1,9 +1,44 @@
 """The operator's own metrics, served as `/metrics` beside the probes; names follow Prometheus' conventions."""
 
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
+
+from moorage_operator.observe import PodState
+from moorage_operator.store import Key
 
 PREEMPTIONS: Final = Counter(
     "moorage_preemptions_total", "Pods of a model that lost their place to a higher priority.", ["namespace", "name"]
 )
+
+STARTUP_SECONDS: Final = Histogram(
+    "moorage_model_startup_seconds",
+    "How long pods of models took to become ready, by phase: queued, image, download, load, total.",
+    ["phase"],
+    buckets=(1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600),
+)
+
+
+class StartMetrics:
+    """Observes each start once. Of what was there before this process, only what no status has told yet is news."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Key, frozenset[tuple[str, str]]] = {}
+
+    def saw(self, key: Key, pods: Iterable[PodState], told: Mapping[str, Any]) -> None:
+        """Takes in all pods of a model; `told` is the start that its status told before."""
+        starts = {(pod.uid, pod.start.began): pod.start for pod in pods if pod.start}
+        before = self._seen.get(key)
+        if before is None:
+            before = frozenset(start for start in starts if start[1] <= told.get("startedAt", ""))
+        for start in starts.keys() - before:
+            for phase, seconds in starts[start].phases().items():
+                STARTUP_SECONDS.labels(phase).observe(seconds)
+        # A pod that is not ready now may be again, with the same start: it is kept as long as the pod is there.
+        there = {pod.uid for pod in pods}
+        self._seen[key] = frozenset(starts) | {start for start in before if start[0] in there}
+
+    def forget(self, key: Key) -> None:
+        """A model is gone."""
+        self._seen.pop(key, None)

@@ -5,15 +5,17 @@ memory.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from moorage_common.facts import Health, Termination
 from moorage_common.labels import MODEL_UID_LABEL, REVISION_LABEL, TRIED_UNDER_ANNOTATION
+from moorage_common.shape import Shape
 from moorage_operator.api.conditions import Problem, Reason
 from moorage_operator.desired.workload import CONTAINER_NAME
 from moorage_operator.preemption import Preemption
 from moorage_operator.scheduling import lacks
+from moorage_operator.startup import Start, start_of
 
 _PULL_FAILURES: Final = {
     "ErrImagePull",
@@ -32,7 +34,8 @@ class PodState:
     """What matters of one pod.
 
     `lacks` are the resources that the scheduler found too little of, `requests` the amounts that it asked for, while it
-    has no node; `preempted` is when it lost its place to a pod of higher priority.
+    has no node; `preempted` is when it lost its place to a pod of higher priority; `shape` is what a failed load has
+    left of the model's, `start` how a pod that is ready became so.
     """
 
     name: str
@@ -55,6 +58,8 @@ class PodState:
     finished: bool = False
     restarts: int = 0
     problem: Problem | None = None
+    shape: Shape | None = None
+    start: Start | None = None
 
     @property
     def scheduled(self) -> bool:
@@ -122,6 +127,12 @@ class Observation:
     most: Mapping[str, int] | None = None
     """The most of each extended resource that one node has; None when the nodes cannot be seen."""
 
+    shapes: Mapping[str, Shape | None] = field(default_factory=dict)
+    """What pods have said of their model's files, by pod uid."""
+
+    gpu_memory: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    """Bytes of one GPU by resource and by how many of it a node has; empty where nodes do not say."""
+
     preemptions: tuple[Preemption, ...] = ()
     """What is known of pods that lost their place, but perhaps not in the status yet."""
 
@@ -165,6 +176,8 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
         finished=status.get("phase") in ("Succeeded", "Failed"),
         restarts=container.get("restartCount", 0),
         problem=None if ready else _container_problem(container),
+        shape=None if ready else _shape_left(container),
+        start=start_of(pod, container) if ready else None,
     )
 
 
@@ -178,6 +191,12 @@ def _preempted(condition: Mapping[str, Any]) -> str | None:
     if condition.get("status") == "True" and condition.get("reason") == "PreemptionByScheduler":
         return str(condition.get("lastTransitionTime", ""))
     return None
+
+
+def _shape_left(container: Mapping[str, Any]) -> Shape | None:
+    ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
+    termination = Termination.decode(ended.get("message", ""))
+    return termination.shape if termination else None
 
 
 def _container_problem(container: Mapping[str, Any]) -> Problem | None:

@@ -23,11 +23,12 @@ from moorage_operator.desired.drift import drifted, with_hash
 from moorage_operator.engines.base import image_key
 from moorage_operator.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from moorage_operator.kube import BY_KIND, INFERENCE_MODELS, REPLICA_SETS, Kube
-from moorage_operator.metrics import PREEMPTIONS
+from moorage_operator.metrics import PREEMPTIONS, StartMetrics
 from moorage_operator.observe import Observation, PodState, controller_of
 from moorage_operator.preemption import news_in
 from moorage_operator.rollout import makes_room
 from moorage_operator.status import status
+from moorage_operator.status.warnings import warnings
 from moorage_operator.store import Child, Key
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Reconciler:
         self._view = view
         self._store = view.store
         self._announcer = Announcer(kube)
+        self._starts = StartMetrics()
         self._config = config
         self._ask = ask
         self._clock = clock
@@ -95,6 +97,7 @@ class Reconciler:
             live = await self._kube.get(INFERENCE_MODELS, key.namespace, key.name)
         except NotFoundError:
             self._store.forget(key)
+            self._starts.forget(key)
             self._view.stand(key, ())
             return None
         if live["metadata"].get("deletionTimestamp"):
@@ -225,15 +228,21 @@ class Reconciler:
             blocked=blocked,
             place=self._view.line.place(key),
             most=self._view.most,
+            shapes=self._store.shapes(key),
+            gpu_memory=self._view.gpu_memory,
             preemptions=self._store.preemptions(key),
         )
 
     async def _write_status(self, key: Key, model: InferenceModel, seen: Observation) -> None:
         now = self._clock()
         wanted = status(model, seen, now)
+        self._starts.saw(key, seen.pods, model.status.get("startup") or {})
         if wanted == model.status:
             return
         await self._announce(key, model, wanted, now)
+        for told in warnings(model, seen, wanted):
+            warning = Announcement("Warning", told.reason, told.message, told.subject)
+            await self._announcer.tell(key, model.metadata.uid, warning, now)
         manifest = {
             "apiVersion": API_VERSION,
             "kind": KIND,

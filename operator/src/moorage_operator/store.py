@@ -12,6 +12,7 @@ import msgspec
 
 from moorage_common.facts import Health
 from moorage_common.labels import MODEL_LABEL
+from moorage_common.shape import Shape
 from moorage_operator.api.v1alpha1 import MAX_PREEMPTIONS
 from moorage_operator.observe import DeploymentState, PodState, controller_of, deployment_state, pod_state
 from moorage_operator.preemption import Preemption
@@ -49,6 +50,7 @@ class _Model:
     children: dict[str, Child] = field(default_factory=dict)
     pods: dict[str, PodState] = field(default_factory=dict)
     facts: dict[str, Health | None] = field(default_factory=dict)
+    shapes: dict[str, Shape | None] = field(default_factory=dict)
     replica_sets: dict[str, str] = field(default_factory=dict)
     preemptions: dict[str, Preemption] = field(default_factory=dict)
     written: str | None = None
@@ -135,6 +137,23 @@ class Store:
         """Forgets what a pod has said, because it is not as it was."""
         if model := self._models.get(key):
             model.facts.pop(pod_uid, None)
+
+    def shapes(self, key: Key) -> dict[str, Shape | None]:
+        """What the pods of a model have said of its files, by pod uid; None for one that was asked in vain."""
+        model = self._models.get(key)
+        return dict(model.shapes) if model else {}
+
+    def put_shape(self, key: Key, pod_uid: str, shape: Shape | None) -> None:
+        """Keeps what a pod has said of its model's files; forgotten with the pod."""
+        model = self._models.get(key)
+        if model and pod_uid in model.pods:
+            model.shapes[pod_uid] = shape
+
+    def drop_vain(self, key: Key, pod_uid: str) -> None:
+        """Forgets that a pod was asked for its shape in vain: its container is to start anew."""
+        model = self._models.get(key)
+        if model and model.shapes.get(pod_uid, ...) is None:
+            del model.shapes[pod_uid]
 
     def owner_of_replica_set(self, key: Key, uid: str) -> str | None:
         """The uid of the Deployment that a ReplicaSet was last seen to belong to."""
@@ -236,6 +255,7 @@ class Store:
     def _forget_pod(self, key: Key, uid: str) -> None:
         self._models[key].pods.pop(uid, None)
         self._models[key].facts.pop(uid, None)
+        self._models[key].shapes.pop(uid, None)
         self._pod_versions.pop(uid, None)
         if self._pod_keys.pop(uid, None):
             self._gone_pod_keys[uid] = key

@@ -9,6 +9,7 @@ import msgspec
 from moorage_common.facts import LoadError, Termination
 from moorage_common.http.message import JSON, Answer
 from moorage_common.openai_errors import error_body
+from moorage_common.shape import Shape
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +22,10 @@ MEMORY_NAMES: Final = "the memory limit (spec.resources.memory)"
 class LoadFailure(Exception):  # noqa: N818 - its reasons are a closed list, LoadError
     """The model cannot be loaded, and trying again would not help."""
 
-    def __init__(self, reason: LoadError, message: str) -> None:
-        """Carry one of the known reasons, and a sentence for the person who has to mend it."""
+    def __init__(self, reason: LoadError, message: str, shape: Shape | None = None) -> None:
+        """Carry one of the known reasons, a sentence for the person who has to mend it, and what the files say."""
         super().__init__(message)
-        self.termination = Termination(reason, message)
+        self.termination = Termination(reason, message, shape)
 
 
 def report_termination(termination: Termination, path: Path | None) -> None:

@@ -10,7 +10,9 @@ import struct
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from moorage_runtime.gguf_types import FILE_TYPES, TENSOR_TYPES
 
 Value = int | float | bool | str | list[int] | list[float] | list[bool]
 
@@ -22,32 +24,12 @@ MAX_HEADER: Final = 512 * 1024 * 1024
 MAX_KEPT_ARRAY: Final = 4096
 """Numeric arrays up to this length are kept (sizes by layer); longer ones and arrays of strings are the tokenizer's."""
 MAX_DIMENSIONS: Final = 4
+MAX_NUMBER: Final = 2**63
 MAX_PARTS: Final = 999
 
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _SCALARS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "B", 10: "Q", 11: "q", 12: "d"}
 _LENGTH: Final = struct.Struct("<Q")
-
-TENSOR_TYPES: Final[dict[int, tuple[str, int, int]]] = {
-    # number: (name, elements a block, bytes a block); enum ggml_type of ggml.h and the block structs of ggml-common.h
-    0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22),
-    7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 9: ("Q8_1", 32, 36), 10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110),
-    12: ("Q4_K", 256, 144), 13: ("Q5_K", 256, 176), 14: ("Q6_K", 256, 210), 15: ("Q8_K", 256, 292),
-    16: ("IQ2_XXS", 256, 66), 17: ("IQ2_XS", 256, 74), 18: ("IQ3_XXS", 256, 98), 19: ("IQ1_S", 256, 50),
-    20: ("IQ4_NL", 32, 18), 21: ("IQ3_S", 256, 110), 22: ("IQ2_S", 256, 82), 23: ("IQ4_XS", 256, 136),
-    24: ("I8", 1, 1), 25: ("I16", 1, 2), 26: ("I32", 1, 4), 27: ("I64", 1, 8), 28: ("F64", 1, 8),
-    29: ("IQ1_M", 256, 56), 30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66),
-    39: ("MXFP4", 32, 17), 40: ("NVFP4", 64, 36), 41: ("Q1_0", 128, 18), 42: ("Q2_0", 64, 18),
-}  # fmt: skip
-
-FILE_TYPES: Final[dict[int, str]] = {
-    # enum llama_ftype of llama.h: what general.file_type says of the whole file
-    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M",
-    13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS", 20: "IQ2_XS",
-    21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S",
-    29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4_MOE", 39: "NVFP4",
-    40: "Q1_0", 41: "Q2_0",
-}  # fmt: skip
 
 _PART: Final = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
@@ -56,13 +38,28 @@ class GGUFError(Exception):
     """The file is not a whole and honest GGUF file; the text is a sentence that says where and why."""
 
 
+class Tensor(NamedTuple):
+    """What the header says of one tensor: `rows` is its second dimension, `size` its bytes."""
+
+    name: str
+    type: str
+    dimensions: int
+    rows: int
+    elements: int
+    size: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Header:
     """What is known of a model by its header alone."""
 
     entries: dict[str, Value] = field(repr=False)
-    tensor_bytes: int
-    file_bytes: int
+    tensors: tuple[Tensor, ...] = field(repr=False)
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.size for tensor in self.tensors)
 
     @property
     def architecture(self) -> str:
@@ -85,7 +82,7 @@ class Header:
         value = self.entries.get(f"{self.architecture}.{key}")
         if isinstance(value, list):
             value = max(value, default=0)
-        return int(value) if isinstance(value, (int, float)) and value >= 0 else None
+        return int(value) if isinstance(value, (int, float)) and 0 <= value < MAX_NUMBER else None
 
 
 def read_header(path: Path) -> Header:
@@ -104,11 +101,7 @@ def read_header(path: Path) -> Header:
     if missing:
         raise GGUFError(f"{path.name} is one of {parts} parts of a model, and {missing[0]} is missing")
     headers = [first, *map(_read_one, others)]
-    return Header(
-        entries=first.entries,
-        tensor_bytes=sum(header.tensor_bytes for header in headers),
-        file_bytes=sum(header.file_bytes for header in headers),
-    )
+    return Header(entries=first.entries, tensors=tuple(tensor for header in headers for tensor in header.tensors))
 
 
 def _read_one(path: Path) -> Header:
@@ -160,20 +153,22 @@ class _Reader:
             if "split.no" not in entries:
                 raise self._error("it does not say its architecture (general.architecture)")
             entries["general.architecture"] = ""
-        ends = [self._tensor() for _ in range(tensors)]
+        found = [self._tensor() for _ in range(tensors)]
         alignment = entries.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment < 8 or alignment & (alignment - 1) or alignment > 1 << 16:
             raise self._error(f"general.alignment is {alignment!r}, not a power of two")
         start = -(-self.position // alignment) * alignment
-        for name, offset, length in ends:
+        for tensor, offset in found:
             if offset % alignment:
-                raise self._error(f"tensor {name!r} is at offset {offset}, which is not a multiple of {alignment}")
-            if start + offset + length > self._size:
-                raise GGUFError(
-                    f"{self._name} is truncated or lies about its sizes: tensor {name!r} would end at byte "
-                    f"{start + offset + length}, the file has {self._size}"
+                raise self._error(
+                    f"tensor {tensor.name!r} is at offset {offset}, which is not a multiple of {alignment}"
                 )
-        return Header(entries=entries, tensor_bytes=sum(length for _, _, length in ends), file_bytes=self._size)
+            if start + offset + tensor.size > self._size:
+                raise GGUFError(
+                    f"{self._name} is truncated or lies about its sizes: tensor {tensor.name!r} would end at byte "
+                    f"{start + offset + tensor.size}, the file has {self._size}"
+                )
+        return Header(entries=entries, tensors=tuple(tensor for tensor, _ in found))
 
     def take(self, length: int, what: str) -> int:
         """Make `length` bytes available and step over them; give their place in the buffer."""
@@ -283,7 +278,7 @@ class _Reader:
         except KeyError:
             raise self._error(f"{what} has the unknown type {kind}") from None
 
-    def _tensor(self) -> tuple[str, int, int]:
+    def _tensor(self) -> tuple[Tensor, int]:
         name = self._text("the name of a tensor", MAX_NAME)
         what = f"tensor {name!r}"
         dimensions = self._integer("I", what)
@@ -300,7 +295,8 @@ class _Reader:
         elements = 1
         for size in shape:
             elements *= size
-        return name, offset, elements // block_elements * block_bytes
+        rows = shape[1] if dimensions > 1 else 1
+        return Tensor(name, label, dimensions, rows, elements, elements // block_elements * block_bytes), offset
 
     def _error(self, text: str) -> GGUFError:
         return GGUFError(f"{self._name} is not a valid GGUF file: {text} (at byte {self.position})")

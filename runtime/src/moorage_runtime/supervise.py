@@ -13,12 +13,12 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from moorage_common.estimate import mib
 from moorage_common.facts import EngineFacts, LoadError, Phase
 from moorage_common.http.client import Pool, UpstreamConnection, UpstreamGone
 from moorage_runtime import machine
 from moorage_runtime.engines.base import LOOPBACK, Engine, Plan
 from moorage_runtime.errors import LoadFailure, engine_error
-from moorage_runtime.memory import mib
 from moorage_runtime.process import Child, ChildEnded
 from moorage_runtime.settings import Settings
 from moorage_runtime.watchdog import WatchdogPolicy, hung
@@ -97,7 +97,11 @@ class Supervisor:
         """Keep the engine running until cancelled; raise LoadFailure when that is hopeless."""
         try:
             plan = await self._make_plan()
-            await self._keep_running(plan)
+            try:
+                await self._keep_running(plan)
+            except LoadFailure as failure:
+                told = failure.termination
+                raise LoadFailure(told.reason, told.message, plan.shape) from failure
         finally:
             if self._spare is not None:
                 await self._spare.stop()
@@ -166,11 +170,15 @@ class Supervisor:
             await asyncio.sleep(0.05)  # the engine's own words come by another pipe, a moment later
             said = f" ({child.complaints})" if child.complaints else ""
             raise LoadFailure(announcement.failure, f"the engine cannot load the model: {announcement.message}{said}")
-        self.facts = msgspec.structs.replace(
-            plan.facts, engine_version=announcement.version, device=announcement.device
-        )
         pool = Pool(LOOPBACK, announcement.port, keep=self._settings.max_concurrent_requests)
         await self._smoke(child, plan, pool)
+        held = announcement.memory_bytes
+        self.facts = msgspec.structs.replace(
+            plan.facts,
+            engine_version=announcement.version,
+            device=announcement.device,
+            memory_bytes=machine.resident_bytes(child.pid) if held is None else held,
+        )
         return pool
 
     async def _smoke(self, child: Child, plan: Plan, pool: Pool) -> None:

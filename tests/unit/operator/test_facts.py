@@ -1,4 +1,4 @@
-"""Whom the prober asks, and whose facts it forgets; how it asks over HTTP is tested with a real runtime."""
+"""Whom the prober asks and when, and whose facts it forgets; how it asks over HTTP is tested with a real runtime."""
 
 import asyncio
 from typing import Any
@@ -6,15 +6,20 @@ from typing import Any
 import pytest
 
 from moorage_common.facts import EngineFacts, Health, Phase
+from moorage_common.shape import Shape
 from moorage_operator import facts
-from moorage_operator.facts import ATTEMPTS, FactsProber
+from moorage_operator.facts import RETRY_LOADING, RETRY_READY, FactsProber
 from moorage_operator.store import Key, Store
 from moorage_operator.workqueue import WorkQueue
 from tests.unit.operator.support import NAMESPACE, live_pod
 from tests.unit.operator.virtual_time import in_virtual_time, settle
 
 TINY = Key(NAMESPACE, "tiny")
+SHAPE = Shape(architecture="llama", stored_bytes=100, tensor_bytes={"F16": 100})
+KEPT = Shape(architecture="llama", stored_bytes=100)
 LOADED = Health(Phase.READY, EngineFacts("llama.cpp"))
+LOADING = Health(Phase.LOADING, shape=SHAPE)
+RUNS = {"state": {"running": {}}}
 
 
 class Bed:
@@ -25,6 +30,7 @@ class Bed:
         self.prober = FactsProber(self.store, self.models)
         self.asked: list[str] = []
         self.answer: Health | None = LOADED
+        self.answers: list[Health | None] = []
         self.poisoned: set[str] = set()
         self.version = 0
 
@@ -32,7 +38,7 @@ class Bed:
             self.asked.append(ip)
             if ip in self.poisoned:
                 raise RuntimeError("a bug in reading an answer")
-            return self.answer
+            return self.answers.pop(0) if self.answers else self.answer
 
         monkeypatch.setattr(facts, "_detailed_health", ask)
 
@@ -49,6 +55,13 @@ class Bed:
         await asyncio.sleep(seconds)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+    async def news(self) -> int:
+        """How many models are to be looked at again; they are taken."""
+        count = len(self.models)
+        for _ in range(count):
+            self.models.done(await self.models.get())
+        return count
 
 
 @in_virtual_time
@@ -87,9 +100,107 @@ async def test_a_pod_that_does_not_answer_is_asked_a_few_times_and_then_left_alo
     bed.answer = None
     bed.pod(ready=True)
     await bed.work(60)
-    assert len(bed.asked) == ATTEMPTS
+    assert len(bed.asked) == 1 + len(RETRY_READY)
     assert bed.store.facts(TINY) == {"uid-of-a": None}
     assert len(bed.models) == 1
+
+
+@in_virtual_time
+async def test_a_pod_that_loads_is_asked_for_the_shape_and_not_for_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    bed = Bed(monkeypatch)
+    bed.answer = LOADING
+    bed.pod(container=RUNS)
+    await bed.work()
+    assert bed.asked == ["10.0.0.7"]
+    assert bed.store.shapes(TINY) == {"uid-of-a": KEPT}
+    assert bed.store.facts(TINY) == {}
+    assert await bed.news() == 1
+    bed.pod(container=RUNS, annotations={"new": "news"})
+    await bed.work(600)
+    assert len(bed.asked) == 1
+
+
+@in_virtual_time
+async def test_a_pod_whose_process_does_not_listen_yet_is_tried_again_until_it_tells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bed = Bed(monkeypatch)
+    bed.answers = [None, Health(Phase.STARTING), LOADING]
+    bed.pod(container=RUNS)
+    await bed.work(60)
+    assert len(bed.asked) == 3
+    assert bed.store.shapes(TINY) == {"uid-of-a": KEPT}
+    assert await bed.news() == 1, "only the answer is news"
+
+
+@in_virtual_time
+async def test_news_of_a_pod_do_not_hasten_an_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    bed = Bed(monkeypatch)
+    bed.answer = None
+    bed.pod(container=RUNS)
+    await bed.work()
+    for number in range(20):
+        bed.pod(container=RUNS, annotations={"new": str(number)})
+    await bed.work()
+    assert len(bed.asked) == 1
+
+
+@in_virtual_time
+async def test_a_loading_pod_that_never_tells_is_left_alone_without_a_write_but_asked_when_it_is_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bed = Bed(monkeypatch)
+    bed.answer = None
+    bed.pod(container=RUNS)
+    await bed.work(3600)
+    assert len(bed.asked) == 1 + len(RETRY_LOADING)
+    assert bed.store.shapes(TINY) == {"uid-of-a": None}
+    assert await bed.news() == 0
+    bed.answer = Health(Phase.READY, EngineFacts("llama.cpp"), SHAPE)
+    bed.pod(ready=True, container=RUNS)
+    await bed.work()
+    assert bed.store.facts(TINY) == {"uid-of-a": LOADED}, "the shape is kept once"
+    assert bed.store.shapes(TINY) == {"uid-of-a": KEPT}
+
+
+@in_virtual_time
+async def test_a_container_that_starts_anew_is_asked_again_if_it_was_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    bed = Bed(monkeypatch)
+    bed.answer = None
+    bed.pod(container=RUNS)
+    await bed.work(3600)
+    bed.pod(container={"state": {"waiting": {"reason": "CrashLoopBackOff"}}})
+    bed.answer = LOADING
+    bed.pod(container=RUNS)
+    await bed.work()
+    assert bed.store.shapes(TINY) == {"uid-of-a": KEPT}
+    asked = len(bed.asked)
+    bed.pod(container={"state": {"waiting": {"reason": "CrashLoopBackOff"}}})
+    bed.pod(container=RUNS)
+    await bed.work(3600)
+    assert len(bed.asked) == asked, "what is known need not be asked"
+
+
+@in_virtual_time
+async def test_an_engine_that_tells_no_shape_is_asked_once_while_it_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    bed = Bed(monkeypatch)
+    bed.answer = Health(Phase.LOADING)
+    bed.pod(container=RUNS)
+    await bed.work(3600)
+    assert len(bed.asked) == 1
+    assert await bed.news() == 0
+
+
+@in_virtual_time
+async def test_pods_that_say_the_same_share_one_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    bed = Bed(monkeypatch)
+    bed.answer = LOADING
+    for name in ("a", "b"):
+        bed.store.put("Pod", live_pod(name, container=RUNS))
+    bed.prober.noticed(TINY, bed.store.pods(TINY))
+    await bed.work()
+    one, other = bed.store.shapes(TINY).values()
+    assert one is other
 
 
 @in_virtual_time

@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 
 from moorage_common.facts import EngineFacts, Health, LoadError
 from moorage_common.facts import Phase as RuntimePhase
+from moorage_common.shape import Shape
 from moorage_operator.api.conditions import ConditionType, Phase, Problem, Reason
 from moorage_operator.api.crd import status_schema
 from moorage_operator.observe import DeploymentState, Observation, Place, PodState
 from moorage_operator.preemption import Preemption
+from moorage_operator.startup import Start
 from moorage_operator.status import status
 from moorage_operator.status.view import WAITING_FOR_RESOURCES
 from tests.unit.operator.situations import NO_GPU, pod
@@ -30,6 +32,19 @@ counts = st.integers(0, 4)
 revisions = st.sampled_from(["1", "2"])
 
 
+sizes = st.integers(0, 10**6) | st.sampled_from([2**40, 2**62])
+shapes = st.builds(
+    Shape,
+    architecture=st.sampled_from(["", "llama"]),
+    quantization=st.none() | st.just("q4_0"),
+    **dict.fromkeys(
+        [name for name in Shape.__struct_fields__ if name not in ("architecture", "quantization", "tensor_bytes")],
+        sizes,
+    ),
+)
+starts = st.builds(Start, st.sampled_from([NOW, LATER]), *[st.integers(0, 9)] * 3, st.none() | st.integers(0, 9))
+
+
 @st.composite
 def pods(draw: st.DrawFn, name: str) -> PodState:
     """A pod; any of its marks may be set."""
@@ -43,6 +58,8 @@ def pods(draw: st.DrawFn, name: str) -> PodState:
         node=draw(st.sampled_from(["", "node-1"])),
         lacks=draw(st.sampled_from([(), ("nvidia.com/gpu",), ("cpu",)])),
         preempted=draw(st.none() | st.just(NOW)),
+        shape=draw(st.none() | shapes),
+        start=draw(st.none() | starts),
         **{mark: draw(st.booleans()) for mark in marks},
     )
 
@@ -83,9 +100,18 @@ observations = st.builds(
     place=st.none() | st.builds(Place, st.integers(1, 5), st.just(5), texts),
     most=st.none() | st.dictionaries(st.just("nvidia.com/gpu"), st.integers(0, 2)),
     preemptions=st.lists(preemptions, max_size=12).map(tuple),
+    shapes=st.dictionaries(st.sampled_from(NAMES), st.none() | shapes),
+    gpu_memory=st.dictionaries(
+        st.just("nvidia.com/gpu"), st.dictionaries(st.integers(1, 2), st.sampled_from([1, 2**35]))
+    ),
 )
 specs = st.fixed_dictionaries(
-    {"replicas": st.integers(0, 4)}, optional={"gpu": st.just({"count": 1}), "servedName": st.just("qwen")}
+    {"replicas": st.integers(0, 4)},
+    optional={
+        "gpu": st.sampled_from([{"count": 1}, {"count": 2, "memory": "24Gi"}]),
+        "servedName": st.just("qwen"),
+        "quantization": st.just("q4_0"),
+    },
 )
 
 
@@ -120,7 +146,11 @@ def test_the_phase_follows_from_ready(spec: dict[str, Any], seen: Observation) -
 @given(specs, observations)
 def test_every_condition_is_there_once_and_agrees_with_the_others(spec: dict[str, Any], seen: Observation) -> None:
     found = status(model(**spec), seen, NOW)
-    assert [condition["type"] for condition in found["conditions"]] == [kind.value for kind in ConditionType]
+    kinds = [condition["type"] for condition in found["conditions"]]
+    assert kinds == [kind.value for kind in ConditionType if kind in kinds]
+    assert set(ConditionType) - set(kinds) <= {ConditionType.FITS_GPU, ConditionType.ACCELERATED}
+    if not spec.get("gpu"):
+        assert not {ConditionType.FITS_GPU, ConditionType.ACCELERATED} & set(kinds)
     states = {kind: condition["status"] for kind, condition in by_type(found).items()}
     if states["ModelLoaded"] != "False":
         assert states["Ready"] == "True"
@@ -151,5 +181,5 @@ def test_a_transition_is_a_change_of_status(spec: dict[str, Any], before: Observ
     second = status(model(**spec, status=first), after, LATER)
     old = by_type(first)
     for kind, condition in by_type(second).items():
-        changed = condition["status"] != old[kind]["status"]
+        changed = kind not in old or condition["status"] != old[kind]["status"]
         assert condition["lastTransitionTime"] == (LATER if changed else NOW)

@@ -1,5 +1,6 @@
 """Checks a value against a structural schema as the API server does, for the words that our schemas use."""
 
+import math
 import re
 from typing import Any
 
@@ -14,7 +15,9 @@ def violations(schema: Object, value: Any, path: str = "status") -> list[str]:
     """What the API server would say against `value`; empty when it takes it."""
     unknown = {word for word in schema if word not in _WORDS and not word.startswith("x-kubernetes-list-")}
     assert not unknown, f"these words of the schema are not checked here: {unknown}"
-    check = {"object": _object, "array": _array, "string": _string, "integer": _integer}[schema["type"]]
+    check = {"object": _object, "array": _array, "string": _string, "integer": _integer, "number": _number}[
+        schema["type"]
+    ]
     return check(schema, value, path)
 
 
@@ -45,6 +48,10 @@ def _string(schema: Object, value: Any, path: str) -> list[str]:
     if schema.get("format") == "date-time" and not _TIME.fullmatch(value):
         wrong.append(f"{path}: {value!r} is no time")
     return wrong
+
+
+def _number(schema: Object, value: Any, path: str) -> list[str]:
+    return [] if type(value) in (int, float) and math.isfinite(value) else [f"{path}: not a number but {value!r}"]
 
 
 def _integer(schema: Object, value: Any, path: str) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from moorage_common.facts import LoadError
 from moorage_runtime import machine
 from moorage_runtime.engines.base import Plan
-from moorage_runtime.engines.llamacpp import ENGINE, ChildConfig
+from moorage_runtime.engines.llamacpp import ENGINE, ChildConfig, device_used
 from moorage_runtime.errors import LoadFailure
 from moorage_runtime.settings import Settings
 from tests.unit.runtime.support import LLAMA, gguf, number
@@ -48,7 +48,9 @@ def test_defaults_come_from_the_file_and_the_machine(model: Path) -> None:
     found = plan(model_path=model)
 
     assert found.served_name == "tiny.Q4_K_M"
-    assert config(found) == ChildConfig(path=str(model), alias="tiny.Q4_K_M", context=2048, slots=4, threads=3)
+    assert config(found) == ChildConfig(
+        path=str(model), alias="tiny.Q4_K_M", context=2048, slots=4, threads=3, weights_bytes=256
+    )
     assert (found.facts.quantization, found.facts.context_length, found.facts.weights_bytes) == ("q4_k_m", 2048, 256)
 
 
@@ -80,7 +82,9 @@ def test_the_context_is_what_llama_cpp_makes_of_it(model: Path) -> None:
 def test_settings_reach_the_child(model: Path) -> None:
     found = plan(model_path=model, model_name="x", llama_threads=7, max_concurrent_requests=2, log_level="DEBUG")
 
-    assert config(found) == ChildConfig(path=str(model), alias="x", context=2048, slots=2, threads=7, verbose=True)
+    assert config(found) == ChildConfig(
+        path=str(model), alias="x", context=2048, slots=2, threads=7, weights_bytes=256, verbose=True
+    )
 
 
 def test_options_and_layers_reach_the_child(model: Path) -> None:
@@ -169,18 +173,23 @@ def test_more_slots_than_llama_cpp_has_are_refused(model: Path) -> None:
 def test_bad_input_37_a_model_over_the_memory_limit_is_refused_with_all_numbers(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit = machine.MemoryLimit(100 * 1024**2, "the memory limit of this container")
+    limit = machine.MemoryLimit(50 * 1024**2, "the memory limit of this container")
     monkeypatch.setattr(machine, "memory_limit", lambda: limit)
 
-    reason, message = failure(model_path=model)
+    with pytest.raises(LoadFailure) as raised:
+        plan(model_path=model)
 
-    assert reason is LoadError.OUT_OF_MEMORY
-    assert message == (
-        "tiny.Q4_K_M.gguf needs about 203 MiB (weights 1 MiB, KV cache 2 MiB, overhead 200 MiB) for 4 requests of 2048 "
-        "tokens, and the memory limit of this container is 100 MiB; lower the context length (spec.contextLength, "
+    termination = raised.value.termination
+    assert termination.reason is LoadError.OUT_OF_MEMORY
+    # 45 MiB of the engine's process, 40 MiB of the front, 2.6 MiB of compute buffer.
+    assert termination.message == (
+        "tiny.Q4_K_M.gguf needs about 90 MiB (weights 1 MiB, KV cache 2 MiB, overhead 88 MiB) for 4 requests of 2048 "
+        "tokens, and the memory limit of this container is 50 MiB; lower the context length (spec.contextLength, "
         "MAX_INPUT_TOKENS) or the concurrency (spec.maxConcurrency, MAX_CONCURRENT_REQUESTS), or raise the memory "
-        "limit (spec.resources.memory) to at least 203 MiB"
+        "limit (spec.resources.memory) to at least 90 MiB"
     )
+    assert termination.shape is not None
+    assert termination.shape.layers == 2, "an estimate can be made of a model that cannot be loaded"
 
 
 def test_no_path_is_told(tmp_path: Path) -> None:
@@ -227,6 +236,26 @@ def test_a_broken_file_is_told(tmp_path: Path) -> None:
 
     assert reason is LoadError.MODEL_FILE_INVALID
     assert "truncated" in message
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "device", "held"),
+    [
+        pytest.param({}, {}, "cpu", None, id="no accelerator was found"),
+        pytest.param({"CUDA0": 80_000}, {"CUDA0": 78_000}, "CUDA0", 2_000, id="on one GPU"),
+        pytest.param({"CUDA0": 9, "CUDA1": 80_000}, {"CUDA0": 9, "CUDA1": 79_000}, "CUDA1", 1_000, id="on the other"),
+        pytest.param(
+            {"CUDA0": 80_000, "CUDA1": 80_000}, {"CUDA0": 79_400, "CUDA1": 79_500}, "CUDA0+CUDA1", 1_100, id="on both"
+        ),
+        pytest.param({"CUDA0": 80_000}, {"CUDA0": 79_990}, "cpu", None, id="a GPU is there, the weights are not on it"),
+        pytest.param({"CUDA0": 80_000}, {"CUDA0": 81_000}, "cpu", None, id="somebody else gave memory back"),
+        pytest.param({"CUDA0": 80_000}, {}, "cpu", None, id="the GPU is gone"),
+    ],
+)
+def test_the_device_is_where_the_weights_took_memory(
+    before: dict[str, int], after: dict[str, int], device: str, held: int | None
+) -> None:
+    assert device_used(before, after, weights=1_000) == (device, held)
 
 
 @pytest.mark.parametrize(

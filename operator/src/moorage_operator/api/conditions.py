@@ -15,6 +15,8 @@ class ConditionType(StrEnum):
     MODEL_LOADED = "ModelLoaded"
     PROGRESSING = "Progressing"
     PREEMPTED = "Preempted"
+    FITS_GPU = "FitsGPU"
+    ACCELERATED = "Accelerated"
 
 
 class Reason(StrEnum):
@@ -45,6 +47,11 @@ class Reason(StrEnum):
     PREEMPTED = "Preempted"
     NEVER = "Never"
     RECOVERED = "Recovered"
+    FITS = "Fits"
+    INSUFFICIENT_GPU_MEMORY = "InsufficientGPUMemory"
+    ACCELERATED = "Accelerated"
+    CPU_FALLBACK = "CPUFallback"
+    PRECISION_FALLBACK = "PrecisionFallback"
     NAME_CONFLICT = "NameConflict"
     NO_IMAGE_FOR_DEVICE = "NoImageForDevice"
     IMAGE_PULL_FAILED = "ImagePullFailed"

@@ -9,6 +9,7 @@ from typing import Any
 
 from moorage_operator.api import v1alpha1 as api
 from moorage_operator.api.conditions import ConditionType, Phase, Reason
+from moorage_operator.api.facts_schema import estimate_schema, shape_schema, startup_schema
 from moorage_operator.api.schema import rule
 
 Schema = dict[str, Any]
@@ -91,7 +92,7 @@ def status_schema() -> Schema:
         "quantization": _field("string", "The precision that the weights really have.", maxLength=api.MAX_FACT_LENGTH),
         "contextLength": _field("integer", "Tokens that one request may have.", format="int64"),
         "weightsBytes": _field("integer", "Bytes of the weights.", format="int64"),
-        "memoryBytes": _field("integer", "Bytes of memory that the engine held when it was asked.", format="int64"),
+        "memoryBytes": _field("integer", "Bytes of memory that the engine held when it was ready.", format="int64"),
     }
     preemption = {
         "time": _field("string", "When.", format="date-time"),
@@ -148,6 +149,9 @@ def status_schema() -> Schema:
                 "description": "What the engine said of itself after loading.",
                 "properties": resolved,
             },
+            "shape": shape_schema(),
+            "estimate": estimate_schema(),
+            "startup": startup_schema(),
             "conditions": {
                 "type": "array",
                 "description": "The state, aspect by aspect.",

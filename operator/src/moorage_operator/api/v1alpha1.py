@@ -100,6 +100,13 @@ class Gpu(ApiModel):
         ),
     )
 
+    memory: Memory | None = Field(
+        None,
+        description="Memory of one GPU of the kind that is asked for: FitsGPU compares the estimate with it. Absent "
+        "means what the nodes say. It chooses no node.",
+        examples=["24Gi"],
+    )
+
 
 class Resources(ApiModel):
     """CPU and memory of each replica."""

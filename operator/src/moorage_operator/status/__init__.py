@@ -11,7 +11,7 @@ from moorage_operator.api.conditions import ConditionType, Phase, Reason
 from moorage_operator.api.v1alpha1 import MAX_MESSAGE_LENGTH, InferenceModel
 from moorage_operator.desired import names
 from moorage_operator.observe import Observation
-from moorage_operator.status import conditions, sections
+from moorage_operator.status import acceleration, conditions, memory, sections
 from moorage_operator.status.view import WAITING_FOR_RESOURCES, Verdict, View
 
 _CONDITIONS: Final[dict[ConditionType, Callable[[View], Verdict | None]]] = {
@@ -20,6 +20,8 @@ _CONDITIONS: Final[dict[ConditionType, Callable[[View], Verdict | None]]] = {
     ConditionType.MODEL_LOADED: conditions.model_loaded,
     ConditionType.PROGRESSING: conditions.progressing,
     ConditionType.PREEMPTED: conditions.preempted,
+    ConditionType.FITS_GPU: memory.fits_gpu,
+    ConditionType.ACCELERATED: acceleration.accelerated,
 }
 """A condition is absent while its function gives None."""
 
@@ -29,6 +31,9 @@ _SECTIONS: Final[dict[str, Callable[[View], Any]]] = {
     "preemption": sections.preemption,
     "preemptedBy": sections.preempted_by,
     "resolved": sections.resolved,
+    "shape": memory.shape,
+    "estimate": memory.estimate,
+    "startup": sections.startup,
 }
 """A section is absent while its function gives nothing."""
 

@@ -2,7 +2,7 @@
 
 from moorage_common.facts import Health
 from moorage_common.facts import Phase as RuntimePhase
-from moorage_operator.api.conditions import Reason
+from moorage_operator.api.conditions import ConditionType, Reason
 from moorage_operator.observe import PodState
 from moorage_operator.status.view import WAITING_FOR_RESOURCES, Verdict, View
 
@@ -52,7 +52,7 @@ def model_loaded(view: View) -> Verdict:
     if any(health and health.status is RuntimePhase.READY for health in facts):
         return "True", Reason.LOADED, "an engine has the model in memory"
     if view.ready:
-        return "Unknown", Reason.FACTS_UNAVAILABLE, _why_no_facts(view, facts)
+        return _loaded_before(view) or ("Unknown", Reason.FACTS_UNAVAILABLE, _why_no_facts(view, facts))
     problem = next((pod.problem for pod in view.current if pod.problem and not pod.terminating), None)
     if problem:
         return "False", problem.reason, problem.message
@@ -61,6 +61,11 @@ def model_loaded(view: View) -> Verdict:
     if any(pod.running and pod.terminating for pod in view.pods):
         return "False", Reason.STOPPING, "the engines that run are finishing their requests"
     return "False", Reason.UNLOADED, _why_stopped(view) if view.wanted == 0 else "no engine runs"
+
+
+def _loaded_before(view: View) -> Verdict | None:
+    before = view.verdict_before(ConditionType.MODEL_LOADED) if view.about_to_tell else None
+    return before if before and before[0] == "True" else None
 
 
 def _why_no_facts(view: View, facts: list[Health | None]) -> str:

@@ -39,9 +39,9 @@ def preempted_by(view: View) -> str:
 
 def resolved(view: View) -> dict[str, Any]:
     """What the engine said of itself after loading."""
-    facts = next((health.facts for health in view.facts(view.speaking) if health and health.facts), None)
-    if not facts:
-        return {}
+    if not view.engines:
+        return dict(view.model.status.get("resolved") or {}) if view.about_to_tell else {}
+    _, facts = view.engines[0]
     values = {
         "engine": facts.engine,
         "engineVersion": facts.engine_version,
@@ -52,6 +52,18 @@ def resolved(view: View) -> dict[str, Any]:
         "memoryBytes": facts.memory_bytes,
     }
     return {name: fitting for name, value in values.items() if (fitting := _fitting(value)) is not None}
+
+
+def startup(view: View) -> dict[str, Any]:
+    """How long the last start took, phase by phase. The last is the one that began last, so that a pod that only was
+    not ready for a while has not started again."""
+    before: dict[str, Any] = dict(view.model.status.get("startup") or {})
+    starts = [(pod.start.began, pod.name, pod.start) for pod in view.ready if pod.start]
+    last = max(starts, default=None)
+    if last is None or (last[0], last[1]) <= (before.get("startedAt", ""), before.get("pod", "")):
+        return before
+    began, pod, start = last
+    return {"pod": pod, "startedAt": began, **{f"{phase}Seconds": n for phase, n in start.phases().items()}}
 
 
 def _fitting(value: str | int | None) -> str | int | None:

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from moorage_common.facts import Health
+import msgspec
+
+from moorage_common.facts import EngineFacts, Health, Phase
+from moorage_common.shape import Shape
 from moorage_operator.api.conditions import ConditionType, Problem, Reason
 from moorage_operator.api.v1alpha1 import InferenceModel
 from moorage_operator.desired.drift import quantity
@@ -66,9 +69,46 @@ class View:
         told = self.seen.facts
         return [told[pod.uid] for pod in pods if told and pod.uid in told]
 
+    @cached_property
+    def engines(self) -> list[tuple[PodState, EngineFacts]]:
+        """The pods whose facts are the model's, each with what its engine has said of itself after loading."""
+        told = [(pod, health) for pod in self.speaking for health in self.facts((pod,)) if health]
+        return [(pod, health.facts) for pod, health in told if health.facts and health.status is Phase.READY]
+
+    @cached_property
+    def about_to_tell(self) -> bool:
+        """Whether a ready pod has not been asked yet, so that what was last written may still be so.
+
+        An operator that has just started knows no facts; it must not take back what is true.
+        """
+        told = self.seen.facts
+        return told is not None and any(pod.uid not in told for pod in self.speaking)
+
+    @cached_property
+    def shape(self) -> Shape | None:
+        """What the files of the model say: by a pod of the spec as it is now, or else as it was last written."""
+        told = [self.seen.shapes.get(pod.uid) or pod.shape for pod in reversed(self.current)]
+        return next((shape for shape in told if shape), None) or self._shape_before
+
+    @property
+    def _shape_before(self) -> Shape | None:
+        kept = self.model.status.get("shape") or {}
+        if kept.get("source") != self.model.spec.source.uri:
+            return None
+        try:
+            return msgspec.convert(kept, Shape)
+        except msgspec.ValidationError:
+            return None  # written by an operator of another version
+
     def before(self, kind: ConditionType) -> dict[str, Any]:
         """The condition as it was last written; empty when it was not."""
         return next((c for c in self.model.status.get("conditions", ()) if c.get("type") == kind), {})
+
+    def verdict_before(self, kind: ConditionType) -> Verdict | None:
+        """The same as a verdict; None when it was not, or for a reason that is none any more."""
+        before = self.before(kind)
+        reason = next((known for known in Reason if known == before.get("reason")), None)
+        return (before["status"], reason, before["message"]) if reason else None
 
     @cached_property
     def preemption(self) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ from moorage_common.facts import EngineFacts, LoadError
 
 if TYPE_CHECKING:
     from moorage_common.http.message import Answer
+    from moorage_common.shape import Shape
     from moorage_runtime.settings import Settings
 
 LOOPBACK = "127.0.0.1"
@@ -37,6 +38,8 @@ class Plan:
     """A route whose answer needs the engine's work loop, not only its HTTP threads."""
     routes: frozenset[str]
     """The POST routes that the engine has."""
+    shape: Shape | None = None
+    """What the header of the model's files says of its size."""
     works_on_cpu: bool = True
     """A request that runs uses CPU time: an idle process with running requests hangs."""
     notes: tuple[str, ...] = ()
@@ -44,11 +47,15 @@ class Plan:
 
 
 class Announcement(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a child says through its pipe, once: where it listens, or why it cannot."""
+    """What a child says through its pipe, once: where it listens, or why it cannot.
+
+    `device` is what the model really runs on, as in EngineFacts; `memory_bytes` what it takes of an accelerator.
+    """
 
     port: int = 0
     version: str | None = None
     device: str | None = None
+    memory_bytes: int | None = None
     failure: LoadError | None = None
     message: str = ""
 

@@ -6,7 +6,8 @@ What it does is said by the last prompt of a request, in words of the form `!nam
     !crash=3  !hang=3  !cut=3          end the process, stop it, or cut the connection after three tokens
     !overflow  !status=500             refuse the prompt as too long, or with a status
 
-and for the load by the "model", a small JSON file (`DummyModel`) that MODEL_PATH names; without one it loads at once.
+and for the load by the "model", a small JSON file (`DummyModel`) that MODEL_PATH names; without one it loads at once. A
+folder in the Hugging Face form, config.json and safetensors, gives it the shape of that model.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from moorage_common.facts import EngineFacts, LoadError
+from moorage_common.facts import CPU, EngineFacts, LoadError
 from moorage_common.http.message import EVENT_STREAM, Answer, Limits, Request, json_answer
 from moorage_common.http.server import ServerConnection
+from moorage_common.shape import Shape
 from moorage_runtime.engines.base import LOOPBACK, Announce, Announcement, Plan
 from moorage_runtime.errors import LoadFailure, context_exceeded, plain_engine_error
+from moorage_runtime.hf_shape import hf_shape
+from moorage_runtime.safetensors import SafetensorsError
 
 if TYPE_CHECKING:
     from moorage_common.http.responder import Responder
@@ -45,6 +49,10 @@ class DummyModel(msgspec.Struct, frozen=True):
     """While this file holds a number above 0, the load counts it down and ends the process."""
     smoke_fails: bool = False
     context: int = CONTEXT
+    shape: Shape | None = None
+    device: str = CPU
+    quantization: str | None = None
+    memory_bytes: int | None = None
 
 
 class _Config(msgspec.Struct, frozen=True):
@@ -60,18 +68,17 @@ class Dummy:
 
     def plan(self, settings: Settings) -> Plan:
         """Read the file that stands in for a model."""
-        model = DummyModel()
-        if settings.model_path is not None:
-            try:
-                model = msgspec.json.decode(settings.model_path.read_bytes(), type=DummyModel)
-            except OSError as error:
-                raise LoadFailure(LoadError.MODEL_NOT_FOUND, f"{settings.model_path}: {error.strerror}") from error
-            except msgspec.DecodeError as error:
-                raise LoadFailure(LoadError.MODEL_FILE_INVALID, f"{settings.model_path}: {error}") from error
+        model = _model(settings.model_path) if settings.model_path is not None else DummyModel()
         name = settings.model_name or "dummy"
         return Plan(
             served_name=name,
-            facts=EngineFacts(engine="dummy", context_length=model.context, weights_bytes=0),
+            facts=EngineFacts(
+                engine="dummy",
+                quantization=model.quantization,
+                context_length=model.context,
+                weights_bytes=model.shape.stored_bytes if model.shape else 0,
+            ),
+            shape=model.shape,
             config=msgspec.json.encode(_Config(name=name, model=model)),
             smoke_path="/v1/completions",
             smoke_body=b'{"prompt": "!tokens=1"}' if not model.smoke_fails else b'{"prompt": "!status=500"}',
@@ -99,6 +106,18 @@ class Dummy:
         return logging.INFO, line
 
 
+def _model(path: Path) -> DummyModel:
+    try:
+        if path.is_dir():
+            shape = hf_shape(path)
+            return DummyModel(shape=shape, quantization=shape.quantization)
+        return msgspec.json.decode(path.read_bytes(), type=DummyModel)
+    except OSError as error:
+        raise LoadFailure(LoadError.MODEL_NOT_FOUND, f"{path}: {error.strerror}") from error
+    except (msgspec.DecodeError, SafetensorsError) as error:
+        raise LoadFailure(LoadError.MODEL_FILE_INVALID, f"{path}: {error}") from error
+
+
 def _load(model: DummyModel) -> None:
     if model.crash_file is not None:
         counter = Path(model.crash_file)
@@ -119,7 +138,8 @@ async def _serve(wanted: _Config, announce: Announce) -> None:
         LOOPBACK,
         0,
     )
-    announce(Announcement(port=server.sockets[0].getsockname()[1], version="1", device="cpu"))
+    port, model = server.sockets[0].getsockname()[1], wanted.model
+    announce(Announcement(port=port, version="1", device=model.device, memory_bytes=model.memory_bytes))
     await server.serve_forever()
 
 

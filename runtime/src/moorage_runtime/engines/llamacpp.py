@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from moorage_common.facts import EngineFacts, LoadError
-from moorage_runtime import machine, memory
+from moorage_common.estimate import Demand, context_of, estimate, mib
+from moorage_common.estimate.llamacpp import CELLS, CHECKPOINTS
+from moorage_common.estimate.terms import MIB, round_up
+from moorage_common.facts import CPU, EngineFacts, LoadError
+from moorage_common.shape import Shape
+from moorage_runtime import machine
 from moorage_runtime.engines.base import LOOPBACK, Announce, Announcement, Plan
 from moorage_runtime.engines.llamacpp_options import read_options, set_options
 from moorage_runtime.errors import (
@@ -28,20 +32,21 @@ from moorage_runtime.errors import (
     plain_engine_error,
 )
 from moorage_runtime.gguf import GGUFError, Header, read_header
+from moorage_runtime.gguf_shape import gguf_shape
 from moorage_runtime.model_files import find_gguf
 
 if TYPE_CHECKING:
     from moorage_common.http.message import Answer
     from moorage_runtime.settings import Settings
 
-DEFAULT_CONTEXT: Final = 4096
-
 MAX_SLOTS: Final = 256
 """LLAMA_MAX_SEQ of llama.cpp."""
 
-CHECKPOINTS: Final = 2
-"""Copies of a sliding window kept for each slot, so that a conversation goes on without reading it all again. The
-default of llama.cpp, 32, can take more memory than the model."""
+FRONT_BYTES: Final = 40 * MIB
+"""Resident memory of this process, the front, which shares the container with the engine's."""
+
+ACCELERATORS: Final = {"GGML_BACKEND_DEVICE_TYPE_GPU", "GGML_BACKEND_DEVICE_TYPE_IGPU"}
+"""ggml's devices of type ACCEL are libraries that help the CPU."""
 
 LOG_LINE: Final = re.compile(r"^[\d.]+ ([DIWE]) +(.*)$")
 
@@ -67,6 +72,7 @@ class ChildConfig(msgspec.Struct, frozen=True):
     context: int
     slots: int
     threads: int
+    weights_bytes: int = 0
     verbose: bool = False
     gpu_layers: int | None = None
     options: dict[str, str] = {}
@@ -91,11 +97,14 @@ class LlamaCpp:
             raise LoadFailure(
                 LoadError.MODEL_FILE_INVALID, f"{path} cannot be read: {error.strerror or error}"
             ) from error
-        _check_quantization(settings.model_quantization, header, path.name)
-        asked = _context(settings.max_input_tokens, header)
-        context, slots = memory.rounded_up(asked), _slots(settings.max_concurrent_requests)
-        estimate = memory.estimate(header, context=context, slots=slots, checkpoints=CHECKPOINTS)
-        _check_memory(estimate, path.name, context=context, slots=slots)
+        shape = gguf_shape(header)
+        try:
+            _check_quantization(settings.model_quantization, header, path.name)
+            context, slots = _context(settings.max_input_tokens, shape), _slots(settings.max_concurrent_requests)
+            demand = Demand(self.name, context, slots)
+            _check_memory(shape, demand, path.name)
+        except LoadFailure as failure:
+            raise LoadFailure(failure.termination.reason, failure.termination.message, shape) from failure
         served_name = settings.model_name or path.stem
         config = ChildConfig(
             path=str(path),
@@ -103,6 +112,7 @@ class LlamaCpp:
             context=context,
             slots=slots,
             threads=settings.llama_threads or machine.usable_cpus(),
+            weights_bytes=shape.stored_bytes,
             verbose=settings.log_level == "DEBUG",
             gpu_layers=settings.llama_gpu_layers,
             options=options,
@@ -111,10 +121,11 @@ class LlamaCpp:
             served_name=served_name,
             facts=EngineFacts(
                 engine="llama.cpp",
-                quantization=header.file_type.lower() if header.file_type else None,  # as in spec.quantization
+                quantization=shape.quantization,
                 context_length=context,
-                weights_bytes=header.tensor_bytes,
+                weights_bytes=shape.stored_bytes,
             ),
+            shape=shape,
             config=msgspec.json.encode(config),
             smoke_path="/v1/completions",
             smoke_body=msgspec.json.encode({"prompt": "Hi", "max_tokens": 1, "cache_prompt": False}),
@@ -122,7 +133,7 @@ class LlamaCpp:
             routes=frozenset({"/v1/chat/completions", "/v1/completions"}),
             notes=(
                 f"loading {path} with {slots} slots of {context} tokens on {config.threads} threads, "
-                f"estimated at {estimate}",
+                f"estimated at {estimate(shape, demand)}",
             ),
         )
 
@@ -135,9 +146,11 @@ class LlamaCpp:
         import xllamacpp
 
         wanted = msgspec.json.decode(config, type=ChildConfig)
+        before = _free_memory()
         server = xllamacpp.Server(server_parameters(wanted))
         port = int(server.listening_address.rpartition(":")[2])
-        announce(Announcement(port=port, version=xllamacpp.__version__, device="cpu"))
+        device, held = device_used(before, _free_memory(), wanted.weights_bytes)
+        announce(Announcement(port=port, version=xllamacpp.__version__, device=device, memory_bytes=held))
         while True:
             signal.pause()
 
@@ -153,6 +166,26 @@ class LlamaCpp:
         if found is None:
             return logging.ERROR if LOG_FATAL.match(line) else logging.DEBUG, line
         return logging.DEBUG if LOG_IGNORED.search(found[2]) else LOG_LEVELS[found[1]], found[2]
+
+
+def _free_memory() -> dict[str, int]:
+    """Give the free memory of each accelerator that llama.cpp has found, by its name for it."""
+    import xllamacpp
+
+    devices = xllamacpp.get_device_info()
+    return {device["name"]: device["memory_free"] for device in devices if device["type"].name in ACCELERATORS}
+
+
+def device_used(before: Mapping[str, int], after: Mapping[str, int], weights: int) -> tuple[str, int | None]:
+    """Give what a model was loaded to, and how much memory of accelerators it took.
+
+    llama.cpp tells by log lines only where the layers went, and falls back to the CPU without an error when a driver or
+    a library is missing; but weights that are on an accelerator have taken its memory.
+    """
+    taken = {name: free - after.get(name, free) for name, free in before.items()}
+    used = sorted(name for name, size in taken.items() if size > 0)
+    total = sum(taken[name] for name in used)
+    return ("+".join(used), total) if used and total >= weights // 2 else (CPU, None)
 
 
 def server_parameters(wanted: ChildConfig) -> Any:
@@ -189,17 +222,16 @@ def _check_quantization(asked: str | None, header: Header, file_name: str) -> No
     raise LoadFailure(LoadError.INVALID_MODEL_CONFIG, f"the quantization asked for is {asked}, but {file_name} {found}")
 
 
-def _context(asked: int | None, header: Header) -> int:
-    trained = header.context_length
-    if asked is None:
-        return min(trained or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
-    if trained is not None and asked > trained:
+def _context(asked: int | None, shape: Shape) -> int:
+    """Give the context length that llama.cpp will really make for one slot."""
+    trained = shape.context_length
+    if asked is not None and trained and asked > trained:
         raise LoadFailure(
             LoadError.INVALID_MODEL_CONFIG,
             f"the context length asked for is {asked} tokens, but the model was trained with {trained}; "
             f"set {CONTEXT_NAMES} to at most {trained}",
         )
-    return asked
+    return round_up(context_of(asked, trained), CELLS)
 
 
 def _slots(asked: int) -> int:
@@ -211,15 +243,18 @@ def _slots(asked: int) -> int:
     return asked
 
 
-def _check_memory(estimate: memory.Estimate, file_name: str, *, context: int, slots: int) -> None:
+def _check_memory(shape: Shape, demand: Demand, file_name: str) -> None:
     limit = machine.memory_limit()
-    if limit is None or estimate.total <= limit.size:
+    # The kernel gives the file's pages back when memory is short, so weights of which there is a copy count once.
+    needed = estimate(msgspec.structs.replace(shape, repacked_bytes=0), demand)
+    needed = needed._replace(overhead=needed.overhead + FRONT_BYTES)
+    if limit is None or needed.total <= limit.size:
         return
     raise LoadFailure(
         LoadError.OUT_OF_MEMORY,
-        f"{file_name} needs about {estimate} for {slots} requests of {context} tokens, and {limit.source} is "
-        f"{memory.mib(limit.size)}; lower {CONTEXT_NAMES} or {CONCURRENCY_NAMES}, or raise "
-        f"{MEMORY_NAMES} to at least {memory.mib(estimate.total)}",
+        f"{file_name} needs about {needed} for {demand.requests} requests of {demand.context} tokens, and "
+        f"{limit.source} is {mib(limit.size)}; lower {CONTEXT_NAMES} or {CONCURRENCY_NAMES}, or raise {MEMORY_NAMES} "
+        f"to at least {mib(needed.total)}",
     )
 
 

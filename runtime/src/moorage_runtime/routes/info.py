@@ -7,6 +7,7 @@ import msgspec
 from moorage_common.facts import EngineFacts, Phase
 from moorage_common.http.message import Answer, Request, json_answer
 from moorage_common.http.responder import Responder
+from moorage_common.shape import Shape
 from moorage_runtime import machine
 from moorage_runtime.service import Service
 
@@ -16,12 +17,14 @@ class DetailedHealth(msgspec.Struct, frozen=True, rename="camel"):
 
     status: Phase
     facts: EngineFacts | None
+    shape: Shape | None
     model: str | None
     requested_quantization: str | None
     in_flight: int
     queued: int
     max_concurrent_requests: int
     engine_restarts: int
+    engine_resident_bytes: int | None
     load_seconds: float | None
     uptime_seconds: float
 
@@ -48,20 +51,19 @@ async def ready(service: Service, request: Request, responder: Responder) -> Non
 
 
 async def detailed(service: Service, request: Request, responder: Responder) -> None:
-    """Say what is loaded and how busy it is."""
+    """Say what is being loaded or is, and how busy it is."""
     supervisor = service.supervisor
-    facts = supervisor.facts
-    if facts is not None and supervisor.pid is not None:
-        facts = msgspec.structs.replace(facts, memory_bytes=machine.resident_bytes(supervisor.pid))
     health = DetailedHealth(
         status=service.phase,
-        facts=facts,
+        facts=supervisor.facts,
+        shape=supervisor.plan.shape if supervisor.plan else None,
         model=supervisor.plan.served_name if supervisor.plan else service.settings.model_name,
         requested_quantization=service.settings.model_quantization,
         in_flight=service.admission.running,
         queued=service.admission.waiting,
         max_concurrent_requests=service.admission.limit,
         engine_restarts=supervisor.restarts,
+        engine_resident_bytes=machine.resident_bytes(supervisor.pid) if supervisor.pid is not None else None,
         load_seconds=supervisor.load_seconds,
         uptime_seconds=round(time.monotonic() - service.started, 3),
     )

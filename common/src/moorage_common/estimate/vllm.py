@@ -1,0 +1,49 @@
+"""vLLM on GPUs. Pure. No GPU was at hand: the formulas are vLLM's own, the constants of the overhead are assumptions.
+
+KV cache (vllm/v1/kv_cache_interface.py): blocks of 16 tokens; a layer that sees all keeps the whole context, one with a
+window min(window - 1 + batch, context) tokens and one block more. Heads are split over the GPUs; where there are fewer
+KV heads than GPUs, they are copied. vLLM fills what it may use of a GPU with KV cache, so that what it holds says
+nothing of what it needs; the estimate is what the requests that are asked for need.
+
+Overhead: on each GPU a CUDA context, CUDA graphs, and the activations of one batch, which vLLM measures by running it.
+"""
+
+from typing import Final
+
+from moorage_common.estimate.terms import (
+    CUDA_CONTEXT,
+    KV_BYTES,
+    MIB,
+    Demand,
+    Estimate,
+    activations,
+    round_up,
+    safetensors_weights,
+)
+from moorage_common.shape import Shape
+
+BLOCK: Final = 16
+BATCHED_TOKENS: Final = 8192
+"""Default of max_num_batched_tokens for a server on a large GPU; on small ones it is 2048."""
+
+CUDA_GRAPHS: Final = 1024 * MIB
+LOGITS_BYTES: Final = 8
+"""Logits and their copy in the sampler, 32 bits each."""
+
+
+def estimate(shape: Shape, demand: Demand) -> Estimate:
+    """Weights in 16 bits or as quantized, KV cache for all requests at full context, overhead of each GPU."""
+    gpus = max(1, demand.gpus)
+    tokens = min(BATCHED_TOKENS, demand.context * demand.requests)
+    each = CUDA_CONTEXT + CUDA_GRAPHS + demand.requests * shape.vocabulary * LOGITS_BYTES + activations(shape, tokens)
+    weights = safetensors_weights(shape, demand.quantization, most_bytes=2)
+    return Estimate(weights, _kv_cache(shape, demand, gpus), gpus * each)
+
+
+def _kv_cache(shape: Shape, demand: Demand, gpus: int) -> int:
+    window = min(demand.context, max(0, shape.window - 1) + BATCHED_TOKENS)
+    numbers = shape.kv_numbers * round_up(demand.context, BLOCK)
+    if shape.window_kv_numbers:
+        numbers += shape.window_kv_numbers * (round_up(window, BLOCK) + BLOCK)
+    copies = -(-gpus // shape.kv_heads) if shape.kv_heads else 1
+    return KV_BYTES * demand.requests * numbers * copies
