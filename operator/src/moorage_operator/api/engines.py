@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from moorage_operator.api.schema import ApiModel, literal, literals, matching, rule
+from moorage_operator.api.schema import ApiModel, at_least, literal, literals, matching, rule
 
 MAX_EXTRA_ARGS: Final = 32
 MAX_VARIABLES: Final = 32
@@ -64,8 +64,9 @@ class VllmSettings(ApiModel):
         None,
         description="Share of each GPU's memory for weights and KV cache; absent leaves it to the engine.",
         examples=[0.9],
-        ge=0.05,
+        ge=0,
         le=1,
+        json_schema_extra=at_least("0.05", "0.9"),
     )
     max_num_seqs: int | None = Field(
         None,
@@ -99,6 +100,9 @@ class Variable(ApiModel):
         examples=["LOG_LEVEL"],
         min_length=1,
         max_length=64,
+        json_schema_extra=matching(
+            "[A-Za-z_][A-Za-z0-9_]*", "must be a name of letters, digits and '_', for example LOG_LEVEL"
+        ),
     )
     value: str = Field(
         description="Value: letters, digits and . _ : , = + - only.",
@@ -116,7 +120,14 @@ class Variable(ApiModel):
 ExtraArg = Annotated[
     str,
     Field(
-        description="One option, --NAME or --NAME=VALUE.", examples=["--flash-attn=on"], min_length=3, max_length=128
+        description="One option, --NAME or --NAME=VALUE.",
+        examples=["--flash-attn=on"],
+        min_length=3,
+        max_length=128,
+        json_schema_extra=matching(
+            "--[a-z][a-z0-9-]*(=[A-Za-z0-9._-]+)?",
+            "must be one option, --NAME or --NAME=VALUE, without spaces and quotes, for example --flash-attn=on",
+        ),
     ),
 ]
 
