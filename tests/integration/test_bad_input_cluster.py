@@ -157,7 +157,8 @@ def test_bad_input_39_status_written_by_a_user(api: Api, operator: OperatorProce
 def test_bad_input_39_an_editor_has_no_right_to_a_status(api: Api, operator: OperatorProcess) -> None:
     editor = person(api, "edith", "moorage-edit", "moorage-view", "moorage-admin")
     editor.create(model("honest"))
-    seen = api.wait("InferenceModel", "honest", is_ready, what="Ready") or {}
+    done = api.wait("InferenceModel", "honest", lambda im: reason(im, "Progressing") == "Complete", what="Complete")
+    seen = done or {}
     lie = {"status": {"phase": "Failed", "url": "http://elsewhere.example"}}
     with pytest.raises(ApiRefusedError, match="inferencemodels/status") as refused:
         editor.patch("InferenceModel", "honest", lie, "status")

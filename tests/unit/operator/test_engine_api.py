@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from moorage_operator.api.engines import ENGINES, Framework, engine_rules, option_pattern
+from moorage_operator.api.engine_rules import engine_rules, option_pattern
+from moorage_operator.api.engines import ENGINES, Framework
 from moorage_operator.engines import ENGINES as OPERATOR_ENGINES
 from moorage_operator.engines import environment
 from tests.golden.cases import cases

@@ -59,7 +59,7 @@ class Parameters(ApiModel):
     )
     repeat_penalty: float | None = Field(
         None,
-        description="Divides the likelihood of tokens that have come lately; 1 has no effect.",
+        description="Divides the likelihood of tokens that have come lately, from 0.1; 1 has no effect.",
         examples=[1.1],
         ge=0,
         le=10,
