@@ -98,7 +98,6 @@ class Gpu(ApiModel):
             )
         ),
     )
-
     memory: Memory | None = Field(
         None,
         description="Memory of one GPU of the kind that is asked for: FitsGPU compares the estimate with it. Absent "
