@@ -42,7 +42,7 @@ verify: venv ## Format, lint, types, layers, generated files, chart, lock file
 format: venv ## Format the Python sources and mend what the linter can
 	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
 
-generate: venv ## Write what is generated: the CRD and the chart's copy of it
+generate: venv ## Write what is generated: the CRD, the chart's copy of it, the table of fields
 	$(PY) -m hack.gen_crd
 
 bench: venv ## Measure: NAME=coldstart, operator or llamacpp

@@ -1,10 +1,11 @@
-"""Writes what is generated: the CRD in `crds/` and the chart's copy of it. `--check` only tells what is stale."""
+"""Writes what is generated: the CRD, the chart's copy, the tables of fields. `--check` only tells what is stale."""
 
 import sys
 from pathlib import Path
 
 import yaml
 
+from hack import field_table
 from moorage_operator.api.crd import custom_resource_definition
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +22,7 @@ def rendered() -> dict[Path, str]:
     chart = yaml.safe_dump(kept, sort_keys=False, width=140, allow_unicode=True)
     return {
         CRD_FILE: HEADER + text,
+        field_table.PAGE: field_table.rendered(),
         CHART_FILE: f"{{{{- if .Values.crds.enabled }}}}\n{HEADER}{chart}{{{{- end }}}}\n",
     }
 

@@ -9,6 +9,7 @@ from hack.cluster.api import Cluster
 from tests.support.api import Api
 from tests.support.control_plane import control_plane, fresh_namespace
 from tests.support.operator import OperatorProcess
+from tests.support.policies import wait_until_enforced
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +24,12 @@ def api(admin: Api) -> Iterator[Api]:
     """An administrator in a fresh namespace."""
     with fresh_namespace(admin) as api:
         yield api
+
+
+@pytest.fixture
+def policies(api: Api) -> None:
+    """The chart's admission policies are at work."""
+    wait_until_enforced(api)
 
 
 @pytest.fixture

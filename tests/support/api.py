@@ -40,6 +40,7 @@ class Api:
 
     def __init__(self, kubeconfig: Path, namespace: str = "default") -> None:
         self.kubeconfig, self.namespace = kubeconfig, namespace
+        self.headers: dict[str, str] = {}
         config = yaml.safe_load(kubeconfig.read_text())
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         context = self.context = ssl.create_default_context(cadata=_pem(cluster, "certificate-authority"))
@@ -73,9 +74,16 @@ class Api:
         other.__dict__ = {**self.__dict__, "namespace": namespace}
         return other
 
+    def as_user(self, user: str) -> "Api":
+        """The same client, acting as somebody else, who has no rights but those that were given to them."""
+        other = self.at(self.namespace)
+        other.headers = {**self.headers, "Impersonate-User": user}
+        return other
+
     def request(self, method: str, path: str, **kwargs: Any) -> Object:
         """A request; raises ApiRefusedError for an answer that is no success."""
-        response = self.http.request(method, path, **kwargs)
+        headers = {**self.headers, **kwargs.pop("headers", {})}
+        response = self.http.request(method, path, headers=headers, **kwargs)
         if response.is_error:
             raise ApiRefusedError(response.status_code, response.json().get("message", response.text))
         answer: Object = response.json()
@@ -99,9 +107,10 @@ class Api:
         items: list[Object] = self.request("GET", self.path(kind), params={"labelSelector": selector})["items"]
         return items
 
-    def create(self, manifest: Object, *, validate: str = "Strict") -> Object:
+    def create(self, manifest: Object, *, validate: str = "Strict", dry_run: bool = False) -> Object:
         """Creates an object; unknown fields are refused, as kubectl does by default."""
-        return self.request("POST", self.path(manifest["kind"]), json=manifest, params={"fieldValidation": validate})
+        params = {"fieldValidation": validate, **({"dryRun": "All"} if dry_run else {})}
+        return self.request("POST", self.path(manifest["kind"]), json=manifest, params=params)
 
     def patch(self, kind: str, name: str, patch: Object, subresource: str = "") -> Object:
         """A JSON merge patch."""
@@ -167,7 +176,9 @@ class Api:
             "fieldSelector": f"metadata.name={name}",
             "timeoutSeconds": str(max(1, int(seconds))),
         }
-        with self.http.stream("GET", self.path(kind), params=params, timeout=seconds + 5) as response:
+        with self.http.stream(
+            "GET", self.path(kind), params=params, headers=self.headers, timeout=seconds + 5
+        ) as response:
             for line in response.iter_lines():
                 event = msgspec.json.decode(line)
                 if event["type"] == "ERROR":

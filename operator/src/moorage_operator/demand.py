@@ -5,7 +5,8 @@ from typing import Final
 
 from moorage_common.estimate import Demand, Estimate, context_of, estimate
 from moorage_common.shape import Shape
-from moorage_operator.api.v1alpha1 import Framework, InferenceModelSpec
+from moorage_operator.api.engines import Framework
+from moorage_operator.api.v1alpha1 import InferenceModelSpec
 from moorage_operator.desired.drift import quantity
 
 LARGEST: Final = 2**63 - 1
@@ -13,6 +14,9 @@ LARGEST: Final = 2**63 - 1
 
 _USABLE: Final[Mapping[Framework, float]] = {Framework.VLLM: 0.9}
 """The share of a GPU that an engine takes, where it is not all: vLLM's default of gpu_memory_utilization."""
+
+_LESS_ON_GPU: Final = {"--cpu-offload-gb", "--kv-cache-dtype", "--no-kv-offload"}
+"""Options after which a GPU holds less than the estimate says."""
 
 
 def demand(spec: InferenceModelSpec, shape: Shape) -> Demand:
@@ -41,7 +45,15 @@ def split(spec: InferenceModelSpec) -> int:
 
 def usable_share(spec: InferenceModelSpec) -> float:
     """The share of a GPU's memory that the engine uses."""
-    return _USABLE.get(spec.framework, 1.0)
+    asked = spec.vllm.gpu_memory_utilization if spec.vllm else None
+    return asked or _USABLE.get(spec.framework, 1.0)
+
+
+def is_whole_on_gpus(spec: InferenceModelSpec) -> bool:
+    """Whether all that the estimate counts has to fit into GPUs: no layer is kept elsewhere, nor made smaller."""
+    some_layers = spec.llamacpp is not None and spec.llamacpp.gpu_layers is not None
+    options = {option.partition("=")[0] for option in spec.extra_args or ()}
+    return spec.gpu.count > 0 and not some_layers and not options & _LESS_ON_GPU
 
 
 def gpu_memory_asked(spec: InferenceModelSpec) -> int | None:

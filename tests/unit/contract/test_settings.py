@@ -43,8 +43,10 @@ def test_the_options_of_llama_cpp_are_those_that_its_runtime_takes() -> None:
 
 def bounds(name: str) -> tuple[Any, Any]:
     """The least and the greatest value of a parameter in a spec."""
-    limits = Parameters.model_fields[name].metadata
-    return next(m.ge for m in limits if isinstance(m, Ge)), next(m.le for m in limits if isinstance(m, Le))
+    field = Parameters.model_fields[name]
+    rule = re.search(r"self >= ([0-9.]+)", str(field.json_schema_extra))
+    least = float(rule[1]) if rule else next(m.ge for m in field.metadata if isinstance(m, Ge))
+    return least, next(m.le for m in field.metadata if isinstance(m, Le))
 
 
 @pytest.mark.parametrize("name", Parameters.model_fields)

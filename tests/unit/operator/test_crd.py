@@ -85,6 +85,8 @@ def test_every_text_list_and_number_of_the_spec_is_bounded() -> None:
             assert node["minimum"] < node["maximum"] < 2**31, path
         if kind == "number":
             assert -1000 <= node["minimum"] < node["maximum"] <= 1000, path
+            # The API server compares a whole number with a bound without its decimals: 0 would be at least 0.1.
+            assert node["minimum"] % 1 == node["maximum"] % 1 == 0, f"{path}: see api.schema.at_least"
         if kind == "array":
             assert 0 < node["maxItems"] <= 64, path
         if "additionalProperties" in node:

@@ -4,11 +4,12 @@ import re
 
 import pytest
 
-from moorage_operator.api.engines import ENGINES, Framework, engine_rules, option_pattern
+from moorage_operator.api.engine_rules import engine_rules, option_pattern
+from moorage_operator.api.engines import ENGINES, Framework
 from moorage_operator.engines import ENGINES as OPERATOR_ENGINES
 from moorage_operator.engines import environment
 from tests.golden.cases import cases
-from tests.unit.operator.support import model
+from tests.unit.operator.support import Object, model
 
 FORBIDDEN_VARIABLES = re.compile(
     r"LD_|PYTHON|PATH$|HF_|NVIDIA_|CUDA_|KUBERNETES_|MOORAGE_|VLLM_(SERVER_DEV|ALLOW|HOST|PORT|API|PLUGINS|CACHE|CONFIG)"
@@ -65,7 +66,8 @@ def test_every_field_of_a_block_becomes_a_setting() -> None:
     for framework, engine in ENGINES.items():
         for field in engine.block.model_fields.values():
             assert field.examples
-            asked = model(framework=framework, **{framework.value: {field.alias: field.examples[0]}})
+            fields: Object = {framework.value: {field.alias: field.examples[0]}}
+            asked = model(framework=framework, **fields)
             assert environment(asked, "/m") != environment(model(framework=framework), "/m"), field.alias
 
 

@@ -7,14 +7,17 @@ remote code, files, other models, the address that a server listens on, or GPUs 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import Field
 
-from moorage_operator.api.schema import ApiModel, literal, literals, matching, rule
+from moorage_operator.api.schema import ApiModel, at_least, matching
 
 MAX_EXTRA_ARGS: Final = 32
 MAX_VARIABLES: Final = 32
+
+_NUMBER: Final = "[1-9][0-9]{0,6}"
+_NAME: Final = "[a-z0-9_]{1,40}"
 
 
 class Framework(StrEnum):
@@ -62,10 +65,11 @@ class VllmSettings(ApiModel):
     )
     gpu_memory_utilization: float | None = Field(
         None,
-        description="Share of each GPU's memory for weights and KV cache; absent leaves it to the engine.",
+        description="Share of each GPU's memory for weights and KV cache, from 0.05; absent leaves it to the engine.",
         examples=[0.9],
-        ge=0.05,
+        ge=0,
         le=1,
+        json_schema_extra=at_least("0.05", "0.9"),
     )
     max_num_seqs: int | None = Field(
         None,
@@ -99,6 +103,9 @@ class Variable(ApiModel):
         examples=["LOG_LEVEL"],
         min_length=1,
         max_length=64,
+        json_schema_extra=matching(
+            "[A-Za-z_][A-Za-z0-9_]*", "must be a name of letters, digits and '_', for example LOG_LEVEL"
+        ),
     )
     value: str = Field(
         description="Value: letters, digits and . _ : , = + - only.",
@@ -116,7 +123,14 @@ class Variable(ApiModel):
 ExtraArg = Annotated[
     str,
     Field(
-        description="One option, --NAME or --NAME=VALUE.", examples=["--flash-attn=on"], min_length=3, max_length=128
+        description="One option, --NAME or --NAME=VALUE.",
+        examples=["--flash-attn=on"],
+        min_length=3,
+        max_length=128,
+        json_schema_extra=matching(
+            "--[a-z][a-z0-9-]*(=[A-Za-z0-9._-]+)?",
+            "must be one option, --NAME or --NAME=VALUE, without spaces and quotes, for example --flash-attn=on",
+        ),
     ),
 ]
 
@@ -131,9 +145,12 @@ class EngineApi:
     options: Mapping[str, str]
     variables: tuple[str, ...]
 
+    def options_in_words(self) -> list[str]:
+        """The options as a message shows them."""
+        shown = {"": "", _NUMBER: "=NUMBER", _NAME: "=NAME"}
+        return [f"--{name}{shown.get(value, f'={value}')}" for name, value in sorted(self.options.items())]
 
-_NUMBER: Final = "[1-9][0-9]{0,6}"
-_NAME: Final = "[a-z0-9_]{1,40}"
+
 _COMMON_VARIABLES: Final = ("LOG_LEVEL", "OMP_PLACES", "OMP_PROC_BIND")
 _TORCH_VARIABLES: Final = ("OMP_NUM_THREADS", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
@@ -198,104 +215,3 @@ ENGINES: Final[Mapping[Framework, EngineApi]] = {
         ),
     ),
 }
-
-
-def engine_rules() -> list[dict[str, str]]:
-    """The rules of a spec that hold for one framework only."""
-    found = []
-    for framework, engine in ENGINES.items():
-        found += [
-            _only_its_block(framework),
-            _quantization(framework, engine),
-            _options(framework, engine),
-            _variables(framework, engine),
-        ]
-    return found
-
-
-def _only_its_block(framework: Framework) -> dict[str, str]:
-    return rule(
-        f"!has(self.{framework}) || self.framework == '{framework}'",
-        f"{framework} is only for framework {framework}: remove it, or set framework to {framework}",
-        field_path=f".{framework}",
-        value="'framework ' + self.framework",
-    )
-
-
-def _quantization(framework: Framework, engine: EngineApi) -> dict[str, str]:
-    return rule(
-        f"self.framework != '{framework}' || !has(self.quantization) || "
-        f"self.quantization in {literals(engine.quantizations)}",
-        f"with framework {framework} it must be {engine.quantizations_in_words}, or absent",
-        field_path=".quantization",
-        value="self.quantization",
-    )
-
-
-def _options(framework: Framework, engine: EngineApi) -> dict[str, str]:
-    allowed = f"arg.matches({literal(option_pattern(engine))})" if engine.options else "false"
-    options = ", ".join(f"--{name}{_shown(value)}" for name, value in sorted(engine.options.items()))
-    example = "--enforce-eager" if framework is Framework.VLLM else "--flash-attn=on"
-    message = (
-        f"with framework {framework} an option must be one of {options}, in full and as one text, for example {example}"
-        if engine.options
-        else f"framework {framework} takes no options: remove extraArgs"
-    )
-    return rule(
-        f"self.framework != '{framework}' || !has(self.extraArgs) || self.extraArgs.all(arg, {allowed})",
-        message,
-        field_path=".extraArgs",
-        value=f"self.extraArgs.filter(arg, !{allowed})[0]",
-    )
-
-
-def _shown(value: str) -> str:
-    """What a message shows of the pattern of an option's value."""
-    shown = {"": "", _NUMBER: "=NUMBER", _NAME: "=NAME"}.get(value)
-    return f"={value}" if shown is None else shown
-
-
-def option_pattern(engine: EngineApi) -> str:
-    """The pattern of what may be in extraArgs."""
-    return "^--(" + "|".join(n + (f"=({v})" if v else "") for n, v in sorted(engine.options.items())) + ")$"
-
-
-def _variables(framework: Framework, engine: EngineApi) -> dict[str, str]:
-    allowed = literals(sorted(engine.variables))
-    names = ", ".join(sorted(engine.variables))
-    return rule(
-        f"self.framework != '{framework}' || !has(self.env) || self.env.all(variable, variable.name in {allowed})",
-        f"with framework {framework} only these can be set: {names}; for example LOG_LEVEL",
-        field_path=".env",
-        # Names first: of a field of what was filtered, the API server does not know the length.
-        value=f"self.env.map(variable, variable.name).filter(name, !(name in {allowed}))[0]",
-    )
-
-
-def block_rules() -> list[dict[str, Any]]:
-    """The rules between a block and the rest of the spec."""
-    return [
-        rule(
-            "!has(self.vllm) || !has(self.vllm.tensorParallelSize) || self.vllm.tensorParallelSize == 1 || "
-            "(self.gpu.count > 0 && self.gpu.count % self.vllm.tensorParallelSize == 0)",
-            "tensorParallelSize must divide gpu.count: with gpu.count 4 it may be 1, 2 or 4",
-            field_path=".vllm.tensorParallelSize",
-        ),
-        rule(
-            "!has(self.llamacpp) || !has(self.llamacpp.gpuLayers) || self.llamacpp.gpuLayers == 0 || "
-            "self.gpu.count > 0",
-            "layers on a GPU need one: set gpu.count to 1 or more, or remove gpuLayers",
-            field_path=".llamacpp.gpuLayers",
-        ),
-        rule(
-            "!has(self.transformers) || !has(self.transformers.int8Threshold) || "
-            "(has(self.quantization) && self.quantization == 'bitsandbytes-8bit')",
-            "a threshold has an effect with quantization bitsandbytes-8bit only: set that, or remove int8Threshold",
-            field_path=".transformers.int8Threshold",
-        ),
-        rule(
-            "self.framework != 'llamacpp' || self.maxConcurrency <= 256",
-            "with framework llamacpp it must be at most 256, the slots that llama.cpp has",
-            field_path=".maxConcurrency",
-        ),
-    ]

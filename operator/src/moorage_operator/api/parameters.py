@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from moorage_operator.api.schema import ApiModel
+from moorage_operator.api.schema import ApiModel, at_least
 
 
 class Parameters(ApiModel):
@@ -59,8 +59,9 @@ class Parameters(ApiModel):
     )
     repeat_penalty: float | None = Field(
         None,
-        description="Divides the likelihood of tokens that have come lately; 1 has no effect.",
+        description="Divides the likelihood of tokens that have come lately, from 0.1; 1 has no effect.",
         examples=[1.1],
-        ge=0.1,
+        ge=0,
         le=10,
+        json_schema_extra=at_least("0.1", "1.1"),
     )

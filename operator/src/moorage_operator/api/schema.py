@@ -60,3 +60,11 @@ def literals(texts: Iterable[str]) -> str:
 def matching(pattern: str, message: str) -> dict[str, Any]:
     """The extra of a text that must match `pattern` as a whole; RE2, without ^ and $."""
     return rules(rule(f"self.matches({literal(f'^(?:{pattern})$')})", message))
+
+
+def at_least(least: str, example: str) -> dict[str, Any]:
+    """The extra of a number whose least value is a fraction.
+
+    `minimum` is not enough: the API server drops its decimals where the value has none, so that 0 is at least 0.1.
+    """
+    return rules(rule(f"self >= {least}", f"must be at least {least}, for example {example}"))

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field
 
+from moorage_operator.api.engine_rules import block_rules, engine_rules
 from moorage_operator.api.engines import (
     MAX_EXTRA_ARGS,
     MAX_VARIABLES,
@@ -21,8 +22,6 @@ from moorage_operator.api.engines import (
     TransformersSettings,
     Variable,
     VllmSettings,
-    block_rules,
-    engine_rules,
 )
 from moorage_operator.api.parameters import Parameters
 from moorage_operator.api.placement import MAX_SELECTORS, MAX_TOLERATIONS, SELECTOR_RULE, LabelValue, Toleration
@@ -99,7 +98,6 @@ class Gpu(ApiModel):
             )
         ),
     )
-
     memory: Memory | None = Field(
         None,
         description="Memory of one GPU of the kind that is asked for: FitsGPU compares the estimate with it. Absent "

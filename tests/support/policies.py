@@ -1,0 +1,53 @@
+"""The chart's admission policies on a cluster without the chart's release: waiting until they are at work."""
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hack.cluster.api import Cluster
+from tests.support.api import Api, ApiRefusedError
+from tests.support.models import model
+from tests.support.operator import ROOT, kubectl
+from tests.support.people import person
+
+SECONDS = 20.0
+
+
+def until_refused(attempt: Callable[[], Any], status: int = 422) -> str:
+    """What the API server says once it refuses; it takes a new policy in about a second later."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            attempt()
+        except ApiRefusedError as refused:
+            if refused.status == status:
+                return str(refused)
+            raise
+        assert time.monotonic() < deadline, "it is not refused"
+        time.sleep(0.05)  # what policies the API server has taken in, nothing tells
+
+
+def wait_until_enforced(api: Api) -> None:
+    """Returns once the policies of the chart are at work."""
+    somebody = person(api, "policy-probe", "moorage-edit")
+    wanted = model("probe", runtimeImage="registry.example/x:1", source={"uri": "oci://registry.example/x:1"})
+    until_refused(lambda: somebody.create(wanted, dry_run=True), 403)
+    deadline = time.monotonic() + SECONDS
+    while not api.http.post(api.path("InferenceModel"), json=wanted, params={"dryRun": "All"}).headers.get("Warning"):
+        assert time.monotonic() < deadline, "there is no warning"
+        time.sleep(0.05)  # as above
+
+
+@contextmanager
+def chart_part(cluster: Cluster, release: str, template: str, *settings: str) -> Iterator[None]:
+    """One file of the chart, as another release with other values makes it; it goes at the end."""
+    command = [str(cluster.helm), "template", release, str(ROOT / "charts" / "moorage"), "--show-only", template]
+    command += [f"--set={setting}" for setting in settings]
+    objects = subprocess.run(command, text=True, capture_output=True, check=True).stdout
+    kubectl(cluster, "apply", "-f", "-", stdin=objects)
+    try:
+        yield
+    finally:
+        kubectl(cluster, "delete", "-f", "-", stdin=objects)
