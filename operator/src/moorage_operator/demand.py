@@ -1,47 +1,40 @@
-"""What a spec asks of memory, and what a GPU has of it for a model. Pure."""
+"""What a spec asks of memory, and what its GPUs have. Pure."""
 
-from collections.abc import Mapping
 from typing import Final
 
 from moorage_common.estimate import Demand, Estimate, context_of, estimate
 from moorage_common.shape import Shape
-from moorage_operator.api.v1alpha1 import Framework, InferenceModelSpec
+from moorage_operator.api.v1alpha1 import InferenceModelSpec
 from moorage_operator.desired.drift import quantity
+from moorage_operator.engines import ENGINES
 
 LARGEST: Final = 2**63 - 1
 """The API's integers end here."""
 
-_USABLE: Final[Mapping[Framework, float]] = {Framework.VLLM: 0.9}
-"""The share of a GPU that an engine takes, where it is not all: vLLM's default of gpu_memory_utilization."""
 
-
-def demand(spec: InferenceModelSpec, shape: Shape) -> Demand:
-    """What one replica must have room for."""
-    return Demand(
+def needed(spec: InferenceModelSpec, shape: Shape) -> Estimate | None:
+    """The estimate for one replica; None for a shape that is out of all bounds."""
+    asked = Demand(
         engine=spec.framework.value,
         context=context_of(spec.context_length, shape.context_length),
         requests=spec.max_concurrency,
         quantization=spec.quantization,
         gpus=split(spec),
+        gpu_layers=spec.llamacpp.gpu_layers if spec.llamacpp else None,
+        options=tuple(spec.extra_args or ()),
     )
-
-
-def needed(spec: InferenceModelSpec, shape: Shape) -> Estimate | None:
-    """The estimate for one replica; None for a shape that is out of all bounds."""
-    found = estimate(shape, demand(spec, shape))
+    found = estimate(shape, asked)
     return found if found.total <= LARGEST else None
 
 
 def split(spec: InferenceModelSpec) -> int:
     """The GPUs that one copy of the model is split over; 0 on the CPU."""
-    if spec.framework is Framework.VLLM and spec.gpu.count:
-        return spec.tensor_parallel_size
-    return spec.gpu.count
+    return ENGINES[spec.framework].gpus(spec)
 
 
 def usable_share(spec: InferenceModelSpec) -> float:
     """The share of a GPU's memory that the engine uses."""
-    return _USABLE.get(spec.framework, 1.0)
+    return ENGINES[spec.framework].gpu_share(spec)
 
 
 def gpu_memory_asked(spec: InferenceModelSpec) -> int | None:
