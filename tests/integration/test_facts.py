@@ -18,7 +18,7 @@ import pytest
 from moorage_common.labels import RUNTIME_PORT
 from tests.integration.runtime.conftest import Runtime, runtime_process
 from tests.integration.test_preemption import eventually
-from tests.support.api import Api, Object, condition, is_ready, reason
+from tests.support.api import Api, ApiRefusedError, Object, condition, is_ready, reason
 from tests.support.kubelet import RESOURCE, PlayedPod, played
 from tests.support.models import model
 from tests.support.operator import Audit, OperatorProcess, described
@@ -98,6 +98,20 @@ def warnings(api: Api, name: str) -> list[Object]:
     selector = {"fieldSelector": f"involvedObject.uid={uid},type=Warning"}
     items: list[Object] = api.request("GET", api.path("Event"), params=selector)["items"]
     return items
+
+
+@pytest.mark.parametrize("memory", ["24GB ", "-1", "0", "lots", "24 Gi", "1e9", "65Ti", "1Mi"])
+def test_bad_input_31_gpu_memory(api: Api, memory: str) -> None:
+    with pytest.raises(ApiRefusedError) as refused:
+        api.create(model("tiny", gpu={"count": 1, "memory": memory}))
+    assert "spec.gpu.memory" in str(refused.value)
+    assert memory in str(refused.value)
+    assert "positive Kubernetes quantity" in str(refused.value)
+
+
+@pytest.mark.parametrize("memory", ["24Gi", "81559Mi", "1.5Gi", 25_769_803_776])
+def test_gpu_memory_is_a_quantity(api: Api, memory: str | int) -> None:
+    assert api.create(model("tiny", gpu={"count": 1, "memory": memory}))["spec"]["gpu"]["memory"] == memory
 
 
 def test_bad_input_37_a_model_that_cannot_fit_is_told_before_it_is_loaded_and_while_it_waits(
