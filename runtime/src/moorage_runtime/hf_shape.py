@@ -1,7 +1,7 @@
 """The shape of a model in the Hugging Face form: config.json and safetensors files in one folder.
 
-What a config does not say has the default that transformers gives it; where families differ, their module is named.
-https://github.com/huggingface/transformers/tree/main/src/transformers/models
+What a config does not say has the default that transformers gives it (configuration_*.py in src/transformers/models);
+where families differ, theirs is named.
 """
 
 from collections import Counter

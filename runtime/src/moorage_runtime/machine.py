@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Final
 
 CGROUPS: Final = Path("/sys/fs/cgroup")
 PROC: Final = Path("/proc")
+DEVICES: Final = Path("/dev")
+
+_ACCELERATOR: Final = re.compile(r"nvidia[0-9]+|kfd|dxg")
 
 _NO_LIMIT: Final = 1 << 60
 """cgroup v1 writes "no limit" as a number near 2^63."""
@@ -54,6 +58,11 @@ def oom_kills(cgroups: Path = CGROUPS, proc: Path = PROC) -> int:
         for name in ("memory.events", "memory.oom_control")  # version 2, version 1
     )
     return next((count for file in files if (count := _field(file, "oom_kill")) is not None), 0)
+
+
+def has_accelerator(devices: Path = DEVICES) -> bool:
+    """Say whether this container was given a GPU: the device files of NVIDIA's, AMD's and WSL's drivers."""
+    return any(_ACCELERATOR.fullmatch(path.name) for path in devices.glob("*"))
 
 
 def resident_bytes(pid: int, proc: Path = PROC) -> int | None:

@@ -1,7 +1,7 @@
 """The headers of safetensors files, read and checked before an engine sees the files; no tensor is read.
 
-Format (https://github.com/huggingface/safetensors): 8 bytes with the length of the header, the header as JSON, then the
-tensors. Every size is checked against the file's, so that a header that lies is told in a sentence.
+Format (README of huggingface/safetensors): 8 bytes with the length of the header, the header as JSON, then the tensors.
+Every size is checked against the file's, so that a header that lies is told in a sentence.
 """
 
 import math

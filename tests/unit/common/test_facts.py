@@ -2,8 +2,12 @@
 
 import json
 
-from moorage_common.facts import TERMINATION_MESSAGE_LIMIT, LoadError, Termination
+import msgspec
+import pytest
+
+from moorage_common.facts import TERMINATION_MESSAGE_LIMIT, Health, LoadError, Termination
 from moorage_common.openai_errors import error_body
+from moorage_common.shape import Shape
 
 
 def test_a_termination_message_survives() -> None:
@@ -30,3 +34,25 @@ def test_an_error_has_openais_shape() -> None:
     assert json.loads(error_body("no", param="model", code="x")) == {
         "error": {"message": "no", "type": "invalid_request_error", "param": "model", "code": "x"}
     }
+
+
+def test_a_shape_goes_with_the_reason_and_the_text_is_cut_for_it() -> None:
+    shape = Shape(
+        architecture="llama", stored_bytes=2**40, tensor_bytes={f"type {n}": n for n in range(500)}, layers=80
+    )
+    encoded = Termination(LoadError.OUT_OF_MEMORY, "x" * 10_000, shape).encode()
+
+    assert len(encoded) <= TERMINATION_MESSAGE_LIMIT
+    found = Termination.decode(encoded.decode())
+    assert found is not None
+    assert found.shape == Shape(architecture="llama", stored_bytes=2**40, layers=80)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"storedBytes": 2**63}, {"storedBytes": 1.5}, {"layers": -1}, {"quantization": "q" * 99}]
+)
+def test_a_shape_that_is_out_of_bounds_is_no_health_of_ours(odd: dict[str, object]) -> None:
+    shape = {"architecture": "llama", "storedBytes": 1, **odd}
+
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(json.dumps({"status": "loading", "shape": shape}), type=Health)

@@ -19,7 +19,7 @@ SHAPE = Shape(architecture="llama", stored_bytes=100, tensor_bytes={"F16": 100})
 KEPT = Shape(architecture="llama", stored_bytes=100)
 LOADED = Health(Phase.READY, EngineFacts("llama.cpp"))
 LOADING = Health(Phase.LOADING, shape=SHAPE)
-RUNS = {"state": {"running": {}}}
+RUNS: dict[str, Any] = {"state": {"running": {}}}
 
 
 class Bed:

@@ -21,6 +21,7 @@ GIB = 1024**3
 def one_gibibyte(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "memory_limit", lambda: machine.MemoryLimit(GIB, "the memory limit of this container"))
     monkeypatch.setattr(machine, "usable_cpus", lambda: 3)
+    monkeypatch.setattr(machine, "has_accelerator", lambda: False)
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_defaults_come_from_the_file_and_the_machine(model: Path) -> None:
 
     assert found.served_name == "tiny.Q4_K_M"
     assert config(found) == ChildConfig(
-        path=str(model), alias="tiny.Q4_K_M", context=2048, slots=4, threads=3, weights_bytes=256
+        path=str(model), alias="tiny.Q4_K_M", context=2048, slots=4, threads=3, accelerated_bytes=256
     )
     assert (found.facts.quantization, found.facts.context_length, found.facts.weights_bytes) == ("q4_k_m", 2048, 256)
 
@@ -83,7 +84,7 @@ def test_settings_reach_the_child(model: Path) -> None:
     found = plan(model_path=model, model_name="x", llama_threads=7, max_concurrent_requests=2, log_level="DEBUG")
 
     assert config(found) == ChildConfig(
-        path=str(model), alias="x", context=2048, slots=2, threads=7, weights_bytes=256, verbose=True
+        path=str(model), alias="x", context=2048, slots=2, threads=7, accelerated_bytes=256, verbose=True
     )
 
 
@@ -256,6 +257,26 @@ def test_the_device_is_where_the_weights_took_memory(
     before: dict[str, int], after: dict[str, int], device: str, held: int | None
 ) -> None:
     assert device_used(before, after, weights=1_000) == (device, held)
+
+
+def test_no_layer_on_the_gpu_is_the_cpu_whatever_buffers_take() -> None:
+    assert device_used({"CUDA0": 80_000}, {"CUDA0": 70_000}, weights=0) == ("cpu", None)
+
+
+@pytest.mark.parametrize(("layers", "expected"), [(None, 256), (0, 0), (1, 85), (3, 256), (999, 256)])
+def test_the_child_knows_how_much_of_the_weights_a_gpu_should_hold(
+    model: Path, layers: int | None, expected: int
+) -> None:
+    assert config(plan(model_path=model, llama_gpu_layers=layers)).accelerated_bytes == expected
+
+
+def test_on_a_gpu_the_memory_limit_of_the_container_does_not_decide(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "memory_limit", lambda: machine.MemoryLimit(1, "the memory limit of this container"))
+    monkeypatch.setattr(machine, "has_accelerator", lambda: True)
+
+    assert config(plan(model_path=model)).slots == 4
 
 
 @pytest.mark.parametrize(

@@ -98,3 +98,21 @@ def test_this_process_is_resident_and_was_active() -> None:
 def test_a_process_that_is_gone_uses_nothing(tmp_path: Path) -> None:
     assert machine.resident_bytes(1, tmp_path) is None
     assert machine.activity(1, tmp_path) == (0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ([], False),
+        (["null", "nvidiactl", "nvidia-uvm", "nvidia-caps"], False),
+        (["nvidia0"], True),
+        (["nvidia11", "nvidiactl"], True),
+        (["kfd"], True),
+        (["dxg"], True),
+    ],
+)
+def test_an_accelerator_is_known_by_its_device_file(tmp_path: Path, files: list[str], found: bool) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+
+    assert machine.has_accelerator(tmp_path) is found

@@ -2,13 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from moorage_common.facts import Health, Phase
+from moorage_common.shape import Shape
 from moorage_runtime.settings import RequestDefaults
+from tests.unit.runtime.hf_folder import folder
 from tests.unit.runtime.support import Running, chat, events, running, until
+from tests.unit.runtime.test_hf_shape import LLAMA_3_8B
 
 
 @pytest.fixture
@@ -78,6 +82,47 @@ async def test_health_is_what_the_operator_reads(runtime: Running) -> None:
     assert (health.facts.engine, health.facts.device, health.facts.context_length) == ("dummy", "cpu", 4096)
     assert (health.facts.memory_bytes or 0) > 1024**2
     assert response.json()["maxConcurrentRequests"] == 2
+
+
+SHAPE = Shape(architecture="llama", stored_bytes=100, tensor_bytes={"F16": 100}, layers=2)
+
+
+async def test_the_shape_is_told_before_the_model_is_loaded(tmp_path: Path) -> None:
+    model = {"load_seconds": 30, "shape": msgspec.to_builtins(SHAPE), "device": "CUDA0"}
+    async with running(model=model, folder=tmp_path, ready=False) as runtime:
+        await until(lambda: runtime.phase is Phase.LOADING)
+        response = await runtime.client.get("/health/detailed")
+
+    health = msgspec.json.decode(response.content, type=Health)
+    assert (health.status, health.shape) == (Phase.LOADING, SHAPE)
+    assert health.facts is not None
+    assert (health.facts.device, health.facts.memory_bytes) == (None, None)
+
+
+async def test_what_the_engine_held_when_it_was_ready_is_told_the_same_for_ever(tmp_path: Path) -> None:
+    async with running(model={}, folder=tmp_path) as runtime:
+        first = (await runtime.client.get("/health/detailed")).json()
+        await runtime.chat("!tokens=3")
+        second = (await runtime.client.get("/health/detailed")).json()
+
+    assert first["facts"] == second["facts"]
+    assert first["facts"]["memoryBytes"] > 1024**2
+    assert second["engineResidentBytes"] > 1024**2
+
+
+async def test_an_accelerator_is_told_with_what_is_taken_of_it(tmp_path: Path) -> None:
+    model = {"device": "CUDA0", "memory_bytes": 12_345, "quantization": "q4_0"}
+    async with running(model=model, folder=tmp_path) as runtime:
+        facts = (await runtime.client.get("/health/detailed")).json()["facts"]
+
+    assert (facts["device"], facts["memoryBytes"], facts["quantization"]) == ("CUDA0", 12_345, "q4_0")
+
+
+async def test_a_folder_in_the_hugging_face_form_has_a_shape(tmp_path: Path) -> None:
+    async with running(model_path=folder(tmp_path / "m", LLAMA_3_8B)) as runtime:
+        health = (await runtime.client.get("/health/detailed")).json()
+
+    assert (health["shape"]["layers"], health["facts"]["quantization"]) == (32, "none")
 
 
 async def test_metrics_count_requests_and_tokens(runtime: Running) -> None:

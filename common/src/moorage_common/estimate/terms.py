@@ -17,13 +17,21 @@ KV_BYTES: Final = 2
 
 class Demand(NamedTuple):
     """What is asked: the engine by its framework, `requests` at a time of `context` tokens each, on `gpus` or, with
-    none, on the CPU; `quantization` in the words of the spec, None meaning as the files are."""
+    none, on the CPU; `quantization` in the words of the spec, None meaning as the files are. `gpu_layers` are those
+    that are on the GPUs, None meaning all; `options` are the engine's own, each --NAME or --NAME=VALUE."""
 
     engine: str
     context: int
     requests: int
     quantization: str | None = None
     gpus: int = 0
+    gpu_layers: int | None = None
+    options: tuple[str, ...] = ()
+
+    def option(self, name: str) -> str | None:
+        """The value of an option, empty for one that has none; None when it is not set."""
+        found = (option.partition("=") for option in self.options)
+        return next((value for key, _, value in found if key == f"--{name}"), None)
 
 
 class Estimate(NamedTuple):

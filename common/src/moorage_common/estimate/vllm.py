@@ -26,6 +26,8 @@ BLOCK: Final = 16
 BATCHED_TOKENS: Final = 8192
 """Default of max_num_batched_tokens for a server on a large GPU; on small ones it is 2048."""
 
+MOST_BATCHED_TOKENS: Final = 2**24
+
 CUDA_GRAPHS: Final = 1024 * MIB
 LOGITS_BYTES: Final = 8
 """Logits and their copy in the sampler, 32 bits each."""
@@ -34,16 +36,23 @@ LOGITS_BYTES: Final = 8
 def estimate(shape: Shape, demand: Demand) -> Estimate:
     """Weights in 16 bits or as quantized, KV cache for all requests at full context, overhead of each GPU."""
     gpus = max(1, demand.gpus)
-    tokens = min(BATCHED_TOKENS, demand.context * demand.requests)
+    batch = _batch(demand)
+    tokens = min(batch, demand.context * demand.requests)
     each = CUDA_CONTEXT + CUDA_GRAPHS + demand.requests * shape.vocabulary * LOGITS_BYTES + activations(shape, tokens)
     weights = safetensors_weights(shape, demand.quantization, most_bytes=2)
-    return Estimate(weights, _kv_cache(shape, demand, gpus), gpus * each)
+    return Estimate(weights, _kv_cache(shape, demand, gpus, batch), gpus * each)
 
 
-def _kv_cache(shape: Shape, demand: Demand, gpus: int) -> int:
-    window = min(demand.context, max(0, shape.window - 1) + BATCHED_TOKENS)
+def _batch(demand: Demand) -> int:
+    asked = demand.option("max-num-batched-tokens") or ""
+    return min(int(asked[:9]), MOST_BATCHED_TOKENS) if asked.isascii() and asked.isdigit() else BATCHED_TOKENS
+
+
+def _kv_cache(shape: Shape, demand: Demand, gpus: int, batch: int) -> int:
+    window = min(demand.context, max(0, shape.window - 1) + batch)
     numbers = shape.kv_numbers * round_up(demand.context, BLOCK)
     if shape.window_kv_numbers:
         numbers += shape.window_kv_numbers * (round_up(window, BLOCK) + BLOCK)
     copies = -(-gpus // shape.kv_heads) if shape.kv_heads else 1
-    return KV_BYTES * demand.requests * numbers * copies
+    in_8_bits = (demand.option("kv-cache-dtype") or "").startswith("fp8")
+    return (1 if in_8_bits else KV_BYTES) * demand.requests * numbers * copies

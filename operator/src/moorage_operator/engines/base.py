@@ -14,6 +14,10 @@ class Engine:
 
     settings: Callable[[InferenceModelSpec], Mapping[str, str]]
     """The settings that only this engine has, from a spec of its framework."""
+    gpu_share: Callable[[InferenceModelSpec], float] = lambda _spec: 1.0
+    """The share of each GPU's memory that it uses for a spec of its framework."""
+    gpus: Callable[[InferenceModelSpec], int] = lambda spec: spec.gpu.count
+    """The GPUs that one copy of the model is split over; 0 on the CPU."""
     port: int = RUNTIME_PORT
     load_seconds: int = 3600
     """How long a model may load before the kubelet ends it; a load that fails ends by itself long before."""

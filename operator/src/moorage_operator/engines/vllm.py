@@ -1,9 +1,13 @@
 """vLLM: safetensors, on GPUs, one copy of a model over several of them."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from moorage_operator.api.v1alpha1 import InferenceModelSpec
 from moorage_operator.engines.base import Engine
+
+DEFAULT_GPU_SHARE: Final = 0.9
+"""vLLM's own default of gpu_memory_utilization."""
 
 
 def _settings(spec: InferenceModelSpec) -> Mapping[str, str]:
@@ -17,4 +21,12 @@ def _settings(spec: InferenceModelSpec) -> Mapping[str, str]:
     }
 
 
-ENGINE = Engine(settings=_settings)
+def _gpu_share(spec: InferenceModelSpec) -> float:
+    return (spec.vllm.gpu_memory_utilization if spec.vllm else None) or DEFAULT_GPU_SHARE
+
+
+def _gpus(spec: InferenceModelSpec) -> int:
+    return spec.tensor_parallel_size if spec.gpu.count else 0
+
+
+ENGINE = Engine(settings=_settings, gpu_share=_gpu_share, gpus=_gpus)

@@ -6,7 +6,7 @@ import msgspec
 
 from moorage_common.estimate import context_of, gib
 from moorage_operator.api.conditions import Reason
-from moorage_operator.demand import LARGEST, gpu_memory_asked, is_whole_on_gpus, needed, split, usable_share
+from moorage_operator.demand import LARGEST, gpu_memory_asked, needed, split, usable_share
 from moorage_operator.status.view import Verdict, View
 
 _TERMS = ("weightsBytes", "kvCacheBytes", "overheadBytes", "totalBytes")
@@ -51,7 +51,7 @@ def _measured(view: View, terms: dict[str, int]) -> int | None:
 def fits_gpu(view: View) -> Verdict | None:
     """Whether a replica fits the memory of its GPUs, by the estimate; it never keeps a model from being tried."""
     spec = view.model.spec
-    found = needed(spec, view.shape) if view.shape and is_whole_on_gpus(spec) else None
+    found = needed(spec, view.shape) if view.shape and spec.gpu.count else None
     memory = _gpu_memory(view) if found else None
     if found is None or memory is None:
         return None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from moorage_common.estimate import Demand, context_of, estimate, mib
-from moorage_common.estimate.llamacpp import CELLS, CHECKPOINTS
+from moorage_common.estimate.llamacpp import CELLS, CHECKPOINTS, on_gpus
 from moorage_common.estimate.terms import MIB, round_up
 from moorage_common.facts import CPU, EngineFacts, LoadError
 from moorage_common.shape import Shape
@@ -72,7 +72,8 @@ class ChildConfig(msgspec.Struct, frozen=True):
     context: int
     slots: int
     threads: int
-    weights_bytes: int = 0
+    accelerated_bytes: int = 0
+    """Bytes of weights that accelerators are to hold, if there are any."""
     verbose: bool = False
     gpu_layers: int | None = None
     options: dict[str, str] = {}
@@ -101,18 +102,19 @@ class LlamaCpp:
         try:
             _check_quantization(settings.model_quantization, header, path.name)
             context, slots = _context(settings.max_input_tokens, shape), _slots(settings.max_concurrent_requests)
-            demand = Demand(self.name, context, slots)
+            demand = Demand(self.name, context, slots, options=settings.extra_args or ())
             _check_memory(shape, demand, path.name)
         except LoadFailure as failure:
             raise LoadFailure(failure.termination.reason, failure.termination.message, shape) from failure
         served_name = settings.model_name or path.stem
+        layers, all_layers = on_gpus(shape, settings.llama_gpu_layers)
         config = ChildConfig(
             path=str(path),
             alias=served_name,
             context=context,
             slots=slots,
             threads=settings.llama_threads or machine.usable_cpus(),
-            weights_bytes=shape.stored_bytes,
+            accelerated_bytes=shape.stored_bytes * layers // all_layers,
             verbose=settings.log_level == "DEBUG",
             gpu_layers=settings.llama_gpu_layers,
             options=options,
@@ -149,7 +151,7 @@ class LlamaCpp:
         before = _free_memory()
         server = xllamacpp.Server(server_parameters(wanted))
         port = int(server.listening_address.rpartition(":")[2])
-        device, held = device_used(before, _free_memory(), wanted.weights_bytes)
+        device, held = device_used(before, _free_memory(), wanted.accelerated_bytes)
         announce(Announcement(port=port, version=xllamacpp.__version__, device=device, memory_bytes=held))
         while True:
             signal.pause()
@@ -185,7 +187,7 @@ def device_used(before: Mapping[str, int], after: Mapping[str, int], weights: in
     taken = {name: free - after.get(name, free) for name, free in before.items()}
     used = sorted(name for name, size in taken.items() if size > 0)
     total = sum(taken[name] for name in used)
-    return ("+".join(used), total) if used and total >= weights // 2 else (CPU, None)
+    return ("+".join(used), total) if weights and used and total >= weights // 2 else (CPU, None)
 
 
 def server_parameters(wanted: ChildConfig) -> Any:
@@ -244,6 +246,8 @@ def _slots(asked: int) -> int:
 
 
 def _check_memory(shape: Shape, demand: Demand, file_name: str) -> None:
+    if machine.has_accelerator():
+        return  # its memory holds the model, and llama.cpp says so if it cannot
     limit = machine.memory_limit()
     # The kernel gives the file's pages back when memory is short, so weights of which there is a copy count once.
     needed = estimate(msgspec.structs.replace(shape, repacked_bytes=0), demand)
