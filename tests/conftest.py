@@ -8,6 +8,7 @@ import pytest
 from hack.cluster.api import Cluster
 from tests.support.api import Api
 from tests.support.operator import Audit, kubeconfig_of_operator, kubectl
+from tests.truth import Truth, watching
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +39,10 @@ def operator_kubeconfig(cluster: Cluster, tmp_path_factory: pytest.TempPathFacto
 def audit(cluster: Cluster) -> Audit:
     """The writes that the API server saw."""
     return Audit(cluster.audit_log)
+
+
+@pytest.fixture
+def truth(api: Api) -> Iterator[Truth]:
+    """What the statuses of the test's models should say, watched from the beginning of the test to its end."""
+    with watching(api) as truth:
+        yield truth

@@ -42,7 +42,7 @@ class Api:
         self.kubeconfig, self.namespace = kubeconfig, namespace
         config = yaml.safe_load(kubeconfig.read_text())
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-        context = ssl.create_default_context(cadata=_pem(cluster, "certificate-authority"))
+        context = self.context = ssl.create_default_context(cadata=_pem(cluster, "certificate-authority"))
         if "token" not in user:
             with tempfile.NamedTemporaryFile("w") as cert, tempfile.NamedTemporaryFile("w") as key:
                 cert.write(_pem(user, "client-certificate"))
@@ -53,6 +53,18 @@ class Api:
         headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
         self.http = httpx.Client(
             base_url=cluster["server"], verify=context, headers=headers, timeout=30, trust_env=False
+        )
+
+    def concurrent(self) -> httpx.AsyncClient:
+        """A client of the same server and rights for an event loop; the caller closes it."""
+        limits = httpx.Limits(max_connections=None)
+        return httpx.AsyncClient(
+            base_url=self.http.base_url,
+            verify=self.context,
+            headers=self.http.headers,
+            timeout=30,
+            limits=limits,
+            trust_env=False,
         )
 
     def at(self, namespace: str) -> "Api":

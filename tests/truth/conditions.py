@@ -1,0 +1,179 @@
+"""What each condition of an InferenceModel must say, from docs/conditions.md and what is true for its user. Pure."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from tests.truth import memory, objects, pods
+from tests.truth.expected import OneOf, verdicts
+from tests.truth.memory import Past
+from tests.truth.objects import Object
+from tests.truth.pods import STARTING, Because
+from tests.truth.world import World
+
+JUDGED: Final = ("Ready", "Scheduled", "ModelLoaded", "Progressing", "Preempted")
+NOT_JUDGED: Final = ("Accelerated", "FitsGPU")
+"""What an engine says of itself, and an estimate: nothing in the cluster tells whether they are right."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, the moment, and its past; `images` are the FRAMEWORK/DEVICE that there is a runtime image for."""
+
+    world: World
+    model: Object
+    past: Past
+    images: Collection[str] | None = None
+
+    @cached_property
+    def wanted(self) -> int:
+        """The pods that the spec asks for."""
+        return memory.wanted(self.model)
+
+    @cached_property
+    def pods(self) -> list[Object]:
+        """All pods that are not finished, those that are ending too."""
+        return self.world.pods(self.model)
+
+    @cached_property
+    def staying(self) -> list[Object]:
+        """The pods that are not ending."""
+        return [pod for pod in self.pods if not objects.is_ending(pod)]
+
+    @cached_property
+    def ready(self) -> list[Object]:
+        """The pods that answer requests."""
+        return [pod for pod in self.pods if objects.is_ready(pod)]
+
+    @cached_property
+    def current(self) -> list[Object]:
+        """The staying pods of the spec as it is now."""
+        return [pod for pod in self.staying if self.is_current(pod)]
+
+    def is_current(self, pod: Object) -> bool:
+        """Whether a pod is of the spec as it is now."""
+        newest = self.world.newest(self.model)
+        return newest is not None and objects.controller(pod) == objects.uid(newest)
+
+    @cached_property
+    def blocked(self) -> frozenset[str]:
+        """Why nothing can be made for the model at all."""
+        spec = self.model["spec"]
+        device = "gpu" if (spec.get("gpu") or {}).get("count") else "cpu"
+        no_image = self.images is not None and f"{spec['framework']}/{device}" not in self.images
+        if no_image:
+            return frozenset({"NoImageForDevice"})
+        return frozenset({"NameConflict"} if self.world.strangers(self.model) else ())
+
+    @cached_property
+    def no_room(self) -> Because:
+        """Why the pods of the spec as it is now have no node, or cannot be made."""
+        return pods.waiting(self.world, self.model, self.current) | pods.refused(self.world.newest(self.model))
+
+    @cached_property
+    def broken(self) -> Because:
+        """What is wrong inside them."""
+        return pods.broken(self.current)
+
+    @cached_property
+    def some_starting(self) -> bool:
+        """Whether one of them is merely on its way."""
+        fine = [pod for pod in self.current if objects.refusal_of(pod) is None and not pods.broken([pod]).surely]
+        return any(not objects.is_ready(pod) for pod in fine)
+
+    @cached_property
+    def loading(self) -> bool:
+        """Whether a container runs in one of them."""
+        return any(_runs(pod) for pod in self.current)
+
+
+def expected(case: Case) -> Mapping[str, OneOf]:
+    """Status and reason of every condition that is judged."""
+    judges = (_ready, _scheduled, _model_loaded, _progressing, _preempted)
+    return {kind: judge(case) for kind, judge in zip(JUDGED, judges, strict=True)}
+
+
+def _ready(case: Case) -> OneOf:
+    if case.ready:
+        return verdicts(("True", {"Serving"}))
+    if case.wanted == 0:
+        over = {"Stopping"} if case.pods else {"Stopped"}
+        return verdicts(("False", case.blocked or over))
+    return verdicts(("False", case.blocked or _reasons(case, case.no_room | case.broken)))
+
+
+def _reasons(case: Case, why: Because) -> frozenset[str]:
+    on_its_way = {STARTING} if case.some_starting or not why.surely else set()
+    return why.any | on_its_way
+
+
+def _scheduled(case: Case) -> OneOf:
+    if case.wanted == 0:
+        return verdicts(("False", {"Stopped"}))
+    if len([pod for pod in case.current if objects.node_of(pod)]) >= case.wanted:
+        return verdicts(("True", {"Scheduled"}))
+    return verdicts(("False", case.blocked or _reasons(case, case.no_room)))
+
+
+def _model_loaded(case: Case) -> OneOf:
+    if case.ready:
+        # That the probe is answered means that the model is loaded; whether the engine was asked cannot be seen.
+        return verdicts(("True", {"Loaded"}), ("Unknown", {"FactsUnavailable"}))
+    if case.broken.surely:
+        return verdicts(("False", case.broken.any | ({"Loading"} if case.loading else set())))
+    if case.loading:
+        return verdicts(("False", case.broken.maybe | {"Loading"}))
+    if any(_runs(pod) for pod in case.pods if objects.is_ending(pod)):
+        # The engine is there until its last request is answered: "no engine runs" would be false.
+        return verdicts(("False", {"Stopping"}))
+    return verdicts(("False", case.broken.maybe | {"Unloaded"}))
+
+
+def _progressing(case: Case) -> OneOf:
+    if case.blocked:
+        return verdicts(("False", case.blocked))
+    complete = verdicts(("False", {"Complete"}))
+    if memory.all_arrived(case.world, case.model):
+        return complete
+    if case.past.arrived == case.model["metadata"]["generation"] and len(case.current) == len(case.staying):
+        return complete  # a pod that is lost later is no change of the spec
+    return _on_its_way(case)
+
+
+def _on_its_way(case: Case) -> OneOf:
+    deployment = case.world.deployment(case.model) or {"spec": {}}
+    moving = _moving(case, deployment)
+    late = objects.condition(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded"
+    if late or case.broken.surely:
+        on = ("True", moving if case.some_starting and not late else set[str]())
+        return verdicts(("False", {"RolloutStuck"}), on)
+    told = {"RolloutStuck"} if case.broken.any or case.no_room.any & pods.REFUSED else set[str]()
+    return verdicts(("True", moving), ("False", told))
+
+
+def _moving(case: Case, deployment: Object) -> set[str]:
+    """How the change gets on: beside the old pods, or after one of them has made room."""
+    surge = (deployment["spec"].get("strategy") or {}).get("rollingUpdate", {}).get("maxSurge", 1)
+    old = [pod for pod in case.staying if not case.is_current(pod) and objects.node_of(pod)]
+    starved = case.no_room.surely & {"WaitingForGPU", "QuotaExceeded"}
+    if surge == 0:
+        return {"MakingRoom"} if old else {"MakingRoom", "RollingOut"}
+    return {"MakingRoom"} if old and starved else {"RollingOut"}
+
+
+def _preempted(case: Case) -> OneOf:
+    past = case.past
+    if not past.losses:
+        return verdicts(("False", {"Never"}))
+    back = len(memory.standing(case.world, case.model, past)) >= case.wanted
+    if back or past.short is False:
+        return verdicts(("False", {"Recovered"}))
+    if past.short is None:
+        return verdicts(("True", {"Preempted"}), ("False", {"Recovered"}))
+    return verdicts(("True", {"Preempted"}))
+
+
+def _runs(pod: Object) -> bool:
+    containers: list[Object] = (pod.get("status") or {}).get("containerStatuses") or []
+    return any("running" in (container.get("state") or {}) for container in containers)

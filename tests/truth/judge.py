@@ -1,0 +1,237 @@
+"""Compares every field of a status with what is true: `falsehoods(world, memory)`. Pure.
+
+It shares no code with the operator: it is written from docs/conditions.md, and where the docs leave a choice, every
+true answer is accepted.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from tests.truth import conditions, objects
+from tests.truth.conditions import Case
+from tests.truth.expected import Expected, OneOf, Such, exactly
+from tests.truth.line import Spot, line
+from tests.truth.memory import Loss, Memory
+from tests.truth.objects import Object
+from tests.truth.pods import NO_ROOM, REFUSED
+from tests.truth.world import World
+
+KEPT: Final = 10
+"""Preemptions that a status keeps."""
+
+SAME: Final = timedelta(seconds=1)
+"""A pod and the Event on it tell of one preemption, but not the same instant; a status keeps whole seconds."""
+
+
+@dataclass(frozen=True)
+class Falsehood:
+    """A field of a model's status that says something else than is true."""
+
+    model: str
+    field: str
+    says: str
+    truth: str
+
+    def __str__(self) -> str:
+        return f"{self.model}: {self.field} says {self.says}; true is {self.truth}"
+
+
+def falsehoods(
+    world: World, memory: Memory, *, namespace: str | None = None, images: Collection[str] | None = None
+) -> list[Falsehood]:
+    """All false fields of the models of `namespace` (None: of all)."""
+    spots = line(world)
+    found: list[Falsehood] = []
+    for model in world.models:
+        if namespace in (None, model["metadata"]["namespace"]):
+            case = Case(world, model, memory.past(model), images)
+            found += _judge(case, spots.get(objects.uid(model)), memory.taker)
+            found += _shared_place(world, spots, model)
+    return found
+
+
+def _shared_place(world: World, spots: Mapping[str, Spot], model: Object) -> Iterator[Falsehood]:
+    """Of those that have come in the same second each has a place of its own."""
+    spot, place = spots.get(objects.uid(model)), _position(model)
+    for other in world.models:
+        theirs = spots.get(objects.uid(other))
+        rival = spot and theirs and other is not model and theirs.waiter.resource == spot.waiter.resource
+        if rival and place is not None and _position(other) == place:
+            yield Falsehood(
+                objects.name_of(model), "queue.position", str(place), f"not the place of {objects.name_of(other)}"
+            )
+
+
+def _position(model: Object) -> Any:
+    return ((model.get("status") or {}).get("queue") or {}).get("position")
+
+
+def _judge(case: Case, spot: Spot | None, taker: Callable[[Loss], str]) -> Iterator[Falsehood]:
+    status: Object = case.model.get("status") or {}
+    said, name = _said(status), objects.name_of(case.model)
+    if not status:
+        yield Falsehood(name, "status", "nothing", "that there is such a model")
+        return
+    for field, expected in _expected(case, status, spot, taker).items():
+        if not expected.allows(said.get(field)):
+            yield Falsehood(name, field, _text(said.get(field)), str(expected))
+    unknown = {entry["type"] for entry in status.get("conditions") or ()} - {
+        *conditions.JUDGED,
+        *conditions.NOT_JUDGED,
+    }
+    for kind in sorted(unknown):
+        yield Falsehood(name, f"conditions.{kind}", "something", "that docs/conditions.md has no such condition")
+
+
+def _said(status: Object) -> dict[str, Any]:
+    """The fields that are judged, by their path."""
+    said: dict[str, Any] = {key: value for key, value in status.items() if not isinstance(value, dict | list)}
+    for section in ("queue", "preemption"):
+        said |= {f"{section}.{key}": value for key, value in (status.get(section) or {}).items()}
+    for kind, entry in objects.as_map(status.get("conditions") or ()).items():
+        said[f"conditions.{kind}"] = (entry.get("status"), entry.get("reason"))
+        said[f"conditions.{kind}.observedGeneration"] = entry.get("observedGeneration")
+        said[f"conditions.{kind}.message"] = entry.get("message")
+    return said
+
+
+def _expected(case: Case, status: Object, spot: Spot | None, taker: Callable[[Loss], str]) -> dict[str, Expected]:
+    model, generation = case.model, case.model["metadata"]["generation"]
+    verdicts = conditions.expected(case)
+    found: dict[str, Expected] = {
+        "observedGeneration": exactly(generation),
+        "replicas": exactly(len(case.staying)),
+        "readyReplicas": exactly(len(case.ready)),
+        "selector": _selector(case),
+        "url": _url(case),
+        "servedName": exactly(model["spec"].get("servedName") or model["metadata"]["name"]),
+        "phase": _phase(status, verdicts["Ready"]),
+        **_queue(spot),
+        **_account(case, status, taker),
+    }
+    for kind, verdict in verdicts.items():
+        found[f"conditions.{kind}"] = verdict
+        found[f"conditions.{kind}.observedGeneration"] = exactly(generation)
+        found[f"conditions.{kind}.message"] = _message(case, spot)
+    return found
+
+
+def _selector(case: Case) -> Expected:
+    deployment = case.world.deployment(case.model)
+    if deployment is None:
+        return Such("any, there being no pods", bool)
+    labels = deployment["spec"]["selector"]["matchLabels"]
+    told = {f"{key}={value}" for key, value in labels.items()}
+    return Such(f"{','.join(sorted(told))}", lambda said: set(str(said).split(",")) == told)
+
+
+def _url(case: Case) -> Expected:
+    service = case.world.child("Service", case.model)
+    metadata = case.model["metadata"]
+    if service is None:
+        return Such("an address or none, there being no Service", lambda said: said is None or isinstance(said, str))
+    if "Service" in case.world.strangers(case.model):
+        return exactly(None)  # it would be the address of somebody else
+    port = service["spec"]["ports"][0]["port"]
+    return exactly(f"http://{metadata['name']}.{metadata['namespace']}.svc{'' if port == 80 else f':{port}'}/v1")
+
+
+def _phase(status: Object, ready: OneOf) -> Expected:
+    """The word for what Ready says, if that is true, or else for what it should say."""
+    entry = objects.as_map(status.get("conditions") or ()).get("Ready", {})
+    said = (entry.get("status"), entry.get("reason"))
+    verdicts = [said] if ready.allows(said) else ready.values
+    return OneOf(tuple(dict.fromkeys(_phase_of(*verdict) for verdict in verdicts)))  # type: ignore[misc]
+
+
+def _phase_of(state: str, reason: str) -> str:
+    if state == "True":
+        return "Running"
+    if reason in ("Stopped", "Stopping", "Starting"):
+        return reason
+    return "WaitingForResources" if reason in NO_ROOM | REFUSED else "Failed"
+
+
+def _queue(spot: Spot | None) -> dict[str, Expected]:
+    fields = ("position", "of", "place", "waitingFor")
+    if spot is None:
+        return {f"queue.{field}": exactly(None) for field in fields}
+    places = range(spot.first, spot.last + 1)
+    waiter = spot.waiter
+    return {
+        "queue.position": OneOf(tuple(places)),
+        "queue.of": exactly(spot.of),
+        "queue.place": OneOf(tuple(f"{place}/{spot.of}" for place in places)),
+        "queue.waitingFor": Such(
+            f"{waiter.amount.normalize():f} {waiter.resource}",
+            lambda said: (
+                objects.quantity(str(said).split(" ")[0]) == waiter.amount
+                and str(said).partition(" ")[2] == waiter.resource
+            ),
+        ),
+    }
+
+
+def _account(case: Case, status: Object, taker: Callable[[Loss], str]) -> dict[str, Expected]:
+    losses = sorted(case.past.losses.values(), key=lambda loss: loss.latest, reverse=True)
+    account = ("preemption.count", "preemption.last", "preemption.history")
+    if not losses:
+        return {field: exactly(None) for field in (*account, "preemptedBy")}
+    newest = [loss for loss in losses if losses[0].latest - loss.latest <= SAME]
+    short = objects.as_map(status.get("conditions") or ()).get("Preempted", {}).get("status") == "True"
+    by = dict.fromkeys(taker(loss) for loss in newest)
+    return {
+        "preemptedBy": OneOf(tuple(name or None for name in by)) if short else exactly(None),
+        "preemption.count": exactly(len(losses)),
+        "preemption.last": Such(
+            " or ".join(_describe(loss, taker) for loss in newest),
+            lambda said: any(_tells_of(said, loss, taker) for loss in newest),
+        ),
+        "preemption.history": Such(
+            "; ".join(_describe(loss, taker) for loss in losses[:KEPT]), lambda said: _is_history(said, losses, taker)
+        ),
+    }
+
+
+def _describe(loss: Loss, taker: Callable[[Loss], str]) -> str:
+    return f"{loss.pod} on {loss.node or '?'} at {loss.latest:%H:%M:%S} to {taker(loss) or '?'}"
+
+
+def _tells_of(entry: Any, loss: Loss, taker: Callable[[Loss], str]) -> bool:
+    time = datetime.fromisoformat(entry["time"])
+    same_time = any(abs(time - known) <= SAME for known in loss.times)
+    return bool(entry["pod"] == loss.pod and entry["node"] == loss.node and entry["by"] == taker(loss) and same_time)
+
+
+def _is_history(said: Any, losses: list[Loss], taker: Callable[[Loss], str]) -> bool:
+    by_pod, pods = {loss.pod: loss for loss in losses}, [entry["pod"] for entry in said]
+    times = [entry["time"] for entry in said]
+    oldest_kept = losses[min(KEPT, len(losses)) - 1].latest
+    return (
+        len(set(pods)) == len(pods) == min(KEPT, len(losses))
+        and times == sorted(times, reverse=True)
+        and all(_tells_of(entry, by_pod[entry["pod"]], taker) for entry in said)
+        and all(by_pod[pod].latest >= oldest_kept - SAME for pod in pods)
+    )
+
+
+def _message(case: Case, spot: Spot | None) -> Expected:
+    """Numbers in a message are read by people: they must be those of the fields."""
+    answering = (len(case.ready), case.wanted)
+
+    def holds(said: object) -> bool:
+        counts = [tuple(map(int, found)) for found in re.findall(r"(\d+) of (\d+) replicas answer", str(said))]
+        places = [tuple(map(int, found)) for found in re.findall(r"position (\d+) of (\d+)", str(said))]
+        right = spot is not None and all(of == spot.of and spot.first <= place <= spot.last for place, of in places)
+        return bool(said) and all(found == answering for found in counts) and (right or not places)
+
+    return Such(f"{answering[0]} of {answering[1]} replicas answer; {spot or 'no place in a line'}", holds)
+
+
+def _text(said: object) -> str:
+    if said is None:
+        return "nothing"
+    return " ".join(map(str, said)) if isinstance(said, tuple) else str(said)

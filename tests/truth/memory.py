@@ -1,0 +1,145 @@
+"""What has happened, as far as it has been watched: who lost its place to whom, and which changes have arrived.
+
+Objects tell the present; pods that lost their place are soon gone. A model whose preemptions are older than the
+cluster's Events (an hour) and than this memory cannot be judged by it.
+"""
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from tests.truth import objects
+from tests.truth.objects import Object
+from tests.truth.world import World
+
+_WORDS: Final = re.compile(r"Preempted by pod (?P<by>\S+) on node (?P<node>\S+)")
+
+
+@dataclass
+class Loss:
+    """`pod` lost its place on `node` to the pod of uid `taker`, at one of `times`; unknown while empty."""
+
+    pod: str
+    times: set[datetime] = field(default_factory=set)
+    node: str = ""
+    taker: str = ""
+
+    @property
+    def latest(self) -> datetime:
+        """The time by which losses are ordered."""
+        return max(self.times)
+
+
+@dataclass
+class Past:
+    """What has happened to one model."""
+
+    losses: dict[str, Loss] = field(default_factory=dict)
+    counted: set[str] = field(default_factory=set)
+    short: bool | None = False
+    """Whether it misses pods because of a loss; None: it had all back for a moment, which may have passed unnoticed."""
+
+    arrived: int = 0
+    """The generation of the last spec that is known to have reached all pods, and whose status has said so."""
+
+
+class Memory:
+    """Feed it every World in turn; it is asked about models by their uid."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, str] = {}
+        self._replica_sets: dict[str, str] = {}
+        self._replica_set_names: dict[str, str] = {}
+        self._pods: dict[str, str] = {}
+        self._past: defaultdict[str, Past] = defaultdict(Past)
+
+    def past(self, model: Object) -> Past:
+        """What has happened to a model."""
+        return self._past[objects.uid(model)]
+
+    def taker(self, loss: Loss) -> str:
+        """Who took the place, as a status says it: NAMESPACE/NAME of a model, or `pod UID`."""
+        owner = self._pods.get(loss.taker)
+        return self._models[owner] if owner else f"pod {loss.taker}" if loss.taker else ""
+
+    def see(self, world: World) -> None:
+        """Take in a moment."""
+        self._note_owners(world)
+        alive = {objects.uid(pod) for pod in world.found["Pod"] if not objects.is_victim(pod)}
+        for pod in world.found["Pod"]:
+            owner = self._pods.get(objects.uid(pod))
+            if owner and objects.is_victim(pod):
+                time = objects.condition(pod, "DisruptionTarget")["lastTransitionTime"]
+                self._lost(owner, pod["metadata"]["name"], time, node=objects.node_of(pod))
+        for event in world.found["Event"]:
+            self._told(event, alive)
+        for model in world.models:
+            self._follow(world, model)
+
+    def _note_owners(self, world: World) -> None:
+        self._models |= {objects.uid(model): objects.name_of(model) for model in world.found["InferenceModel"]}
+        deployments = {objects.uid(one): objects.controller(one) for one in world.found["Deployment"]}
+        for replica_set in world.found["ReplicaSet"]:
+            model = deployments.get(objects.controller(replica_set), "")
+            if model in self._models:
+                self._replica_sets[objects.uid(replica_set)] = model
+                self._replica_set_names[objects.name_of(replica_set)] = model
+        for pod in world.found["Pod"]:
+            if owner := self._replica_sets.get(objects.controller(pod)):
+                self._pods[objects.uid(pod)] = owner
+
+    def _told(self, event: Object, alive: set[str]) -> None:
+        victim, words = event.get("involvedObject") or {}, _WORDS.fullmatch(event.get("message") or "")
+        if event.get("reason") != "Preempted" or victim.get("kind") != "Pod" or words is None:
+            return
+        if victim.get("uid") in alive:
+            return  # anybody may write Events; the pod itself knows better
+        named = f"{victim.get('namespace')}/{str(victim.get('name')).rsplit('-', 1)[0]}"
+        owner = self._pods.get(str(victim.get("uid"))) or self._replica_set_names.get(named)
+        time = event.get("eventTime") or event.get("lastTimestamp") or event["metadata"].get("creationTimestamp")
+        if owner and time:
+            self._lost(owner, str(victim["name"]), time, words["node"], words["by"])
+
+    def _lost(self, owner: str, pod: str, time: str, node: str = "", taker: str = "") -> None:
+        loss = self._past[owner].losses.setdefault(pod, Loss(pod))
+        loss.times.add(datetime.fromisoformat(time))
+        loss.node, loss.taker = node or loss.node, taker or loss.taker
+
+    def _follow(self, world: World, model: Object) -> None:
+        past, said = self.past(model), objects.as_map((model.get("status") or {}).get("conditions") or ())
+        if past.losses.keys() - past.counted:
+            past.short = True
+            past.counted |= past.losses.keys()
+        if len(standing(world, model, past)) >= wanted(model):
+            has_said = said.get("Preempted", {}).get("reason") == "Recovered"
+            past.short = False if has_said or past.short is False else None
+        complete = said.get("Progressing", {})
+        generation = model["metadata"]["generation"]
+        if complete.get("reason") == "Complete" and complete.get("observedGeneration") == generation:
+            past.arrived = generation if all_arrived(world, model) else past.arrived
+
+
+def wanted(model: Object) -> int:
+    """The pods that the spec asks for."""
+    return 0 if model["spec"].get("suspend") else int(model["spec"].get("replicas", 1))
+
+
+def standing(world: World, model: Object, past: Past) -> list[Object]:
+    """The ready pods that go on being so."""
+    pods = [pod for pod in world.pods(model) if objects.is_ready(pod) and not objects.is_victim(pod)]
+    return [pod for pod in pods if pod["metadata"]["name"] not in past.losses]
+
+
+def all_arrived(world: World, model: Object) -> bool:
+    """Whether all pods are of the template as it is now, as many as wanted, and ready."""
+    newest = world.newest(model)
+    deployment = world.deployment(model)
+    pods = [pod for pod in world.pods(model) if not objects.is_ending(pod)]
+    if deployment is None or (newest is None and pods):
+        return False
+    settled = (deployment.get("status") or {}).get("observedGeneration") == deployment["metadata"]["generation"]
+    as_told = deployment["spec"].get("replicas", 1) == wanted(model) == len(pods)
+    of_newest = all(newest and objects.controller(pod) == objects.uid(newest) for pod in pods)
+    return settled and as_told and of_newest and all(objects.is_ready(pod) for pod in pods)

@@ -1,0 +1,104 @@
+"""Watches everything that the truth is made from, in a thread of its own, and tells of each new moment."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import httpx
+import msgspec
+
+from tests.support.api import Api
+from tests.truth.objects import Object, uid
+from tests.truth.world import PATHS, SELECTED, World
+
+GATHER_SECONDS: Final = 0.02
+"""One change is many events; those that come together are looked at together."""
+
+AGAIN_SECONDS: Final = 0.2
+
+
+class _ExpiredError(Exception):
+    """The server does not know any more what has happened since."""
+
+
+class Watcher:
+    """`seen` is called in the watcher's thread with each new moment, and with None when it cannot be seen any more."""
+
+    def __init__(self, api: Api, seen: Callable[[World | None], None]) -> None:
+        self._api, self._seen = api, seen
+        self._found: dict[str, dict[str, Object]] = {}
+        self._complete = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="truth", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
+
+    def start(self) -> None:
+        """Returns when everything has been listed once."""
+        self._thread.start()
+        assert self._complete.wait(30), "not everything can be watched"
+
+    def stop(self) -> None:
+        """Ends the watches; raises what ended them before, if something did."""
+        if self._loop and self._task and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join(10)
+        if self._failure:
+            raise self._failure
+
+    async def _run(self) -> None:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._changed = asyncio.Event()
+        try:
+            async with self._api.concurrent() as http, asyncio.TaskGroup() as group:
+                for kind in PATHS:
+                    group.create_task(self._follow(http, kind))
+                group.create_task(self._tell())
+        except asyncio.CancelledError:
+            pass
+        except BaseException as failure:  # noqa: BLE001 - it is raised again by stop(), in the test's thread
+            self._failure = failure
+
+    async def _tell(self) -> None:
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(GATHER_SECONDS)
+            self._changed.clear()
+            if len(self._found) == len(PATHS):
+                self._seen(World.of({kind: list(found.values()) for kind, found in self._found.items()}))
+                self._complete.set()
+
+    async def _follow(self, http: httpx.AsyncClient, kind: str) -> None:
+        while True:
+            try:
+                version = await self._list(http, kind)
+                await self._watch(http, kind, version)
+            except (httpx.HTTPError, msgspec.DecodeError, _ExpiredError):
+                # The API server is away: what happens meanwhile can be judged by nobody.
+                self._found.pop(kind, None)
+                self._seen(None)
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _list(self, http: httpx.AsyncClient, kind: str) -> str:
+        answer = await http.get(PATHS[kind], params=SELECTED.get(kind))
+        answer.raise_for_status()
+        page = msgspec.json.decode(answer.content)
+        self._found[kind] = {uid(obj): obj for obj in page["items"]}
+        self._changed.set()
+        return str(page["metadata"]["resourceVersion"])
+
+    async def _watch(self, http: httpx.AsyncClient, kind: str, version: str) -> None:
+        params = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "3600", **SELECTED.get(kind, {})}
+        async with http.stream("GET", PATHS[kind], params=params, timeout=httpx.Timeout(30, read=None)) as stream:
+            stream.raise_for_status()
+            async for line in stream.aiter_lines():
+                event = msgspec.json.decode(line)
+                if event["type"] == "ERROR":
+                    raise _ExpiredError(str(event["object"]))
+                found = self._found[kind]
+                if event["type"] == "DELETED":
+                    found.pop(uid(event["object"]), None)
+                else:
+                    found[uid(event["object"])] = event["object"]
+                self._changed.set()

@@ -1,0 +1,344 @@
+"""In every situation the true status passes and a false one is found, field by field."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.truth.conditions import JUDGED, NOT_JUDGED
+from tests.truth.objects import Object
+from tests.unit.truth.scene import NO_GPU, VERDICT, WAITS, Scene, says, says_it_waits
+
+Situation = Callable[[Scene], Object]
+
+
+def serving(scene: Scene) -> Object:
+    return scene.serving()
+
+
+def loaded(scene: Scene) -> Object:
+    model = scene.serving()
+    says(model, ModelLoaded=("True", "Loaded"))
+    return model
+
+
+def just_made(scene: Scene) -> Object:
+    model = scene.model()
+    starting(model, 0)
+    return model
+
+
+def starting(model: Object, replicas: int = 1, /, **verdicts: VERDICT) -> None:
+    """The status of a model that has just begun."""
+    on_its_way = {
+        "Ready": ("False", "Starting"),
+        "Scheduled": ("False", "Starting"),
+        "ModelLoaded": ("False", "Unloaded"),
+        "Progressing": ("True", "RollingOut"),
+    }
+    says(model, "Starting", replicas, 0, **{**on_its_way, **verdicts})
+
+
+def loading(scene: Scene) -> Object:
+    model = scene.model()
+    scene.pod(model, node="gpu-0", container={"state": {"running": {}}})
+    starting(model, Scheduled=("True", "Scheduled"), ModelLoaded=("False", "Loading"))
+    return model
+
+
+def waiting(scene: Scene) -> Object:
+    model = scene.waiting()
+    says_it_waits(model, 1, 1)
+    return model
+
+
+def no_such_resource(scene: Scene) -> Object:
+    model = scene.waiting(gpus=9)
+    never = ("False", "NoSuchResource")
+    says(model, "WaitingForResources", None, 0, **{**WAITS, "Ready": never, "Scheduled": never})
+    return model
+
+
+def unschedulable(scene: Scene) -> Object:
+    model = scene.model()
+    scene.pod(model, words="0/1 nodes are available: 1 node(s) had untolerated taint(s).")
+    why = ("False", "Unschedulable")
+    says(model, "WaitingForResources", None, 0, **{**WAITS, "Ready": why, "Scheduled": why})
+    return model
+
+
+def no_claim(scene: Scene) -> Object:
+    model = scene.model(source={"uri": "pvc://models/a.gguf"})
+    scene.pod(model, words='0/1 nodes are available: persistentvolumeclaim "models" not found.')
+    why = ("False", "VolumeNotFound")
+    says(model, "WaitingForResources", None, 0, **{**WAITS, "Ready": why, "Scheduled": why})
+    return model
+
+
+def over_quota(scene: Scene) -> Object:
+    return refused(scene, "exceeded quota: small, requested: pods=1", "QuotaExceeded")
+
+
+def not_restricted(scene: Scene) -> Object:
+    return refused(scene, 'violates PodSecurity "restricted:latest"', "PodSecurityDenied")
+
+
+def refused(scene: Scene, words: str, why: str) -> Object:
+    """A model whose pods may not be made."""
+    model = scene.model()
+    failure = {"type": "ReplicaFailure", "status": "True", "message": f"pods is forbidden: {words}"}
+    scene.child("ReplicaSet", model)["status"] = {"conditions": [failure]}
+    because = ("False", why)
+    says(model, "WaitingForResources", 0, **{**WAITS, "Ready": because, "Scheduled": because})
+    return model
+
+
+def not_pulled(scene: Scene) -> Object:
+    return failing(scene, {"state": {"waiting": {"reason": "ImagePullBackOff"}}}, "ImagePullFailed")
+
+
+def out_of_memory(scene: Scene) -> Object:
+    ended = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+    return failing(scene, {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": ended}, "OutOfMemory")
+
+
+def bad_file(scene: Scene) -> Object:
+    message = '{"reason": "ModelFileInvalid", "message": "cut short"}'
+    return failing(scene, {"state": {"terminated": {"exitCode": 3, "message": message}}}, "ModelFileInvalid")
+
+
+def crash_looping(scene: Scene) -> Object:
+    return failing(scene, {"state": {"terminated": {"exitCode": 1}}}, "CrashLooping")
+
+
+def failing(scene: Scene, container: Object, why: str) -> Object:
+    """A model whose only pod does not come up."""
+    model = scene.model()
+    scene.pod(model, node="gpu-0", container=container)
+    because = ("False", why)
+    says(model, "Failed", None, 0, Ready=because, ModelLoaded=because, Progressing=("False", "RolloutStuck"))
+    return model
+
+
+def stopped(scene: Scene) -> Object:
+    model = scene.model(suspend=True)
+    off = ("False", "Stopped")
+    says(model, "Stopped", 0, Ready=off, Scheduled=off, ModelLoaded=("False", "Unloaded"))
+    return model
+
+
+def stopping(scene: Scene) -> Object:
+    model = scene.model(suspend=True)
+    scene.pod(model, node="gpu-0", ready=True)["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
+    off, over = ("False", "Stopped"), ("False", "Stopping")
+    says(model, "Stopping", 0, Ready=over, Scheduled=off, ModelLoaded=over)
+    return model
+
+
+def name_conflict(scene: Scene) -> Object:
+    model = scene.model()
+    for kind in ("Deployment", "ReplicaSet"):
+        scene.remove(scene.child(kind, model))
+    scene.add("Deployment", "tiny", spec={})
+    why = ("False", "NameConflict")
+    unloaded = ("False", "Unloaded")
+    says(model, "Failed", 0, Ready=why, Scheduled=why, ModelLoaded=unloaded, Progressing=why)
+    return model
+
+
+def rolling(scene: Scene) -> Object:
+    model = scene.serving()
+    scene.roll_out(model)
+    scene.pod(model, node="gpu-0")
+    says(model, "Running", 2, 1, Progressing=("True", "RollingOut"))
+    return model
+
+
+def making_room(scene: Scene) -> Object:
+    model = scene.serving()
+    scene.roll_out(model, surge=0)
+    scene.pod(model, words=NO_GPU)
+    says(model, "Running", 2, 1, Scheduled=("False", "WaitingForGPU"), Progressing=("True", "MakingRoom"))
+    model["status"]["queue"] = {"position": 1, "of": 1, "place": "1/1", "waitingFor": "2 nvidia.com/gpu"}
+    return model
+
+
+def stuck(scene: Scene) -> Object:
+    model = scene.serving()
+    scene.roll_out(model)
+    scene.pod(model, node="gpu-0", container={"state": {"waiting": {"reason": "ErrImagePull"}}})
+    says(model, "Running", 2, 1, Progressing=("False", "RolloutStuck"))
+    return model
+
+
+def half_ready(scene: Scene) -> Object:
+    model = scene.model(replicas=2)
+    scene.pod(model, node="gpu-0", ready=True)
+    scene.pod(model, node="gpu-0", container={"state": {"running": {}}})
+    says(model, "Running", None, 1, Progressing=("True", "RollingOut"))
+    return model
+
+
+SITUATIONS: tuple[Situation, ...] = (
+    *(serving, loaded, just_made, loading, waiting, no_such_resource, unschedulable, no_claim, over_quota),
+    *(not_restricted, not_pulled, out_of_memory, bad_file, crash_looping, stopped, stopping, name_conflict),
+    *(rolling, making_room, stuck, half_ready),
+)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_a_true_status_passes(scene: Scene, situation: Situation) -> None:
+    situation(scene)
+    assert [str(lie) for lie in scene.lies()] == []
+
+
+WRONG: dict[str, Any] = {
+    "phase": "Hidden",
+    "observedGeneration": 7,
+    "replicas": 9,
+    "readyReplicas": 9,
+    "selector": "app=other",
+    "url": "http://elsewhere.example/v1",
+    "servedName": "other",
+    "preemptedBy": "team-b/nobody",
+}
+WRONG_SECTIONS: dict[str, dict[str, Any]] = {
+    "queue": {"position": 9, "of": 9, "place": "9/9", "waitingFor": "9 nvidia.com/gpu"},
+    "preemption": {"count": 9, "last": {"by": "team-b/nobody"}, "history": [{"by": "team-b/nobody"}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("situation", "field"),
+    # Without a Deployment of its own a model has no pods, and nothing says what would select them.
+    [(one, field) for one in SITUATIONS for field in WRONG if (one, field) != (name_conflict, "selector")],
+)
+def test_a_false_field_is_found(scene: Scene, situation: Situation, field: str) -> None:
+    situation(scene)["status"][field] = WRONG[field]
+    assert scene.false_fields() == {field}
+
+
+@pytest.mark.parametrize(("section", "field"), [(s, f) for s, fields in WRONG_SECTIONS.items() for f in fields])
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_a_false_field_of_a_section_is_found(scene: Scene, situation: Situation, section: str, field: str) -> None:
+    status = situation(scene)["status"]
+    status[section] = {**status.get(section, {}), field: WRONG_SECTIONS[section][field]}
+    assert scene.false_fields() == {f"{section}.{field}"}
+
+
+@pytest.mark.parametrize("kind", JUDGED)
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_a_false_condition_is_found(scene: Scene, situation: Situation, kind: str) -> None:
+    entry = next(one for one in situation(scene)["status"]["conditions"] if one["type"] == kind)
+    entry["reason"] = "Forbidden"
+    assert f"conditions.{kind}" in scene.false_fields() <= {f"conditions.{kind}", "phase"}
+
+
+@pytest.mark.parametrize("kind", JUDGED)
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_a_condition_of_the_wrong_status_is_found(scene: Scene, situation: Situation, kind: str) -> None:
+    entry = next(one for one in situation(scene)["status"]["conditions"] if one["type"] == kind)
+    entry["status"] = "False" if entry["status"] == "True" else "True"
+    assert f"conditions.{kind}" in scene.false_fields()
+
+
+@pytest.mark.parametrize("kind", JUDGED)
+def test_a_missing_condition_and_one_about_an_older_spec_are_found(scene: Scene, kind: str) -> None:
+    status = serving(scene)["status"]
+    entry = next(one for one in status["conditions"] if one["type"] == kind)
+    entry["observedGeneration"] = 0
+    assert scene.false_fields() == {f"conditions.{kind}.observedGeneration"}
+    status["conditions"].remove(entry)
+    assert f"conditions.{kind}" in scene.false_fields()
+
+
+def test_a_condition_that_nobody_knows_is_found_and_one_of_the_engine_is_not_judged(scene: Scene) -> None:
+    status = serving(scene)["status"]
+    status["conditions"] += [{"type": kind, "status": "True", "reason": "X"} for kind in ("Degraded", *NOT_JUDGED)]
+    assert scene.false_fields() == {"conditions.Degraded"}
+
+
+def test_a_status_that_says_nothing_is_found(scene: Scene) -> None:
+    del serving(scene)["status"]
+    assert scene.false_fields() == {"status"}
+
+
+def test_numbers_in_messages_are_held_against_the_pods(scene: Scene) -> None:
+    entry = serving(scene)["status"]["conditions"][0]
+    entry["message"] = "1 of 1 replicas answer requests"
+    assert scene.lies() == []
+    entry["message"] = "1 of 2 replicas answer requests"
+    assert scene.false_fields() == {"conditions.Ready.message"}
+    entry["message"] = "waiting for 2 nvidia.com/gpu, position 1 of 1"
+    assert scene.false_fields() == {"conditions.Ready.message"}
+
+
+def test_the_reason_is_of_the_spec_as_it_is_now(scene: Scene) -> None:
+    model = scene.model()
+    scene.pod(model, node="gpu-0", container={"state": {"waiting": {"reason": "ErrImagePull"}}})
+    scene.roll_out(model)
+    scene.pod(model)
+    starting(model, 2)
+    assert scene.lies() == []
+    model["status"]["conditions"][0]["reason"] = "ImagePullFailed"
+    assert "conditions.Ready" in scene.false_fields()
+
+
+def test_a_pod_that_is_lost_after_a_change_has_arrived_is_no_change(scene: Scene) -> None:
+    model = scene.serving()
+    assert scene.lies() == []
+    scene.remove(scene.found["Pod"][0])
+    scene.pod(model)
+    starting(model)
+    assert scene.false_fields() == {"conditions.Progressing"}
+    starting(model, Progressing=("False", "Complete"))
+    assert scene.lies() == []
+    # More replicas are a change, however.
+    model["spec"]["replicas"] = scene.child("Deployment", model)["spec"]["replicas"] = 2
+    model["metadata"]["generation"] = 2
+    starting(model, Progressing=("False", "Complete"))
+    assert scene.false_fields() == {"conditions.Progressing"}
+
+
+def test_the_address_of_a_stranger_is_no_address_of_the_model(scene: Scene) -> None:
+    model = name_conflict(scene)
+    scene.remove(scene.child("Service", model))
+    scene.add("Service", "tiny", spec={"ports": [{"port": 80}]})
+    assert scene.false_fields() == {"url"}
+    del model["status"]["url"]
+    assert scene.lies() == []
+
+
+def test_what_a_deleted_model_of_that_name_has_left_is_no_conflict(scene: Scene) -> None:
+    model = scene.serving()
+    scene.child("PodDisruptionBudget", model)["metadata"]["ownerReferences"][0]["uid"] = "of the one before"
+    assert scene.lies() == []
+
+
+def test_labels_make_no_pod_a_models_own(scene: Scene) -> None:
+    model = scene.serving()
+    labels = scene.found["Pod"][0]["metadata"].get("labels", {})
+    scene.add("Pod", "forged", labels=labels, spec={}, status={"conditions": [{"type": "Ready", "status": "True"}]})
+    assert scene.lies() == []
+    assert model["status"]["readyReplicas"] == 1
+
+
+def test_a_model_that_is_being_deleted_has_nothing_to_tell(scene: Scene) -> None:
+    model = scene.serving()
+    model["status"]["replicas"] = 7
+    model["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
+    assert scene.lies() == []
+
+
+def test_other_namespaces_and_unknown_images_are_judged_on_demand(scene: Scene) -> None:
+    model = serving(scene)
+    model["status"]["replicas"] = 7
+    assert scene.lies(namespace="team-b") == []
+    assert scene.false_fields(namespace="team-a") == {"replicas"}
+    assert "conditions.Progressing" in scene.false_fields(images={"vllm/cpu"})
+    assert scene.false_fields(images={"vllm/gpu"}) == {"replicas"}
