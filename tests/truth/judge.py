@@ -136,7 +136,8 @@ def _url(case: Case) -> Expected:
     if "Service" in case.world.strangers(case.model):
         return exactly(None)  # it would be the address of somebody else
     port = service["spec"]["ports"][0]["port"]
-    return exactly(f"http://{metadata['name']}.{metadata['namespace']}.svc{'' if port == 80 else f':{port}'}/v1")
+    address = f"http://{metadata['name']}.{metadata['namespace']}.svc{'' if port == 80 else f':{port}'}/v1"
+    return OneOf((address, None) if case.blocked else (address,))
 
 
 def _phase(status: Object, ready: OneOf) -> Expected:

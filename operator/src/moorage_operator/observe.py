@@ -85,6 +85,8 @@ class DeploymentState:
     tried_under: str = ""
     stuck: str | None = None
     refused: str | None = None
+    was_complete: bool = False
+    """Whether its controller has once seen all pods of the template as it is now available."""
 
     @property
     def rolled_out(self) -> bool:
@@ -93,6 +95,12 @@ class DeploymentState:
             self.observed_generation >= self.generation
             and self.updated_replicas == self.current_replicas == self.available_replicas == self.replicas
         )
+
+    @property
+    def was_rolled_out(self) -> bool:
+        """Whether the last template has once reached all pods, whatever has become of them since."""
+        settled = self.observed_generation >= self.generation
+        return settled and self.was_complete and self.updated_replicas == self.current_replicas
 
 
 @dataclass(frozen=True)
@@ -225,4 +233,6 @@ def deployment_state(deployment: Mapping[str, Any]) -> DeploymentState:
         tried_under=(metadata.get("annotations") or {}).get(TRIED_UNDER_ANNOTATION, ""),
         stuck=_cut(progressing.get("message", "")) if progressing.get("reason") == "ProgressDeadlineExceeded" else None,
         refused=_cut(failure.get("message", "")) if failure.get("status") == "True" else None,
+        # The controller keeps this reason until the template changes.
+        was_complete=progressing.get("reason") == "NewReplicaSetAvailable",
     )

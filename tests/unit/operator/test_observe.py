@@ -207,6 +207,15 @@ def test_a_stopped_deployment_is_rolled_out_when_it_has_no_pods() -> None:
     assert not deployment_state(live_deployment(replicas=0, status={"observedGeneration": 1, "replicas": 1})).rolled_out
 
 
+def test_a_deployment_whose_pods_are_lost_later_was_rolled_out_until_its_template_changes() -> None:
+    arrived = {"conditions": [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]}
+    lost = {**ROLLED_OUT, "availableReplicas": 0, **arrived}
+    state = deployment_state(live_deployment(replicas=2, status=lost))
+    assert (state.rolled_out, state.was_rolled_out) == (False, True)
+    for changed in ({"observedGeneration": 0}, {"updatedReplicas": 1}, {"conditions": []}):
+        assert not deployment_state(live_deployment(replicas=2, status={**lost, **changed})).was_rolled_out
+
+
 def test_a_deployment_says_that_it_does_not_get_on_or_that_pods_are_refused() -> None:
     stuck = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
     refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota: q"}

@@ -99,7 +99,7 @@ SITUATIONS: dict[str, tuple[dict[str, Any], Observation, str]] = {
     "stopping": (
         OFF,
         Observation(STOPPED, (ready(terminating=True),), {"new": LOADED}),
-        "Stopping | False Stopping | False Stopped | False Unloaded | False Complete",
+        "Stopping | False Stopping | False Stopped | False Stopping | False Complete",
     ),
     "told to stop, and the pod still serves": (
         OFF,
@@ -200,7 +200,7 @@ SITUATIONS: dict[str, tuple[dict[str, Any], Observation, str]] = {
     "the only pod was deleted, and its successor starts": (
         {},
         Observation(UNREADY, (ready("old", terminating=True), placed())),
-        "Starting | False Starting | True Scheduled | False Unloaded | True RollingOut",
+        "Starting | False Starting | True Scheduled | False Stopping | True RollingOut",
     ),
     "a failing pod on its way out does not speak for one that starts": (
         {},
@@ -247,6 +247,11 @@ def test_a_status_names_address_selector_and_replicas() -> None:
     assert found["selector"] == "app.kubernetes.io/managed-by=moorage,moorage.dev/model=tiny"
     assert found["servedName"] == "qwen"
     assert (found["replicas"], found["readyReplicas"]) == (2, 1)
+
+
+def test_the_name_of_a_strangers_service_is_no_address() -> None:
+    assert "url" not in status(model(), Observation(blocked=CONFLICT), NOW)
+    assert "url" in status(model(), Observation(blocked=NO_IMAGE), NOW)
 
 
 def test_facts_are_shown_as_far_as_they_are_known() -> None:

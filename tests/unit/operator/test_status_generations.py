@@ -1,11 +1,13 @@
 """During a change of the spec there are pods of two generations: the new ones explain, the old ones may serve."""
 
+from dataclasses import replace
+
 import pytest
 
 from moorage_operator.api.conditions import Problem, Reason
 from moorage_operator.observe import DeploymentState, Observation, PodState
 from moorage_operator.status import status
-from tests.unit.operator.support import MODEL_UID, by_type, model, summary
+from tests.unit.operator.support import MODEL_UID, Object, by_type, model, summary
 
 NOW = "2026-01-02T03:04:05Z"
 CHANGING = DeploymentState(2, 2, 1, 2, 1, 0, revision="new")
@@ -61,3 +63,45 @@ def test_before_the_first_new_pod_nothing_is_wrong_yet() -> None:
     seen = status(model(), Observation(CHANGING, (OLD_FAILS,)), NOW)
     assert summary(seen)["Ready"] == "False Starting"
     assert by_type(seen)["Ready"]["message"] == "the pod has not been placed yet"
+
+
+ARRIVED = DeploymentState(1, 1, 1, 1, 1, 0, revision="old", was_complete=True)
+LOST = PodState("next", "2", "2026-01-02T03:00:00Z", MODEL_UID, "old")
+
+
+def complete() -> Object:
+    """A status that has said that the spec, generation 1, has reached all pods."""
+    arrived = DeploymentState(1, 1, 1, 1, 1, 1, revision="old")
+    return status(model(), Observation(arrived, (OLD_SERVES,)), NOW)
+
+
+def test_a_pod_that_is_lost_after_the_spec_has_arrived_is_no_change_of_the_spec() -> None:
+    seen = status(model(status=complete()), Observation(ARRIVED, (LOST,)), NOW)
+    assert summary(seen)["Progressing"] == "False Complete"
+    assert by_type(seen)["Progressing"]["message"] == "the last change of the spec has reached all pods"
+    broken = replace(LOST, node="node-1", problem=Problem(Reason.CRASH_LOOPING, "the container ended"))
+    seen = status(model(status=seen), Observation(ARRIVED, (broken,)), NOW)
+    assert summary(seen)["Ready"] == "False CrashLooping"
+    assert summary(seen)["Progressing"] == "False Complete"
+
+
+@pytest.mark.parametrize(
+    ("generation", "deployment"),
+    [
+        (2, ARRIVED),
+        (1, replace(ARRIVED, was_complete=False)),
+        (1, replace(ARRIVED, generation=2)),
+        (1, replace(ARRIVED, updated_replicas=0)),
+        (1, replace(ARRIVED, replicas=0)),
+    ],
+)
+def test_it_is_one_when_anything_has_changed_since(generation: int, deployment: DeploymentState) -> None:
+    changed = model(status=complete())
+    changed = changed.model_copy(update={"metadata": changed.metadata.model_copy(update={"generation": generation})})
+    seen = summary(status(changed, Observation(deployment, (LOST,)), NOW))
+    assert seen["Progressing"] == "True RollingOut"
+
+
+def test_a_status_that_somebody_forged_is_not_believed() -> None:
+    seen = status(model(status=complete()), Observation(replace(ARRIVED, was_complete=False), (LOST,)), NOW)
+    assert summary(seen)["Progressing"] == "True RollingOut"

@@ -24,6 +24,7 @@ _CONDITIONS: Final[dict[ConditionType, Callable[[View], Verdict | None]]] = {
 """A condition is absent while its function gives None."""
 
 _SECTIONS: Final[dict[str, Callable[[View], Any]]] = {
+    "url": sections.url,
     "queue": sections.queue,
     "preemption": sections.preemption,
     "preemptedBy": sections.preempted_by,
@@ -45,7 +46,6 @@ def status(model: InferenceModel, seen: Observation, now: str) -> dict[str, Any]
         "replicas": len([pod for pod in view.pods if not pod.terminating]),
         "readyReplicas": len(view.ready),
         "selector": ",".join(f"{key}={value}" for key, value in names.selector(model.metadata.name).items()),
-        "url": names.url(model),
         "servedName": model.served_name,
         **parts,
         "conditions": [_condition(view, kind, verdict, now) for kind, verdict in verdicts.items()],

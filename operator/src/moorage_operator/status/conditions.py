@@ -53,14 +53,14 @@ def model_loaded(view: View) -> Verdict:
         return "True", Reason.LOADED, "an engine has the model in memory"
     if view.ready:
         return "Unknown", Reason.FACTS_UNAVAILABLE, _why_no_facts(view, facts)
-    if view.wanted == 0:
-        return "False", Reason.UNLOADED, _why_stopped(view)
     problem = next((pod.problem for pod in view.current if pod.problem and not pod.terminating), None)
     if problem:
         return "False", problem.reason, problem.message
     if any(pod.running and not pod.terminating for pod in view.current):
         return "False", Reason.LOADING, "the model is loading"
-    return "False", Reason.UNLOADED, "no engine runs"
+    if any(pod.running and pod.terminating for pod in view.pods):
+        return "False", Reason.STOPPING, "the engines that run are finishing their requests"
+    return "False", Reason.UNLOADED, _why_stopped(view) if view.wanted == 0 else "no engine runs"
 
 
 def _why_no_facts(view: View, facts: list[Health | None]) -> str:
@@ -78,6 +78,8 @@ def progressing(view: View) -> Verdict:
         return "False", blocked.reason, blocked.message
     if deployment and deployment.rolled_out:
         return "False", Reason.COMPLETE, "all pods are as the spec says"
+    if view.arrived:
+        return "False", Reason.COMPLETE, "the last change of the spec has reached all pods"
     # Who waits for room is not stuck, however long it takes.
     problem = view.problem
     why = f"{problem.reason}: {problem.message}" if problem else deployment.stuck if deployment else None

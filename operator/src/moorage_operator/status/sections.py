@@ -2,8 +2,16 @@
 
 from typing import Any
 
+from moorage_operator.api.conditions import Reason
 from moorage_operator.api.v1alpha1 import MAX_FACT_LENGTH
+from moorage_operator.desired import names
 from moorage_operator.status.view import View
+
+
+def url(view: View) -> str:
+    """Base address of the model's API; none while a stranger's Service may have it."""
+    blocked = view.seen.blocked
+    return "" if blocked and blocked.reason is Reason.NAME_CONFLICT else names.url(view.model)
 
 
 def queue(view: View) -> dict[str, Any]:

@@ -89,6 +89,16 @@ class View:
         lost = self.before(ConditionType.PREEMPTED).get("status") == "True" or victims - known
         return bool(lost) and len(standing) < self.wanted
 
+    @property
+    def arrived(self) -> bool:
+        """Whether the spec has once reached all pods, as the last status said: one that is lost later is no change."""
+        deployment, before = self.seen.deployment, self.before(ConditionType.PROGRESSING)
+        if deployment is None or deployment.replicas != self.wanted:
+            return False
+        said = before.get("reason") == Reason.COMPLETE
+        same_spec = before.get("observedGeneration") == self.model.metadata.generation
+        return deployment.was_rolled_out and said and same_spec
+
     @cached_property
     def problem(self) -> Problem | None:
         """What keeps the pods of the last change of the spec from getting on; the newest of them speaks."""
