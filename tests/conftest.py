@@ -46,3 +46,5 @@ def truth(api: Api) -> Iterator[Truth]:
     """What the statuses of the test's models should say, watched from the beginning of the test to its end."""
     with watching(api) as truth:
         yield truth
+        # Shown by pytest's -rP, and when a test fails.
+        print(*(lie for lie in truth.longest(3)), sep="\n")

@@ -145,9 +145,10 @@ def _on_its_way(case: Case) -> OneOf:
     deployment = case.world.deployment(case.model) or {"spec": {}}
     moving = _moving(case, deployment)
     late = objects.condition(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded"
-    if late or case.broken.surely:
-        on = ("True", moving if case.some_starting and not late else set[str]())
+    if case.broken.surely or (late and not case.no_room.any):
+        on = ("True", moving if (case.some_starting and not late) or case.no_room.any else set[str]())
         return verdicts(("False", {"RolloutStuck"}), on)
+    # Who waits for room is not stuck, however long it takes.
     told = {"RolloutStuck"} if case.broken.any or case.no_room.any & pods.REFUSED else set[str]()
     return verdicts(("True", moving), ("False", told))
 

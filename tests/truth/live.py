@@ -100,9 +100,9 @@ class Truth:
         with self._lock:
             return [*self._clock.lies, *self._clock.open()]
 
-    def longest(self) -> Lie | None:
+    def longest(self, count: int = 1) -> list[Lie]:
         """The longest of them."""
-        return max(self.lies, key=lambda lie: lie.seconds, default=None)
+        return sorted(self.lies, key=lambda lie: -lie.seconds)[:count]
 
     def forget(self) -> None:
         """Begin a new step: earlier lies are not counted any more; what has happened is not forgotten."""

@@ -212,7 +212,8 @@ def test_a_deployment_whose_pods_are_lost_later_was_rolled_out_until_its_templat
     lost = {**ROLLED_OUT, "availableReplicas": 0, **arrived}
     state = deployment_state(live_deployment(replicas=2, status=lost))
     assert (state.rolled_out, state.was_rolled_out) == (False, True)
-    for changed in ({"observedGeneration": 0}, {"updatedReplicas": 1}, {"conditions": []}):
+    changes: tuple[dict[str, Any], ...] = ({"observedGeneration": 0}, {"updatedReplicas": 1}, {"conditions": []})
+    for changed in changes:
         assert not deployment_state(live_deployment(replicas=2, status={**lost, **changed})).was_rolled_out
 
 
