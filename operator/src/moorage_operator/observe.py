@@ -32,7 +32,8 @@ class PodState:
     """What matters of one pod.
 
     `lacks` are the resources that the scheduler found too little of, `requests` the amounts that it asked for, while it
-    has no node; `preempted` is when it lost its place to a pod of higher priority.
+    has no node; `nominated` is the node where others are made to leave for it; `preempted` is when it lost its place to
+    a pod of higher priority.
     """
 
     name: str
@@ -44,6 +45,7 @@ class PodState:
     replica_set_uid: str = ""
     ip: str | None = None
     node: str = ""
+    nominated: str = ""
     priority: int = 0
     unschedulable: str | None = None
     lacks: tuple[str, ...] = ()
@@ -154,6 +156,7 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
         replica_set_uid=owner.get("uid", "") if owner.get("kind") == "ReplicaSet" else "",
         ip=status.get("podIP"),
         node=node,
+        nominated="" if node else status.get("nominatedNodeName") or "",
         priority=pod.get("spec", {}).get("priority") or 0,
         unschedulable=unschedulable,
         lacks=lacks(unschedulable or ""),
