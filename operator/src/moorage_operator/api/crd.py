@@ -127,7 +127,7 @@ def status_schema() -> Schema:
                     "waitingFor": _field("string", "Amount and name of the resource.", maxLength=256),
                 },
             },
-            "preemptedBy": _field("string", "Who has this model's place, until it is back.", maxLength=512),
+            "preemptedBy": _field("string", "Who took the place that it has lost, until all its pods are back.", maxLength=512),
             "preemption": {
                 "type": "object",
                 "description": "The times that pods lost their place to pods of higher priority.",
@@ -182,7 +182,7 @@ def _columns() -> list[Schema]:
         _column("Replicas", ".status.readyOfWanted", description="Pods that answer requests, of those wanted."),
         _column("Priority", ".spec.priority", kind="integer", description="Importance, 10 the highest."),
         _column("Queue", ".status.queue.place", description="Place among those that wait for the same resource."),
-        _column("Preempted-By", ".status.preemptedBy", description="Who has its place, until it is back."),
+        _column("Preempted-By", ".status.preemptedBy", description="Who took its place, until it is back."),
         _column("URL", ".status.url", wide=True, description="Address of the API."),
         _column(
             "Quantization", ".status.resolved.quantization", wide=True, description="What the weights really have."
