@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.support.api import Api, Object, condition, is_ready, reason
+import pytest
+
+from tests.support.api import Api, ApiRefusedError, Object, condition, is_ready, reason
 from tests.support.models import model
 from tests.support.operator import Audit, OperatorProcess, described
 from tests.truth import Truth
@@ -161,6 +163,30 @@ def wait_for_budget(api: Api, name: str, disruptions: int) -> None:
     )
 
 
+def test_a_drain_takes_a_replica_but_never_the_last_one(api: Api, operator: OperatorProcess, truth: Truth) -> None:
+    api.create(model("pair", replicas=2))
+    api.create(model("single"))
+    api.wait("InferenceModel", "pair", lambda im: status(im).get("readyReplicas") == 2, what="2 replicas")
+    api.wait("InferenceModel", "single", is_ready, what="Ready")
+    wait_for_budget(api, "pair", disruptions=1)
+    wait_for_budget(api, "single", disruptions=0)
+    with pytest.raises(ApiRefusedError, match="would violate the pod's disruption budget") as refused:
+        evict(api, "single")
+    assert refused.value.status == 429
+    evict(api, "pair")
+    api.wait("InferenceModel", "pair", lambda im: status(im).get("readyReplicas") == 2, what="2 replicas again")
+    truth.hold()
+    truth.kept()
+    assert reason(api.get("InferenceModel", "pair"), "Preempted") == "Never"
+
+
+def evict(api: Api, name: str) -> None:
+    """Asks for the end of a pod of the model, as `kubectl drain` does."""
+    pod = api.find("Pod", f"moorage.dev/model={name}")[0]["metadata"]["name"]
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
+    api.request("POST", api.path("Pod", pod) + "/eviction", json=eviction)
+
+
 def test_a_change_on_a_full_cluster_finishes(api: Api, operator: OperatorProcess, truth: Truth) -> None:
     api.create(on_gpus("only", 8))
     api.wait("InferenceModel", "only", is_ready, what="Ready")
@@ -222,6 +248,20 @@ def test_a_model_starts_soon_after_its_quota_has_been_raised(api: Api, operator:
     truth.hold()
     api.request("DELETE", f"{quotas}/none")
     api.wait("InferenceModel", "tiny", is_ready, what="Ready")
+    truth.hold()
+    truth.kept()
+
+
+def test_a_quota_keeps_high_priorities_for_some(api: Api, operator: OperatorProcess, truth: Truth) -> None:
+    """The quota of docs/preemption.md."""
+    classes = {"scopeName": "PriorityClass", "operator": "In", "values": ["moorage-8", "moorage-9", "moorage-10"]}
+    spec = {"hard": {"pods": "0"}, "scopeSelector": {"matchExpressions": [classes]}}
+    body = {"metadata": {"name": "no-high-priorities"}, "spec": spec}
+    api.request("POST", f"/api/v1/namespaces/{api.namespace}/resourcequotas", json=body)
+    api.create(model("modest", priority=7))
+    api.create(model("grand", priority=8))
+    api.wait("InferenceModel", "modest", is_ready, what="Ready")
+    api.wait("InferenceModel", "grand", lambda im: reason(im) == "QuotaExceeded", what="QuotaExceeded")
     truth.hold()
     truth.kept()
 

@@ -105,6 +105,7 @@ def _expected(case: Case, status: Object, spot: Spot | None, taker: Callable[[Lo
         "observedGeneration": exactly(generation),
         "replicas": exactly(len(case.staying)),
         "readyReplicas": exactly(len(case.ready)),
+        "readyOfWanted": exactly(f"{len(case.ready)}/{case.wanted}"),
         "selector": _selector(case),
         "url": _url(case),
         "servedName": exactly(model["spec"].get("servedName") or model["metadata"]["name"]),
@@ -222,12 +223,16 @@ def _is_history(said: Any, losses: list[Loss], taker: Callable[[Loss], str]) -> 
 def _message(case: Case, spot: Spot | None) -> Expected:
     """Numbers in a message are read by people: they must be those of the fields."""
     answering = (len(case.ready), case.wanted)
+    nominated = {(pod.get("status") or {}).get("nominatedNodeName") for pod in case.staying}
 
     def holds(said: object) -> bool:
         counts = [tuple(map(int, found)) for found in re.findall(r"(\d+) of (\d+) replicas answer", str(said))]
         places = [tuple(map(int, found)) for found in re.findall(r"position (\d+) of (\d+)", str(said))]
+        cleared = set(re.findall(r"its place on (\S+) is being cleared", str(said)))
         right = spot is not None and all(of == spot.of and spot.first <= place <= spot.last for place, of in places)
-        return bool(said) and all(found == answering for found in counts) and (right or not places)
+        return bool(said and all(found == answering for found in counts) and cleared <= nominated) and (
+            right or not places
+        )
 
     return Such(f"{answering[0]} of {answering[1]} replicas answer; {spot or 'no place in a line'}", holds)
 

@@ -34,8 +34,9 @@ class PodState:
     """What matters of one pod.
 
     `lacks` are the resources that the scheduler found too little of, `requests` the amounts that it asked for, while it
-    has no node; `preempted` is when it lost its place to a pod of higher priority; `shape` is what a failed load has
-    left of the model's, `start` how a pod that is ready became so.
+    has no node; `nominated` is the node where others are made to leave for it; `preempted` is when it lost its place to
+    a pod of higher priority; `shape` is what a failed load has left of the model's, `start` how a pod that is ready
+    became so.
     """
 
     name: str
@@ -47,6 +48,7 @@ class PodState:
     replica_set_uid: str = ""
     ip: str | None = None
     node: str = ""
+    nominated: str = ""
     priority: int = 0
     unschedulable: str | None = None
     lacks: tuple[str, ...] = ()
@@ -165,6 +167,7 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
         replica_set_uid=owner.get("uid", "") if owner.get("kind") == "ReplicaSet" else "",
         ip=status.get("podIP"),
         node=node,
+        nominated="" if node else status.get("nominatedNodeName") or "",
         priority=pod.get("spec", {}).get("priority") or 0,
         unschedulable=unschedulable,
         lacks=lacks(unschedulable or ""),

@@ -11,6 +11,8 @@ from typing import Final
 from moorage_operator.api.conditions import Problem, Reason
 
 _INSUFFICIENT: Final = re.compile(r"Insufficient ([A-Za-z0-9][-A-Za-z0-9_./]*[A-Za-z0-9])")
+_EVICTION: Final = "preemption:"
+_CLAIMS: Final = "no new claims to deallocate, "
 _CLAIM: Final = re.compile(r'persistentvolumeclaim "[^"]*" not found')
 _REFUSALS: Final = (
     ("exceeded quota: ", Reason.QUOTA_EXCEEDED),
@@ -23,8 +25,12 @@ _REFUSALS: Final = (
 def lacks(message: str) -> tuple[str, ...]:
     """The resources that the scheduler found too little of, accelerators first; from its message about one pod."""
     # What follows says why evicting others would not help, in the same words.
-    cause = message.partition("preemption:")[0]
-    return tuple(sorted(set(_INSUFFICIENT.findall(cause)), key=lambda name: ("/" not in name, name)))
+    return tuple(sorted(set(_INSUFFICIENT.findall(cause(message))), key=lambda name: ("/" not in name, name)))
+
+
+def cause(message: str) -> str:
+    """The scheduler's words on why no node fits, without those on whom it might evict."""
+    return message.partition(_EVICTION)[0].removesuffix(_CLAIMS).rstrip(" ,.;")
 
 
 def unschedulable(message: str) -> Problem:

@@ -3,7 +3,7 @@
 import pytest
 
 from moorage_operator.api.conditions import Reason
-from moorage_operator.scheduling import lacks, refused, unschedulable
+from moorage_operator.scheduling import cause, lacks, refused, unschedulable
 
 NO_ROOM = (
     "0/3 nodes are available: 1 Insufficient cpu, 2 Insufficient nvidia.com/gpu. no new claims to deallocate, "
@@ -13,6 +13,12 @@ NO_ROOM = (
 
 def test_what_is_lacking_has_accelerators_first_and_leaves_out_what_eviction_would_not_mend() -> None:
     assert lacks(NO_ROOM) == ("nvidia.com/gpu", "cpu")
+
+
+def test_the_cause_is_told_without_what_the_scheduler_thinks_of_evictions() -> None:
+    assert cause(NO_ROOM) == "0/3 nodes are available: 1 Insufficient cpu, 2 Insufficient nvidia.com/gpu"
+    assert cause("0/1 nodes are available: 1 Insufficient cpu.") == "0/1 nodes are available: 1 Insufficient cpu"
+    assert cause("") == ""
 
 
 def test_taints_are_no_lack() -> None:

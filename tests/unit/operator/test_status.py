@@ -1,5 +1,6 @@
 """The status of each situation that a model can be in."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -247,7 +248,7 @@ def test_a_status_names_address_selector_and_replicas() -> None:
     assert found["url"] == "http://tiny.team-a.svc/v1"
     assert found["selector"] == "app.kubernetes.io/managed-by=moorage,moorage.dev/model=tiny"
     assert found["servedName"] == "qwen"
-    assert (found["replicas"], found["readyReplicas"]) == (2, 1)
+    assert (found["replicas"], found["readyReplicas"], found["readyOfWanted"]) == (2, 1, "1/2")
 
 
 def test_the_name_of_a_strangers_service_is_no_address() -> None:
@@ -300,11 +301,16 @@ def test_facts_of_a_pod_that_is_not_ready_are_not_shown() -> None:
 @pytest.mark.parametrize(
     ("seen", "kind", "text"),
     [
-        (Observation(UNREADY, (SURGE,)), "Ready", f"waiting for 2 nvidia.com/gpu: {NO_GPU}"),
+        (Observation(UNREADY, (SURGE,)), "Ready", f"waiting for 2 nvidia.com/gpu: {NO_GPU.rstrip('.')}"),
         (
             Observation(UNREADY, (SURGE,), place=Place(2, 5, "2 nvidia.com/gpu")),
             "Ready",
-            f"waiting for 2 nvidia.com/gpu, position 2 of 5: {NO_GPU}",
+            f"waiting for 2 nvidia.com/gpu, position 2 of 5: {NO_GPU.rstrip('.')}",
+        ),
+        (
+            Observation(UNREADY, (replace(SURGE, nominated="gpu-7"),), place=Place(1, 5, "2 nvidia.com/gpu")),
+            "Scheduled",
+            "waiting for 2 nvidia.com/gpu, position 1 of 5; its place on gpu-7 is being cleared",
         ),
         (
             Observation(UNREADY, (SURGE,), most={"nvidia.com/gpu": 1}),

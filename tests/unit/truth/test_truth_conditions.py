@@ -202,6 +202,7 @@ WRONG: dict[str, Any] = {
     "observedGeneration": 7,
     "replicas": 9,
     "readyReplicas": 9,
+    "readyOfWanted": "9/9",
     "selector": "app=other",
     "url": "http://elsewhere.example/v1",
     "servedName": "other",
@@ -274,8 +275,11 @@ def test_numbers_in_messages_are_held_against_the_pods(scene: Scene) -> None:
     assert scene.lies() == []
     entry["message"] = "1 of 2 replicas answer requests"
     assert scene.false_fields() == {"conditions.Ready.message"}
-    entry["message"] = "waiting for 2 nvidia.com/gpu, position 1 of 1"
-    assert scene.false_fields() == {"conditions.Ready.message"}
+    for wrong in ("waiting for 2 nvidia.com/gpu, position 1 of 1", "its place on gpu-7 is being cleared"):
+        entry["message"] = wrong
+        assert scene.false_fields() == {"conditions.Ready.message"}
+    scene.found["Pod"][0]["status"]["nominatedNodeName"] = "gpu-7"
+    assert scene.lies() == []
 
 
 def test_the_reason_is_of_the_spec_as_it_is_now(scene: Scene) -> None:

@@ -115,6 +115,7 @@ def status_schema() -> Schema:
             ),
             "replicas": _field("integer", "Pods that exist.", format="int32"),
             "readyReplicas": _field("integer", "Pods that answer requests.", format="int32"),
+            "readyOfWanted": _field("string", "The same with the pods that are wanted, for tables: 2/3.", maxLength=32),
             "selector": _field("string", "Label selector of the pods, for the scale subresource.", maxLength=512),
             "url": _field("string", "Base address of the OpenAI-compatible API inside the cluster.", maxLength=512),
             "servedName": _field("string", 'What clients put in "model".', maxLength=128),
@@ -128,7 +129,9 @@ def status_schema() -> Schema:
                     "waitingFor": _field("string", "Amount and name of the resource.", maxLength=256),
                 },
             },
-            "preemptedBy": _field("string", "Who has this model's place, until it is back.", maxLength=512),
+            "preemptedBy": _field(
+                "string", "Who took the place that it has lost, until all its pods are back.", maxLength=512
+            ),
             "preemption": {
                 "type": "object",
                 "description": "The times that pods lost their place to pods of higher priority.",
@@ -183,10 +186,10 @@ def _columns() -> list[Schema]:
         _column("Status", f"{ready}.reason", description="Why."),
         _column("Framework", ".spec.framework", description="The engine."),
         _column("GPUs", ".spec.gpu.count", kind="integer", description="GPUs of each replica."),
-        _column("Replicas", ".status.readyReplicas", kind="integer", description="Pods that answer requests."),
+        _column("Replicas", ".status.readyOfWanted", description="Pods that answer requests, of those wanted."),
         _column("Priority", ".spec.priority", kind="integer", description="Importance, 10 the highest."),
         _column("Queue", ".status.queue.place", description="Place among those that wait for the same resource."),
-        _column("Preempted-By", ".status.preemptedBy", description="Who has its place, until it is back."),
+        _column("Preempted-By", ".status.preemptedBy", description="Who took its place, until it is back."),
         _column("URL", ".status.url", wide=True, description="Address of the API."),
         _column(
             "Quantization", ".status.resolved.quantization", wide=True, description="What the weights really have."

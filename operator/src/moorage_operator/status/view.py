@@ -14,7 +14,7 @@ from moorage_operator.api.v1alpha1 import InferenceModel
 from moorage_operator.desired.drift import quantity
 from moorage_operator.observe import Observation, PodState
 from moorage_operator.preemption import account
-from moorage_operator.scheduling import refused, unschedulable
+from moorage_operator.scheduling import cause, refused, unschedulable
 
 Verdict = tuple[str, Reason, str]
 """Status (True, False or Unknown), reason and message of a condition."""
@@ -171,10 +171,14 @@ class View:
         if most is not None and most < quantity(str(gpu.count)):
             text = f"a replica needs {gpu.count} {gpu.resource_name}; the most that one node has is {most}"
             return Problem(Reason.NO_SUCH_RESOURCE, text)
-        return Problem(Reason.WAITING_FOR_GPU, self._waiting_for_gpu(pod.unschedulable))
+        return Problem(Reason.WAITING_FOR_GPU, self._waiting_for_gpu(pod))
 
-    def _waiting_for_gpu(self, words: str) -> str:
+    def _waiting_for_gpu(self, pod: PodState) -> str:
         place, gpu = self.seen.place, self.model.spec.gpu
         if place is None:
-            return f"waiting for {gpu.count} {gpu.resource_name}: {words}"
-        return f"waiting for {place.waiting_for}, position {place.position} of {place.of}: {words}"
+            what = f"waiting for {gpu.count} {gpu.resource_name}"
+        else:
+            what = f"waiting for {place.waiting_for}, position {place.position} of {place.of}"
+        if pod.nominated:
+            return f"{what}; its place on {pod.nominated} is being cleared"
+        return f"{what}: {cause(pod.unschedulable or '')}"

@@ -1,0 +1,153 @@
+"""Who gets the GPUs: the stories of docs/preemption.md, and pods that really run and finish their requests."""
+
+import re
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from hack import transcript
+from tests.support.api import Api, condition, is_ready, reason
+from tests.support.models import model
+from tests.truth import Truth
+
+Row = dict[str, str]
+Tables = dict[str, dict[str, Row]]
+SMALL = {"resources": {"cpu": "200m", "memory": "1Gi"}, "contextLength": 1024}
+SERVES = {"READY": "True", "STATUS": "Serving", "QUEUE": "", "PREEMPTED-BY": ""}
+
+
+def table(text: str) -> dict[str, Row]:
+    """The rows of the last table that kubectl printed, by the name of the model."""
+    lines = text[text.rindex("NAMESPACE ") :].splitlines() if "NAMESPACE " in text else []
+    if not lines:
+        return {}
+    columns = list(re.finditer(r"\S+ *", lines[0]))
+    rows = [
+        {column.group().strip(): line[column.start() : column.end()].strip() for column in columns}
+        for line in lines[1:]
+        if line
+    ]
+    return {row["NAME"]: row for row in rows}
+
+
+@pytest.mark.timeout(300)
+def test_kubectl_get_im_alone_tells_the_story(stage: transcript.Stage, admin: Api) -> None:
+    tables, texts = {}, {}
+    with Truth(admin, everywhere=True) as truth:
+        for name, text in transcript.stories(stage):
+            print(f"--- {name}\n{text}")
+            truth.hold()
+            tables[name], texts[name] = table(text), text
+        truth.kept()
+    # The page tells the same stories.
+    transcript.written(transcript.PAGE.read_text(encoding="utf-8"), texts)
+    _the_story_of_one_that_loses_its_place(tables, texts["told"])
+    _the_story_of_replicas(tables, texts["room"])
+
+
+def _the_story_of_one_that_loses_its_place(tables: Tables, told: str) -> None:
+    low = transcript.LOW
+    assert all(tables["full"][name].items() >= SERVES.items() for name in low)
+    taken = tables["taken"]
+    (victim,) = (name for name in low if taken[name]["READY"] == "False")
+    assert taken["big"].items() >= SERVES.items()
+    waits = {"STATUS": "WaitingForGPU", "REPLICAS": "0/1", "PREEMPTED-BY": "team-b/big"}
+    assert taken[victim].items() >= {**waits, "QUEUE": "1/1"}.items()
+    assert all(taken[name].items() >= SERVES.items() for name in low if name != victim)
+    assert "lost its place on gpu-node to team-b/big at " in told
+    assert told.count("lost its place to team-b/big") == 1, "the Event"
+    line = tables["line"]
+    assert {name: line[name]["QUEUE"] for name in (victim, "later", "batch")} == {
+        victim: "1/3",
+        "later": "2/3",
+        "batch": "3/3",
+    }
+    back = tables["back"]
+    assert "big" not in back
+    assert back[victim].items() >= SERVES.items()
+    assert [back[name]["QUEUE"] for name in ("later", "batch")] == ["1/2", "2/2"]
+    suspended = tables["suspended"]
+    assert sum(row["STATUS"] == "Stopped" and row["REPLICAS"] == "0/0" for row in suspended.values()) == 1
+    assert suspended["later"].items() >= SERVES.items()
+
+
+def _the_story_of_replicas(tables: Tables, room: str) -> None:
+    lost = {"READY": "True", "STATUS": "Serving", "REPLICAS": "1/3", "QUEUE": "1/1", "PREEMPTED-BY": "team-b/big"}
+    assert tables["replicas"]["pool"].items() >= lost.items()
+    assert tables["replicas"]["solo"].items() >= SERVES.items()
+    assert tables["replicas"]["big"].items() >= SERVES.items()
+    back = tables["replicas-back"]
+    assert back["pool"].items() >= {**SERVES, "REPLICAS": "3/3"}.items()
+    assert "one replica, the model does not answer meanwhile" in room
+
+
+@pytest.mark.timeout(240)
+def test_a_victim_finishes_its_requests_and_comes_back(
+    accelerator: str, api: Api, truth: Truth, user: Callable[..., str]
+) -> None:
+    gpu = {"gpu": {"count": 1, "resourceName": accelerator}}
+    api.create(model("low", priority=3, **gpu, **SMALL))
+    api.wait("InferenceModel", "low", is_ready, what="Ready", seconds=60)
+    truth.hold()
+    request = Request(user, api.find("Pod")[0]["metadata"]["name"])
+    request.begin()
+
+    api.create(model("high", priority=8, **gpu, **SMALL))
+    by = f"{api.namespace}/high"
+    told = api.wait("InferenceModel", "low", lambda im: (im or {})["status"].get("preemptedBy") == by, what="told")
+    assert condition(told, "Preempted")["status"] == "True"
+    assert request.is_running()
+    cleared = api.wait("InferenceModel", "high", lambda im: "is being cleared" in message(im), what="being cleared")
+    assert reason(cleared) == "WaitingForGPU"
+    seen = api.wait("InferenceModel", "low", lambda im: not is_ready(im), what="not Ready")
+    assert reason(seen, "ModelLoaded") in {"Stopping", "Unloaded"}
+    truth.hold()
+    assert request.answer().startswith("data: [DONE]"), "the request was cut off"
+    api.wait("InferenceModel", "high", is_ready, what="high is Ready", seconds=60)
+    truth.hold()
+
+    api.delete("InferenceModel", "high")
+    back = api.wait("InferenceModel", "low", is_ready, what="low is Ready again", seconds=90)
+    assert reason(back, "Preempted") == "Recovered"
+    truth.hold()
+    truth.kept()
+
+
+def message(obj: object) -> str:
+    """What Ready says."""
+    return str(condition(obj if isinstance(obj, dict) else None, "Ready").get("message", ""))
+
+
+class Request:
+    """A long answer that is streamed to a client inside the pod; `answer` is the last line of the stream."""
+
+    PROGRAM = """
+import json, urllib.request
+body = {"model": "low", "prompt": "Once upon a time", "max_tokens": 600, "temperature": 0, "stream": True}
+headers = {"Content-Type": "application/json"}
+request = urllib.request.Request("http://127.0.0.1:8000/v1/completions", json.dumps(body).encode(), headers)
+with urllib.request.urlopen(request, timeout=60) as answer:
+    lines = [line.decode().strip() for line in answer if line.strip()]
+print(lines[-1])
+"""
+
+    def __init__(self, user: Callable[..., str], pod: str) -> None:
+        self._said = ""
+        self._thread = threading.Thread(target=self._run, args=(user, pod), daemon=True)
+
+    def _run(self, user: Callable[..., str], pod: str) -> None:
+        self._said = user("exec", pod, "--", "python3", "-c", self.PROGRAM, check=False)
+
+    def begin(self) -> None:
+        """Sends it."""
+        self._thread.start()
+
+    def is_running(self) -> bool:
+        """Whether the answer has not come to its end."""
+        return self._thread.is_alive()
+
+    def answer(self) -> str:
+        """Waits for the end of the stream."""
+        self._thread.join(90)
+        return self._said
