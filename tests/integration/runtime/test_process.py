@@ -174,6 +174,23 @@ def test_another_quantization_is_a_reason(smollm2: Path, tmp_path: Path) -> None
     assert "Q4_1" in termination.message
 
 
+def test_bad_input_36_a_context_over_the_model_s_own_is_a_reason_with_both_numbers(
+    smollm2: Path, tmp_path: Path
+) -> None:
+    termination = ends(tmp_path, MODEL_PATH=str(smollm2), MAX_INPUT_TOKENS="1000000")
+
+    assert termination.reason is LoadError.INVALID_MODEL_CONFIG
+    assert "1000000" in termination.message
+    assert "trained with" in termination.message
+
+
+def test_bad_input_18_an_option_that_is_not_possible_is_a_reason(smollm2: Path, tmp_path: Path) -> None:
+    termination = ends(tmp_path, MODEL_PATH=str(smollm2), EXTRA_ARGS='["--lora=/x"]')
+
+    assert termination.reason is LoadError.INVALID_MODEL_CONFIG
+    assert "--lora=/x" in termination.message
+
+
 def test_wrong_settings_are_a_reason(tmp_path: Path) -> None:
     termination = ends(tmp_path, MODEL_PATH="/x", MAX_CONCURRENT_REQUESTS="many")
 
