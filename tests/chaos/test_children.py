@@ -155,9 +155,7 @@ def test_fault_14_deleted_children_come_back(whole: Bed) -> None:
         for kind in kinds:
             whole.api.delete(kind, "tiny")
         for kind, uid in before.items():
-            whole.api.wait(
-                kind, "tiny", lambda obj, uid=uid: another(obj, uid), what=f"another {kind}", seconds=REPAIR_LIMIT
-            )
+            whole.api.wait(kind, "tiny", partial(is_another, uid), what=f"another {kind}", seconds=REPAIR_LIMIT)
         whole.converges(since=began)
     whole.invariants_hold()
 
@@ -168,7 +166,7 @@ def uid_of(bed: Bed, kind: str) -> str:
     return str(live["metadata"]["uid"])
 
 
-def another(obj: Object | None, uid: str) -> bool:
+def is_another(uid: str, obj: Object | None) -> bool:
     return obj is not None and obj["metadata"]["uid"] != uid
 
 
@@ -228,4 +226,5 @@ def settled_down(obj: Object | None) -> bool:
     if obj is None:
         return False
     generation = obj["metadata"].get("generation")
-    return obj["kind"] == "Service" or obj.get("status", {}).get("observedGeneration") == generation
+    observed: int | None = obj.get("status", {}).get("observedGeneration")
+    return obj["kind"] == "Service" or observed == generation

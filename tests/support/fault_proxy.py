@@ -245,6 +245,11 @@ class _Watch:
             await asyncio.Event().wait()
         return expired
 
+    def cut(self) -> None:
+        """Break the connection to the client."""
+        if self.request.transport:
+            self.request.transport.abort()
+
     def fail(self, code: int, reason: str) -> None:
         """Have it end with an ERROR event, as the API server ends a watch that it cannot go on with."""
         event = {"type": "ERROR", "object": _status(code, reason, f"{reason} by order")}
@@ -298,7 +303,7 @@ class FaultProxy:
 
     def cut(self, *resources: str) -> int:
         """Break the connections of open watches."""
-        return self._on_watches(resources, lambda watch: watch.request.transport and watch.request.transport.abort())
+        return self._on_watches(resources, _Watch.cut)
 
     def fail_watches(self, code: int, reason: str, *resources: str) -> int:
         """Send an ERROR event into the open watches and end them."""
@@ -321,7 +326,8 @@ class FaultProxy:
         self._watches.add(watch)
         relaying = asyncio.create_task(watch.relay(upstream.content))
         try:
-            await asyncio.wait({relaying, watch.failure}, return_when=asyncio.FIRST_COMPLETED)
+            ends: set[asyncio.Future[Any]] = {relaying, watch.failure}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if watch.failure.done():
                 await downstream.write(watch.failure.result())
             else:

@@ -85,9 +85,8 @@ class Operator:
             await wait_for_crd(self._kube, namespace, warn)
         health = Health(self.watches, self.elector, self.writes, synced=self.synced)
         probes = await serve(health, self._settings.health_port)
-        # kopf ends every task that is younger than itself when it restarts, so ours are all begun before it.
         background = [asyncio.create_task(job) for job in self._jobs()]
-        watching = asyncio.create_task(self._watch())
+        watching = asyncio.create_task(handlers.watch(self._login, self.namespaces, self, self.watches))
         try:
             done, _ = await asyncio.wait({watching, *background}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -103,10 +102,6 @@ class Operator:
         jobs = [self._lead(), self._list(), self._resync()]
         jobs += [self._work() for _ in range(self._settings.workers)]
         return [*jobs, self._prober.run()] if self._settings.facts else jobs
-
-    async def _watch(self) -> None:
-        await asyncio.sleep(0)
-        await handlers.watch(self._login, self.namespaces, self, self.watches)
 
     async def _lead(self) -> None:
         while True:

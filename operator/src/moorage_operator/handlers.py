@@ -9,6 +9,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import aiohttp
@@ -39,6 +40,12 @@ EVERYWHERE: Final = (None,)
 CHILD_SELECTOR: Final = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 RENEW_SECONDS: Final = 150
 """The API server ends a watch after this time, so that its renewal proves every so often that it is alive."""
+
+LONG_LIVED_SECONDS: Final = 60.0
+"""After so long, an end of the watches is the first of a new series."""
+
+END_ATTEMPTS: Final = 10
+_KOPF: Final = str(Path(kopf.__file__).parent)
 
 
 def watches(namespaces: tuple[str | None, ...]) -> list[tuple[Resource, str | None]]:
@@ -198,9 +205,11 @@ def _traced_session(login: Login, sink: Sink, health: WatchHealth) -> kopf.Aioht
 async def watch(login: Login, namespaces: tuple[str | None, ...], sink: Sink, health: WatchHealth) -> None:
     """Watches until the process is told to end; starts kopf anew whenever it ends for another reason."""
     resources = {resource: None for resource, _ in watches(namespaces)}
-    for delay in _Backoffs():
+    backoffs = iter(_Backoffs())
+    while True:
+        began = time.monotonic()
         try:
-            await kopf.operator(
+            await _run_kopf(
                 registry=_registry(sink, lambda: _traced_session(login, sink, health), resources),
                 settings=_settings(),
                 clusterwide=namespaces == EVERYWHERE,
@@ -209,6 +218,40 @@ async def watch(login: Login, namespaces: tuple[str | None, ...], sink: Sink, he
             )
         except Exception as error:  # noqa: BLE001 - whatever ends the watches, they must start again
             log.warning("the watches ended; starting them again", extra={"error": f"{type(error).__name__}: {error}"})
-            await asyncio.sleep(delay)
+            if time.monotonic() - began > LONG_LIVED_SECONDS:
+                backoffs = iter(_Backoffs())
+            await asyncio.sleep(next(backoffs))
         else:
             return
+
+
+async def _run_kopf(**arguments: Any) -> None:
+    """Runs kopf until it is told to end (and returns) or fails (and raises).
+
+    `kopf.operator` does the same, but it waits without limit for its tasks to end, and a watcher that is cancelled
+    together with what it waits for takes that for an order to go on (seen with 1.45.2 after a watch was answered 410).
+    """
+    others = asyncio.all_tasks()
+    roots = await kopf.spawn_tasks(**arguments)
+    try:
+        done, _ = await asyncio.wait(roots, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _end({task for task in asyncio.all_tasks() - others if _is_kopfs(task)})
+    for task in done:
+        task.result()
+
+
+def _is_kopfs(task: asyncio.Task[Any]) -> bool:
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and code.co_filename.startswith(_KOPF)
+
+
+async def _end(tasks: set[asyncio.Task[Any]]) -> None:
+    """Ends tasks of kopf; they are told again and again, as once may be missed."""
+    for _ in range(END_ATTEMPTS):
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, tasks = await asyncio.wait(tasks, timeout=1)
+    if tasks:
+        log.warning("tasks of the watches do not end", extra={"tasks": [task.get_name() for task in tasks]})

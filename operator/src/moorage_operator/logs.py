@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
 from typing import Final
 
@@ -44,7 +45,17 @@ def configure(level: str) -> None:
 
 
 def _calm_kopf(record: logging.LogRecord) -> bool:
-    """kopf calls each failed attempt an error; it tries again, and liveness tells when that does not help."""
-    if record.name.startswith("kopf") and record.levelno == logging.ERROR:
+    """kopf calls each failed attempt an error; it tries again, and liveness tells when that does not help.
+
+    The same is true of what asyncio says about tasks that kopf has left behind when it failed.
+    """
+    if record.levelno == logging.ERROR and (record.name.startswith("kopf") or _left_by_kopf(record)):
         record.levelno, record.levelname = logging.WARNING, "WARNING"
     return True
+
+
+def _left_by_kopf(record: logging.LogRecord) -> bool:
+    if record.name != "asyncio" or not record.exc_info:
+        return False
+    frames = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(record.exc_info[2])]
+    return any(name.startswith("kopf.") for name in frames) and not any(n.startswith("moorage") for n in frames)

@@ -90,6 +90,33 @@ def test_errors_of_kopf_are_warnings_because_it_tries_again(capsys: pytest.Captu
     assert levels == ["warning", "error"]
 
 
+@pytest.mark.parametrize(
+    ("modules", "level"),
+    [
+        (["kopf._core.reactor"], "warning"),
+        (["kopf._core.reactor", "aiohttp.client"], "warning"),
+        (["kopf._core.reactor", "moorage_operator.app"], "error"),
+        (["moorage_operator.app"], "error"),
+    ],
+)
+def test_what_asyncio_says_of_tasks_that_kopf_has_left_is_a_warning(
+    capsys: pytest.CaptureFixture[str], modules: list[str], level: str
+) -> None:
+    with configured():
+        try:
+            raised_in(modules)
+        except ValueError:
+            logging.getLogger("asyncio").exception("Task exception was never retrieved")
+    assert json.loads(capsys.readouterr().err)["level"] == level
+
+
+def raised_in(modules: list[str]) -> None:
+    """A call through functions of these modules, of which the last one fails."""
+    first, *rest = modules
+    body = "rest and go(rest)\nif not rest: raise ValueError('failed')"
+    exec(body, {"__name__": first, "rest": rest, "go": raised_in})  # noqa: S102 - a frame of a module that is not loaded
+
+
 def test_a_critical_line_of_kopf_stays_critical(capsys: pytest.CaptureFixture[str]) -> None:
     with configured():
         logging.getLogger("kopf._core.reactor").critical("the end")
