@@ -13,11 +13,12 @@ import yaml
 from hack.cluster.api import Cluster
 from tests.chaos.pace import LIMIT, QUIET
 from tests.chaos.report import Scenario
-from tests.chaos.world import Expectation, World, lies, orphans, serving
+from tests.chaos.world import Expectation, World, orphans, serving
 from tests.support.api import Api, Object
 from tests.support.fault_proxy import FaultProxy
 from tests.support.models import model
 from tests.support.operator import Audit, OperatorProcess, described
+from tests.truth import Truth
 
 SMALL = {"resources": {"cpu": "10m", "memory": "16Mi"}}
 
@@ -35,6 +36,7 @@ class Bed:
 
     def __post_init__(self) -> None:
         self._began = self.audit.position()
+        self.truth = Truth(self.api)
 
     def create(self, name: str = "tiny", **spec: object) -> Object:
         """A small model."""
@@ -49,7 +51,7 @@ class Bed:
     ) -> float:
         """Wait until all is as the specs say and every status is true; counts as runs, that begin `since` or now."""
         began = time.monotonic() if since is None else since
-        self.wait_until(lambda world: wrong(world, to), began + within - time.monotonic())
+        self.wait_until(lambda world: self.wrong(world, to), began + within - time.monotonic())
         seconds = time.monotonic() - began
         self.scenario.converged(seconds, runs)
         return seconds
@@ -70,11 +72,14 @@ class Bed:
         time.sleep(QUIET)
         assert self.writes(start) == [], "writes after quiescence"
         assert self.writes(self._began), "the audit log does not show the operator at all"
-        world = World.of(self.api)
-        assert orphans(world) == []
-        assert wrong(world, to) == []
+        assert self.wrong(World.of(self.api), to) == []
         assert self.operator.errors() == []
         assert self.operator.is_alive()
+
+    def wrong(self, world: World, to: Expectation = serving) -> list[str]:
+        """Why the world has not converged; what is cheap to see comes first."""
+        unfinished = [f"{m['metadata']['name']} is {m.get('status')}" for m in world.models if not to(m)]
+        return unfinished or orphans(world) or [str(falsehood) for falsehood in self.truth.check()]
 
     def writes(self, since: int) -> list[str]:
         """What the operator has written to this namespace."""
@@ -91,12 +96,6 @@ class Bed:
         assert self.operator.process is not None
         resident: int = psutil.Process(self.operator.process.pid).memory_info().rss
         return resident
-
-
-def wrong(world: World, to: Expectation) -> list[str]:
-    """Why the world has not converged; what is cheap to see comes first."""
-    unfinished = [f"{m['metadata']['name']} is {m.get('status')}" for m in world.models if not to(m)]
-    return unfinished or orphans(world) + lies(world)
 
 
 def proxy_of(cluster: Cluster) -> FaultProxy:

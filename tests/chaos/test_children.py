@@ -226,5 +226,4 @@ def settled_down(obj: Object | None) -> bool:
     if obj is None:
         return False
     generation = obj["metadata"].get("generation")
-    observed: int | None = obj.get("status", {}).get("observedGeneration")
-    return obj["kind"] == "Service" or observed == generation
+    return obj["kind"] == "Service" or bool(obj.get("status", {}).get("observedGeneration") == generation)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.chaos.bed import Bed, wrong
+from tests.chaos.bed import Bed
 from tests.chaos.essence import children
 from tests.chaos.pace import lasting, many
-from tests.chaos.world import World, serving
+from tests.chaos.world import World
 from tests.support.fault_proxy import WRITES, Action, Rule, drop, forward, lose_answer
 
 RESTART_LIMIT = 60.0
@@ -108,7 +108,7 @@ def dry_run(bed: Bed, operation: str) -> int:
 def is_met(bed: Bed, rule: Rule) -> bool:
     """Whether the write came that the rule waits for; False when all is done without it."""
     if not rule.hit.wait(2):
-        bed.wait_until(lambda world: [] if rule.hit.is_set() else wrong(world, serving), RESTART_LIMIT)
+        bed.wait_until(lambda world: [] if rule.hit.is_set() else bed.wrong(world), RESTART_LIMIT)
     return rule.hit.is_set()
 
 

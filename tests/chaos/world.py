@@ -1,10 +1,7 @@
-"""What is true of a namespace, computed from its Deployments, ReplicaSets and pods without any of the operator's code.
-
-`orphans` and `lies` are the first and the third of the four invariants; each returns sentences, none if it holds.
-"""
+"""A namespace's models and all that is below them, and whether each has what it owns: the first of the invariants."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -39,15 +36,6 @@ class World:
         uid = owner["metadata"]["uid"] if owner else None
         return [obj for obj in self.below[kind] if uid and _controller(obj) == uid]
 
-    def pods_of(self, model: Object, *, current: bool = False) -> list[Object]:
-        """The pods that are not finished of a model's Deployment; or those of its last template only."""
-        pods = []
-        for deployment in self.owned_by(model, "Deployment"):
-            for replica_set in self.owned_by(deployment, "ReplicaSet"):
-                if not current or _revision(replica_set) == _revision(deployment):
-                    pods += self.owned_by(replica_set, "Pod")
-        return [pod for pod in pods if pod["status"].get("phase") not in ("Succeeded", "Failed")]
-
 
 Expectation = Callable[[Object], bool]
 """What a model must have come to."""
@@ -65,7 +53,7 @@ def wanted(model: Object) -> int:
 
 
 def orphans(world: World) -> list[str]:
-    """What has no owner, the wrong one, or a twin."""
+    """What has no owner, the wrong one, or a twin; and who lacks a child."""
     alive = {obj["metadata"]["uid"] for kind in ("Deployment", "ReplicaSet") for obj in world.below[kind]}
     models = {model["metadata"]["uid"]: model["metadata"]["name"] for model in world.models}
     found = []
@@ -77,6 +65,7 @@ def orphans(world: World) -> list[str]:
             if models.get(_controller(obj)) != obj["metadata"]["name"]
         ]
         found += [f"{models.get(uid, uid)} has {count} {kind}s" for uid, count in Counter(owners).items() if count > 1]
+        found += [f"{name} has no {kind}" for uid, name in models.items() if uid not in owners]
     for kind in ("ReplicaSet", "Pod"):
         found += [
             f"{kind} {obj['metadata']['name']} has no owner any more"
@@ -86,58 +75,6 @@ def orphans(world: World) -> list[str]:
     return found
 
 
-def lies(world: World) -> list[str]:
-    """Where a status, or a child, is not as the spec and the pods say it must be."""
-    return [f"{model['metadata']['name']}: {lie}" for model in world.models for lie in _lies(world, model)]
-
-
-def _lies(world: World, model: Object) -> Iterator[str]:
-    status, generation = model.get("status") or {}, model["metadata"]["generation"]
-    if status.get("observedGeneration") != generation:
-        yield f"observedGeneration is {status.get('observedGeneration')}, generation {generation}"
-        return
-    for entry in status["conditions"]:
-        if entry["observedGeneration"] != generation:
-            yield f"{entry['type']} is about generation {entry['observedGeneration']}, not {generation}"
-    for kind in OWNED:
-        if len(world.owned_by(model, kind)) != 1:
-            yield f"it has {len(world.owned_by(model, kind))} {kind}s"
-            return
-    (deployment,) = world.owned_by(model, "Deployment")
-    if deployment["spec"]["replicas"] != wanted(model):
-        yield f"its Deployment has {deployment['spec']['replicas']} replicas, not {wanted(model)}"
-    yield from _pod_lies(world, model)
-    progress = condition(model, "Progressing")["reason"]
-    if (progress == "Complete") != rolled_out(deployment):
-        yield f"Progressing is {progress} with the Deployment at {deployment['status']}"
-
-
-def _pod_lies(world: World, model: Object) -> Iterator[str]:
-    status = model["status"]
-    pods = [pod for pod in world.pods_of(model) if "deletionTimestamp" not in pod["metadata"]]
-    ready = [pod for pod in pods if condition(pod, "Ready").get("status") == "True"]
-    for field, true in (("replicas", len(pods)), ("readyReplicas", len(ready))):
-        if status[field] != true:
-            yield f"status.{field} is {status[field]}, but {true} in truth"
-    placed = [pod for pod in world.pods_of(model, current=True) if pod in pods and pod["spec"].get("nodeName")]
-    for kind, true in (("Ready", bool(ready)), ("Scheduled", 0 < wanted(model) <= len(placed))):
-        if (condition(model, kind)["status"] == "True") != true:
-            yield f"{kind} is {condition(model, kind)['status']}, but {true} in truth"
-    if (status["phase"] == "Running") != bool(ready):
-        yield f"phase is {status['phase']} with {len(ready)} ready pods"
-
-
-def rolled_out(deployment: Object) -> bool:
-    """Whether all pods of a Deployment are of its last template and available."""
-    status, replicas = deployment.get("status", {}), deployment["spec"]["replicas"]
-    counts = {status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")}
-    return status.get("observedGeneration") == deployment["metadata"]["generation"] and counts == {replicas}
-
-
 def _controller(obj: Object) -> str:
     owners = [owner for owner in obj["metadata"].get("ownerReferences", ()) if owner.get("controller")]
     return owners[0]["uid"] if owners else ""
-
-
-def _revision(obj: Object) -> str:
-    return str(obj["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision", ""))

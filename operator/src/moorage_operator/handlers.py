@@ -247,11 +247,15 @@ def _is_kopfs(task: asyncio.Task[Any]) -> bool:
 
 
 async def _end(tasks: set[asyncio.Task[Any]]) -> None:
-    """Ends tasks of kopf; they are told again and again, as once may be missed."""
-    for _ in range(END_ATTEMPTS):
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            _, tasks = await asyncio.wait(tasks, timeout=1)
-    if tasks:
-        log.warning("tasks of the watches do not end", extra={"tasks": [task.get_name() for task in tasks]})
+    """Ends tasks of kopf: first those that watch, then the rest, which the former need to end well."""
+    watchers = {task for task in tasks if task.get_name().startswith("watcher for ")}
+    for group in (watchers, tasks):
+        for _ in range(END_ATTEMPTS):
+            left = {task for task in group if not task.done()}
+            if not left:
+                break
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=1)
+    if names := [task.get_name() for task in tasks if not task.done()]:
+        log.warning("tasks of the watches do not end", extra={"tasks": names})
