@@ -15,7 +15,7 @@ export PATH := $(UV_HOME)/bin:$(PATH)
 GPUS ?= 0
 CLUSTER := $(if $(NAME),--name $(NAME))
 
-.PHONY: help deps venv demo test test-unit test-integration test-e2e verify format generate bench \
+.PHONY: help deps venv demo test test-unit test-integration test-chaos chaos test-e2e verify format generate bench \
 	cluster-up cluster-down images binaries clean
 
 help: ## List the targets
@@ -24,7 +24,7 @@ help: ## List the targets
 demo: deps venv ## From nothing to a model's answer, on a cluster of our own
 	$(PY) -m hack.demo
 
-test: venv ## All tests: unit, integration (a real API server), e2e (a real node)
+test: venv ## All tests: unit, integration and chaos (a real API server), e2e (a real node)
 	$(PY) -m hack.test
 
 test-unit: venv ## The tests that need nothing but Python; seconds
@@ -32,6 +32,12 @@ test-unit: venv ## The tests that need nothing but Python; seconds
 
 test-integration: venv ## The tests against a real API server; no root needed
 	$(PY) -m hack.test --only integration
+
+test-chaos: venv ## The fault scenarios, shortened; no root needed
+	$(PY) -m hack.test --only chaos
+
+chaos: venv ## The fault scenarios with the times and counts of their table; an hour
+	MOORAGE_CHAOS=full $(PY) -m hack.test --only chaos
 
 test-e2e: venv ## The tests on a real node; root on Debian, or Docker
 	$(PY) -m hack.test --only e2e

@@ -43,6 +43,7 @@ class Stage:
 STAGES = (
     Stage("unit"),
     Stage("integration", preparation=(("hack.cluster", "build", "--control-plane-only"),)),
+    Stage("chaos", preparation=(("hack.cluster", "build", "--control-plane-only"),)),
     Stage("e2e", needs_node=True, preparation=(("hack.cluster", "build"), ("hack.images", "build"))),
 )
 
