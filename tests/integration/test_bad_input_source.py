@@ -93,9 +93,12 @@ def test_bad_input_13_a_change_of_something_else_does_not_warn_again(api: Api, p
 
 
 def test_bad_input_13_models_that_are_not_pinned_can_be_denied(api: Api, cluster: Cluster) -> None:
-    tagged = model("tagged", source={"uri": "oci://registry.example/models/qwen2:7b"})
-    with chart_part(cluster, "strict", "templates/admission.yaml", "admissionPolicies.unpinnedModels=Deny"):
-        said = until_refused(lambda: api.create(tagged, dry_run=True))
+    def attempt() -> Object:
+        return api.create(model("tagged", source={"uri": "oci://registry.example/models/qwen2:7b"}), dry_run=True)
+
+    deny = "admissionPolicies.unpinnedModels=Deny"
+    with chart_part(cluster, "strict", "templates/admission.yaml", deny, gone=attempt):
+        said = until_refused(attempt)
         assert_says(said, "spec.source.uri", "oci://registry.example/models/qwen2:7b", "@sha256:DIGEST")
         api.create(model("by-digest", source={"uri": f"oci://registry.example/models/qwen2@{DIGEST}"}))
         api.create(model("local"))

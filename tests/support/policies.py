@@ -40,9 +40,24 @@ def wait_until_enforced(api: Api) -> None:
         time.sleep(0.05)  # as above
 
 
+def until_taken(attempt: Callable[[], Any]) -> None:
+    """Returns once the API server refuses no longer; it forgets a policy about a second after that has gone."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            attempt()
+        except ApiRefusedError as refused:
+            assert time.monotonic() < deadline, f"it is still refused: {refused}"
+            time.sleep(0.05)  # as above
+        else:
+            return
+
+
 @contextmanager
-def chart_part(cluster: Cluster, release: str, template: str, *settings: str) -> Iterator[None]:
-    """One file of the chart, as another release with other values makes it; it goes at the end."""
+def chart_part(
+    cluster: Cluster, release: str, template: str, *settings: str, gone: Callable[[], Any]
+) -> Iterator[None]:
+    """One file of the chart, as another release with other values makes it; at the end it goes, and `gone` is taken."""
     command = [str(cluster.helm), "template", release, str(ROOT / "charts" / "moorage"), "--show-only", template]
     command += [f"--set={setting}" for setting in settings]
     objects = subprocess.run(command, text=True, capture_output=True, check=True).stdout
@@ -51,3 +66,4 @@ def chart_part(cluster: Cluster, release: str, template: str, *settings: str) ->
         yield
     finally:
         kubectl(cluster, "delete", "-f", "-", stdin=objects)
+        until_taken(gone)
