@@ -117,6 +117,15 @@ def test_layers_that_stay_on_the_cpu_take_no_memory_of_a_gpu() -> None:
 def test_options_of_vllm_that_change_what_it_takes() -> None:
     plain = on("vllm", LLAMA3_8B, 8192, 4, gpus=1)
     assert 2 * on("vllm", LLAMA3_8B, 8192, 4, gpus=1, options=("--kv-cache-dtype=fp8_e4m3",)).kv_cache == plain.kv_cache
+    wide = on("vllm", LLAMA3_8B, 8192, 4, gpus=1, options=("--dtype=float32",))
+    assert (wide.weights, wide.kv_cache) == (2 * plain.weights, 2 * plain.kv_cache)
+    narrow = on("vllm", LLAMA3_8B, 8192, 4, gpus=1, options=("--dtype=float32", "--kv-cache-dtype=bfloat16"))
+    assert (narrow.weights, narrow.kv_cache) == (wide.weights, plain.kv_cache)
+    eager = on("vllm", LLAMA3_8B, 8192, 4, gpus=1, options=("--enforce-eager",))
+    assert plain.overhead - eager.overhead == 1024 * MIB
+    shared = on("vllm", LLAMA3_8B, 8192, 4, gpus=2, options=("--cpu-offload-gb=4",))
+    assert plain.weights - shared.weights == 8 * 1024 * MIB, "4 GiB of each GPU"
+    assert on("vllm", LLAMA3_8B, 8192, 4, gpus=1, options=("--cpu-offload-gb=999999999",)).weights == 0
     small = on("vllm", LLAMA3_8B, 8192, 4, gpus=1, options=("--seed=1", "--max-num-batched-tokens=2048"))
     assert small.overhead < plain.overhead
     assert on("vllm", LLAMA3_8B, 8192, 4, gpus=1, options=("--max-num-batched-tokens=\u0663",)) == plain

@@ -90,16 +90,16 @@ _WHILE_LOADING: Final = {
 }
 
 
-def safetensors_weights(shape: Shape, quantization: str | None, *, most_bytes: int = 4) -> int:
+def safetensors_weights(shape: Shape, quantization: str | None, *, most_bytes: int = 4, least_bytes: int = 0) -> int:
     """Bytes of the weights that an engine makes of safetensors files.
 
     Files that are quantized stay as they are. Others may be quantized while loading: then the matrices of the layers
-    shrink, and embeddings, norms and output stay. `most_bytes` is the widest number that the engine keeps.
+    shrink, and embeddings, norms and output stay. Numbers that are not quantized have `least_bytes` to `most_bytes`.
     """
     parameters, linear = shape.parameters, min(shape.linear_parameters, shape.parameters)
     if not parameters or shape.quantization not in (None, "none"):
         return shape.stored_bytes
-    stored = min(shape.stored_bytes, parameters * most_bytes)
+    stored = max(min(shape.stored_bytes, parameters * most_bytes), parameters * least_bytes)
     if quantization not in _WHILE_LOADING:
         return stored
     bytes_by, numbers = _WHILE_LOADING[quantization]

@@ -6,12 +6,15 @@ KV heads than GPUs, they are copied. vLLM fills what it may use of a GPU with KV
 nothing of what it needs; the estimate is what the requests that are asked for need.
 
 Overhead: on each GPU a CUDA context, CUDA graphs, and the activations of one batch, which vLLM measures by running it.
+Options that change these are taken into account: cpu-offload-gb, dtype, enforce-eager, kv-cache-dtype and
+max-num-batched-tokens.
 """
 
 from typing import Final
 
 from moorage_common.estimate.terms import (
     CUDA_CONTEXT,
+    GIB,
     KV_BYTES,
     MIB,
     Demand,
@@ -38,14 +41,26 @@ def estimate(shape: Shape, demand: Demand) -> Estimate:
     gpus = max(1, demand.gpus)
     batch = _batch(demand)
     tokens = min(batch, demand.context * demand.requests)
-    each = CUDA_CONTEXT + CUDA_GRAPHS + demand.requests * shape.vocabulary * LOGITS_BYTES + activations(shape, tokens)
-    weights = safetensors_weights(shape, demand.quantization, most_bytes=2)
-    return Estimate(weights, _kv_cache(shape, demand, gpus, batch), gpus * each)
+    graphs = CUDA_GRAPHS if demand.option("enforce-eager") is None else 0
+    each = CUDA_CONTEXT + graphs + demand.requests * shape.vocabulary * LOGITS_BYTES + activations(shape, tokens)
+    width = _width(demand)
+    weights = safetensors_weights(shape, demand.quantization, most_bytes=width, least_bytes=width)
+    off = gpus * GIB * (_number(demand, "cpu-offload-gb") or 0)
+    return Estimate(max(0, weights - off), _kv_cache(shape, demand, gpus, batch), gpus * each)
+
+
+def _width(demand: Demand) -> int:
+    """Bytes of a number that is not quantized."""
+    return 4 if demand.option("dtype") in ("float", "float32") else 2
 
 
 def _batch(demand: Demand) -> int:
-    asked = demand.option("max-num-batched-tokens") or ""
-    return min(int(asked[:9]), MOST_BATCHED_TOKENS) if asked.isascii() and asked.isdigit() else BATCHED_TOKENS
+    return min(_number(demand, "max-num-batched-tokens") or BATCHED_TOKENS, MOST_BATCHED_TOKENS)
+
+
+def _number(demand: Demand, option: str) -> int | None:
+    text = demand.option(option) or ""
+    return int(text[:9]) if text.isascii() and text.isdigit() else None
 
 
 def _kv_cache(shape: Shape, demand: Demand, gpus: int, batch: int) -> int:
@@ -54,5 +69,11 @@ def _kv_cache(shape: Shape, demand: Demand, gpus: int, batch: int) -> int:
     if shape.window_kv_numbers:
         numbers += shape.window_kv_numbers * (round_up(window, BLOCK) + BLOCK)
     copies = -(-gpus // shape.kv_heads) if shape.kv_heads else 1
-    in_8_bits = (demand.option("kv-cache-dtype") or "").startswith("fp8")
-    return (1 if in_8_bits else KV_BYTES) * demand.requests * numbers * copies
+    return _kv_bytes(demand) * demand.requests * numbers * copies
+
+
+def _kv_bytes(demand: Demand) -> int:
+    asked = demand.option("kv-cache-dtype") or "auto"
+    if asked.startswith("fp8"):
+        return 1
+    return _width(demand) if asked == "auto" else KV_BYTES
