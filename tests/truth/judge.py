@@ -49,20 +49,21 @@ def falsehoods(
         if namespace in (None, model["metadata"]["namespace"]):
             case = Case(world, model, memory.past(model), images)
             found += _judge(case, spots.get(objects.uid(model)), memory.taker)
-            found += _shared_place(world, spots, model)
-    return found
+    shared = _shared_places(world, spots)
+    return found + [lie for model, lie in shared if namespace in (None, model["metadata"]["namespace"])]
 
 
-def _shared_place(world: World, spots: Mapping[str, Spot], model: Object) -> Iterator[Falsehood]:
+def _shared_places(world: World, spots: Mapping[str, Spot]) -> Iterator[tuple[Object, Falsehood]]:
     """Of those that have come in the same second each has a place of its own."""
-    spot, place = spots.get(objects.uid(model)), _position(model)
-    for other in world.models:
-        theirs = spots.get(objects.uid(other))
-        rival = spot and theirs and other is not model and theirs.waiter.resource == spot.waiter.resource
-        if rival and place is not None and _position(other) == place:
-            yield Falsehood(
-                objects.name_of(model), "queue.position", str(place), f"not the place of {objects.name_of(other)}"
-            )
+    first: dict[tuple[str, int], str] = {}
+    for model in world.models:
+        spot, place = spots.get(objects.uid(model)), _position(model)
+        if spot is None or place is None:
+            continue
+        name = objects.name_of(model)
+        other = first.setdefault((spot.waiter.resource, place), name)
+        if other != name:
+            yield model, Falsehood(name, "queue.position", str(place), f"not the place of {other}")
 
 
 def _position(model: Object) -> Any:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -14,6 +15,9 @@ from tests.truth.world import PATHS, SELECTED, World
 
 GATHER_SECONDS: Final = 0.02
 """One change is many events; those that come together are looked at together."""
+
+SHARE: Final = 0.25
+"""The share of a core that looking may take: with very many models it is done less often."""
 
 AGAIN_SECONDS: Final = 0.2
 
@@ -61,13 +65,16 @@ class Watcher:
             self._failure = failure
 
     async def _tell(self) -> None:
+        took = 0.0
         while True:
             await self._changed.wait()
-            await asyncio.sleep(GATHER_SECONDS)
+            await asyncio.sleep(max(GATHER_SECONDS, took / SHARE))
             self._changed.clear()
+            began = time.thread_time()
             if len(self._found) == len(PATHS):
                 self._seen(World.of({kind: list(found.values()) for kind, found in self._found.items()}))
                 self._complete.set()
+            took = time.thread_time() - began
 
     async def _follow(self, http: httpx.AsyncClient, kind: str) -> None:
         while True:

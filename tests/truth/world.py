@@ -73,6 +73,16 @@ class World:
 
     def newest(self, model: Object) -> Object | None:
         """The ReplicaSet of the Deployment's template as it is now, if it has been made."""
+        uid = objects.uid(model)
+        if uid not in self._newest:
+            self._newest[uid] = self._find_newest(model)
+        return self._newest[uid]
+
+    @cached_property
+    def _newest(self) -> dict[str, Object | None]:
+        return {}  # whole templates are compared, and each pod of a model asks
+
+    def _find_newest(self, model: Object) -> Object | None:
         deployment = self.deployment(model)
         if deployment is None:
             return None

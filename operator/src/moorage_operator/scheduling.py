@@ -1,8 +1,8 @@
 """Reads what the scheduler and the API server say about pods that cannot run. Pure.
 
-The cause is told in words only. Those of the scheduler are made by `FitError` in
-https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/scheduler/framework/types.go, those of a quota, of Pod
-Security and of a LimitRange by the admission plugins of these names.
+The cause is told in words only. Those of the scheduler are made by `FitError` in Kubernetes'
+pkg/scheduler/framework/types.go (1.36), those of a quota, of Pod Security and of a LimitRange by the admission plugins
+of these names.
 """
 
 import re

@@ -1,12 +1,12 @@
 """Who gets the GPUs: the stories of docs/preemption.md, and pods that really run and finish their requests."""
 
 import re
-import threading
-from collections.abc import Callable
+import subprocess
 
 import pytest
 
 from hack import transcript
+from hack.cluster.api import Cluster
 from tests.support.api import Api, condition, is_ready, reason
 from tests.support.models import model
 from tests.truth import Truth
@@ -84,14 +84,14 @@ def _the_story_of_replicas(tables: Tables, room: str) -> None:
 
 @pytest.mark.timeout(240)
 def test_a_victim_finishes_its_requests_and_comes_back(
-    accelerator: str, api: Api, truth: Truth, user: Callable[..., str]
+    accelerator: str, gpu_cluster: Cluster, api: Api, truth: Truth
 ) -> None:
     gpu = {"gpu": {"count": 1, "resourceName": accelerator}}
     api.create(model("low", priority=3, **gpu, **SMALL))
     api.wait("InferenceModel", "low", is_ready, what="Ready", seconds=60)
     truth.hold()
-    request = Request(user, api.find("Pod")[0]["metadata"]["name"])
-    request.begin()
+    request = Request(gpu_cluster, api, api.find("Pod")[0]["metadata"]["name"])
+    assert request.begins()
 
     api.create(model("high", priority=8, **gpu, **SMALL))
     by = f"{api.namespace}/high"
@@ -103,7 +103,7 @@ def test_a_victim_finishes_its_requests_and_comes_back(
     seen = api.wait("InferenceModel", "low", lambda im: not is_ready(im), what="not Ready")
     assert reason(seen, "ModelLoaded") in {"Stopping", "Unloaded"}
     truth.hold()
-    assert request.answer().startswith("data: [DONE]"), "the request was cut off"
+    assert request.rest()[-1] == "data: [DONE]", "the request was cut off"
     api.wait("InferenceModel", "high", is_ready, what="high is Ready", seconds=60)
     truth.hold()
 
@@ -120,7 +120,7 @@ def message(obj: object) -> str:
 
 
 class Request:
-    """A long answer that is streamed to a client inside the pod; `answer` is the last line of the stream."""
+    """A long answer that is streamed to a client inside the pod, where a Service that sends no more is no matter."""
 
     PROGRAM = """
 import json, urllib.request
@@ -128,26 +128,30 @@ body = {"model": "low", "prompt": "Once upon a time", "max_tokens": 600, "temper
 headers = {"Content-Type": "application/json"}
 request = urllib.request.Request("http://127.0.0.1:8000/v1/completions", json.dumps(body).encode(), headers)
 with urllib.request.urlopen(request, timeout=60) as answer:
-    lines = [line.decode().strip() for line in answer if line.strip()]
-print(lines[-1])
+    for line in answer:
+        if line.strip():
+            print(line.decode().strip(), flush=True)
 """
 
-    def __init__(self, user: Callable[..., str], pod: str) -> None:
-        self._said = ""
-        self._thread = threading.Thread(target=self._run, args=(user, pod), daemon=True)
+    def __init__(self, cluster: Cluster, api: Api, pod: str) -> None:
+        command = [str(cluster.kubectl), f"--kubeconfig={cluster.kubeconfig}", "-n", api.namespace]
+        self._client = subprocess.Popen(
+            [*command, "exec", pod, "--", "python3", "-c", self.PROGRAM], stdout=subprocess.PIPE, text=True
+        )
+        assert self._client.stdout is not None
+        self._lines = self._client.stdout
 
-    def _run(self, user: Callable[..., str], pod: str) -> None:
-        self._said = user("exec", pod, "--", "python3", "-c", self.PROGRAM, check=False)
-
-    def begin(self) -> None:
-        """Sends it."""
-        self._thread.start()
+    def begins(self) -> bool:
+        """Waits for the first piece of the answer."""
+        return self._lines.readline().startswith("data: ")
 
     def is_running(self) -> bool:
         """Whether the answer has not come to its end."""
-        return self._thread.is_alive()
+        return self._client.poll() is None
 
-    def answer(self) -> str:
-        """Waits for the end of the stream."""
-        self._thread.join(90)
-        return self._said
+    def rest(self) -> list[str]:
+        """Waits for the end of the answer."""
+        lines = self._lines.read().splitlines()
+        self._lines.close()
+        self._client.wait(30)
+        return lines
