@@ -52,7 +52,7 @@ def limit_range(bed: Bed) -> Any:
 def pod_security(bed: Bed) -> Iterator[None]:
     """Our pods meet the strictest level, so somebody adds to the template what does not, and the operator lets be."""
     bed.create(replicas=0)
-    bed.converges()
+    bed.settles()
     bed.api.patch("Deployment", "tiny", {"spec": {"template": {"spec": {"hostPID": True}}}})
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     label_namespace(bed, labels)
@@ -73,7 +73,7 @@ def label_namespace(bed: Bed, labels: Object) -> None:
 def image_missing(bed: Bed) -> Iterator[None]:
     """The kubelet's word, as no node of ours has one: its image cannot be pulled, and then it can."""
     bed.create()
-    bed.api.wait("InferenceModel", "tiny", is_ready, what="Ready")
+    bed.settles()
     (pod,) = bed.api.find("Pod", "moorage.dev/model=tiny")
     name, status = pod["metadata"]["name"], pod["status"]
     waiting = {"reason": "ImagePullBackOff", "message": "Back-off pulling image: not found"}
@@ -133,10 +133,10 @@ def test_fault_24_each_cause_has_its_reason_and_goes_with_it(bed: Bed) -> None:
         with cause(bed):
             seen = bed.api.wait("InferenceModel", "tiny", partial(is_told, expected), what=expected, seconds=LIMIT)
             assert condition(seen, "Ready")["status"] == "False"
-            Truth(bed.api).hold()
+            bed.truth.hold()
         bed.converges()
         bed.api.delete("InferenceModel", "tiny")
-        bed.converges(60)
+        bed.settles()
     set_capacity(bed, None)
     bed.invariants_hold()
 
