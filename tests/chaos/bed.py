@@ -51,10 +51,14 @@ class Bed:
     ) -> float:
         """Wait until all is as the specs say and every status is true; counts as runs, that begin `since` or now."""
         began = time.monotonic() if since is None else since
-        self.wait_until(lambda world: self.wrong(world, to), began + within - time.monotonic())
+        self.settles(began + within - time.monotonic(), to=to)
         seconds = time.monotonic() - began
         self.scenario.converged(seconds, runs)
         return seconds
+
+    def settles(self, within: float = 60, *, to: Expectation = serving) -> None:
+        """The same, as a preparation: it does not count."""
+        self.wait_until(lambda world: self.wrong(world, to), within)
 
     def wait_until(self, problems: Callable[[World], list[str]], within: float) -> None:
         """Wait until nothing is wrong with the namespace any more."""
@@ -67,14 +71,18 @@ class Bed:
 
     def invariants_hold(self, to: Expectation = serving) -> None:
         """The four invariants, and that the operator lives."""
-        start = self.audit.position()
-        # What is measured is that nothing happens, so there is nothing to wait for.
-        time.sleep(QUIET)
-        assert self.writes(start) == [], "writes after quiescence"
+        self.is_still()
         assert self.writes(self._began), "the audit log does not show the operator at all"
         assert self.wrong(World.of(self.api), to) == []
         assert self.operator.errors() == []
         assert self.operator.is_alive()
+
+    def is_still(self, seconds: float = QUIET) -> None:
+        """Nothing is written any more: the second invariant."""
+        start = self.audit.position()
+        # What is measured is that nothing happens, so there is nothing to wait for.
+        time.sleep(seconds)
+        assert self.writes(start) == [], "writes after quiescence"
 
     def wrong(self, world: World, to: Expectation = serving) -> list[str]:
         """Why the world has not converged; what is cheap to see comes first."""

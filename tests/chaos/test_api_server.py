@@ -24,8 +24,7 @@ def busy(bed: Bed) -> Bed:
     """A bed with a few models that serve."""
     for number in range(MODELS):
         bed.create(f"steady-{number}")
-    bed.converges()
-    bed.scenario.seconds.clear()
+    bed.settles()
     return bed
 
 
@@ -38,6 +37,7 @@ def recovers(bed: Bed, replicas: int, memory: int) -> None:
     assert bed.memory() <= memory * MEMORY_GROWTH
 
 
+@pytest.mark.full_only
 def test_fault_04_frozen_api_server(busy: Bed) -> None:
     process, memory = busy.operator.process, busy.memory()
     # Else the controllers would find the nodes' leases expired when they can see them again, and evict the pods.
@@ -57,6 +57,7 @@ def test_fault_04_frozen_api_server(busy: Bed) -> None:
     busy.invariants_hold()
 
 
+@pytest.mark.full_only
 def test_fault_05_api_server_killed_again_and_again(busy: Bed) -> None:
     process, memory = busy.operator.process, busy.memory()
     times = many(10)
@@ -70,6 +71,7 @@ def test_fault_05_api_server_killed_again_and_again(busy: Bed) -> None:
     busy.invariants_hold()
 
 
+@pytest.mark.full_only
 def test_fault_06_etcd_killed(busy: Bed) -> None:
     process, memory = busy.operator.process, busy.memory()
     busy.cluster.kill("etcd")
@@ -115,14 +117,20 @@ def by_compaction(bed: Bed) -> None:
     bed.wait_until(lambda _: [] if bed.proxy.expired else ["no watch was told that its version is too old"], LIMIT)
 
 
-@pytest.mark.parametrize("expire", [by_event, on_connect, by_compaction])
+@pytest.mark.parametrize(
+    "expire",
+    [
+        pytest.param(by_event, marks=pytest.mark.full_only),
+        on_connect,
+        pytest.param(by_compaction, marks=pytest.mark.full_only),
+    ],
+)
 def test_fault_07_version_too_old(bed: Bed, expire: Callable[[Bed], None], garbage_collector: None) -> None:
     count = many(200)
     # Without pods, so that 200 fit; what is watched is the same.
     for number in range(count):
         bed.create(f"old-{number}", replicas=0)
-    bed.converges(60)
-    bed.scenario.seconds.clear()
+    bed.settles()
     bed.proxy.silence()
     for number in range(count):
         if number % 4 == 0:
@@ -159,15 +167,14 @@ def test_fault_08_silent_watch(busy: Bed, resource: str) -> None:
 def test_fault_19_stale_lists(bed: Bed, garbage_collector: None) -> None:
     bed.create("tiny")
     bed.create("gone")
-    bed.converges()
+    bed.settles()
     past = World.of(bed.api).version
     bed.edit(replicas=3)
     bed.api.delete("InferenceModel", "gone")
     bed.create("late")
     bed.api.delete("Service", "tiny")
-    bed.converges(60)
+    bed.settles()
     bed.operator.kill()
-    bed.scenario.seconds.clear()
     before, start = generations(bed), bed.audit.position()
     # An API server that lags behind: it lists the past, and its watches do not get on from there for a while.
     lists = bed.proxy.add(Rule(stale_list(past), verbs=["list"]))

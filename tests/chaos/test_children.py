@@ -35,8 +35,7 @@ class Change:
 def whole(bed: Bed) -> Bed:
     """A bed with a model that serves."""
     bed.create()
-    bed.converges()
-    bed.scenario.seconds.clear()
+    bed.settles()
     return bed
 
 
@@ -48,7 +47,7 @@ def test_fault_13_every_owned_field_is_mended(whole: Bed) -> None:
         guarded = [change for change in changes if not spoilt_and_mended(whole, kind, change, essence(before))]
         whole.scenario.note(f"{kind}: {len(changes)}, {len(guarded)} of them guarded by the API server")
         assert len(guarded) < len(changes) / 2
-    whole.converges()
+    whole.settles()
     whole.invariants_hold()
 
 
@@ -190,6 +189,7 @@ FOREIGN: dict[str, Object] = {
 }
 
 
+@pytest.mark.full_only
 def test_fault_18_names_that_are_taken(bed: Bed) -> None:
     theirs = {kind: foreign(bed, kind) for kind in OWNED}
     for kind in OWNED:

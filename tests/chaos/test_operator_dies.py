@@ -68,8 +68,7 @@ def at_each_write(bed: Bed, operation: str, fault: Callable[[Bed], Action], *, d
     if needs_model:
         for name in names[1:]:
             bed.create(name)
-        bed.converges()
-        bed.scenario.seconds.clear()
+        bed.settles()
     met = []
     for nth, name in enumerate(names[1:], 1):
         rule = bed.proxy.add(Rule(fault(bed), verbs=WRITES, name=name, nth=nth))
@@ -97,10 +96,10 @@ def dry_run(bed: Bed, operation: str) -> int:
     operate, needs_model = OPERATIONS[operation]
     if needs_model:
         bed.create(SUBJECT.format(0))
-        bed.converges()
+        bed.settles()
     counter = bed.proxy.add(Rule(forward(), verbs=WRITES, name=SUBJECT.format(0)))
     operate(bed, SUBJECT.format(0))
-    bed.converges()
+    bed.settles()
     bed.proxy.clear()
     return len(counter.calls)
 
@@ -115,7 +114,7 @@ def is_met(bed: Bed, rule: Rule) -> bool:
 def test_fault_01_a_deletion_writes_nothing(bed: Bed, garbage_collector: None) -> None:
     # So there is no write before which the operator could be killed: W is 0, and garbage collection does the work.
     bed.create()
-    bed.converges()
+    bed.settles()
     start = bed.audit.position()
     bed.api.delete("InferenceModel", "tiny")
     bed.converges(RESTART_LIMIT)
@@ -128,7 +127,7 @@ def test_fault_03_down_for_long(bed: Bed, garbage_collector: None) -> None:
     for number in range(count):
         bed.create(f"changed-{number}")
         bed.create(f"deleted-{number}")
-    bed.converges(RESTART_LIMIT)
+    bed.settles()
     bed.operator.kill()
     for number in range(count):
         bed.create(f"created-{number}")
@@ -139,14 +138,15 @@ def test_fault_03_down_for_long(bed: Bed, garbage_collector: None) -> None:
     for name in deleted:
         for kind in ("Deployment", "Service"):
             bed.api.wait(kind, name, lambda found: found is None, what="gone without the operator", seconds=60)
+    began = time.monotonic()
     bed.operator.start()
-    bed.converges(60, runs=3 * count)
+    bed.converges(60, since=began, runs=3 * count)
     bed.invariants_hold()
 
 
 def test_fault_15_deleted_without_an_operator(bed: Bed, garbage_collector: None) -> None:
     bed.create()
-    bed.converges()
+    bed.settles()
     live = bed.api.get("InferenceModel", "tiny")
     assert live is not None
     assert "finalizers" not in live["metadata"]

@@ -81,13 +81,12 @@ def timed(bed: Bed, bad: int) -> float:
         bed.create(f"good-{number}", replicas=0)
     bed.wait_until(lambda world: [m["metadata"]["name"] for m in good(world) if not serving(m)], 60 + count)
     seconds = time.monotonic() - began
-    bed.converges(60)
+    bed.settles()
     bed.scenario.converged(seconds, count)
     if not bad:
         for number in range(count):
             bed.api.delete("InferenceModel", f"good-{number}")
-        bed.converges(60)
-        bed.scenario.seconds.clear()
+        bed.settles()
     return seconds
 
 

@@ -27,8 +27,7 @@ LOGIN_LIMIT = 60.0
 def test_fault_09_too_many_requests(bed: Bed, watches_too: bool) -> None:
     for number in range(3):
         bed.create(f"throttled-{number}")
-    bed.converges()
-    bed.scenario.seconds.clear()
+    bed.settles()
     # Watches that go on bring events while all requests that follow from them are refused.
     verbs = () if watches_too else ("get", "patch", "create", "update")
     rule = bed.proxy.add(Rule(answer(429, "TooManyRequests", retry_after=RETRY_AFTER), verbs=verbs))
@@ -88,8 +87,7 @@ def put_rules(bed: Bed, rules: list[Object]) -> None:
 
 def test_fault_10_forbidden_kind(bed: Bed) -> None:
     bed.create("before")
-    bed.converges()
-    bed.scenario.seconds.clear()
+    bed.settles()
     with rights_without(bed, "services"):
         bed.create("during")
         seen = bed.api.wait("InferenceModel", "during", lambda im: reason(im) == "Forbidden", what="Forbidden")
@@ -109,8 +107,7 @@ def test_fault_10_forbidden_kind(bed: Bed) -> None:
 
 def test_fault_11_token_is_rotated(bed: Bed, tmp_path: Path) -> None:
     bed.create()
-    bed.converges()
-    bed.scenario.seconds.clear()
+    bed.settles()
     config = tmp_path / "kubeconfig"
     content = yaml.safe_load(config.read_text())
     old = content["users"][0]["user"]["token"]
@@ -130,8 +127,7 @@ def test_fault_11_token_is_rotated(bed: Bed, tmp_path: Path) -> None:
 
 def test_fault_12_conflict_storm(bed: Bed) -> None:
     bed.create()
-    bed.converges()
-    bed.scenario.seconds.clear()
+    bed.settles()
     start = bed.audit.position()
     end = time.monotonic() + lasting(60, at_least=5)
     number = 0
