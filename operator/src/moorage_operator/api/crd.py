@@ -44,12 +44,21 @@ def _converted(schema: Schema, definitions: Schema) -> Schema:
             result[key] = {name: structural(field, definitions) for name, field in value.items()}
         elif key in ("items", "additionalProperties"):
             result[key] = structural(value, definitions)
+        elif key == "default":
+            result[key] = _without_nulls(value)
         else:
             result[key] = value
     if schema.get("examples"):
         # OpenAPI v3 has `example`, one value; kubectl explain shows the description only, so it is said there too.
         result["example"] = schema["examples"][0]
     return result
+
+
+def _without_nulls(default: Any) -> Any:
+    """An absent field is absent: the API server would take a null of a default for a value, and refuse it."""
+    if isinstance(default, dict):
+        return {name: _without_nulls(value) for name, value in default.items() if value is not None}
+    return default
 
 
 def spec_schema() -> Schema:
