@@ -28,6 +28,7 @@ from hack.images.errors import ImageError
 PAGE: Final = demo.ROOT / "docs" / "preemption.md"
 NODE: Final = "gpu-node"
 GPUS: Final = 8
+TEAMS: Final = ("team-a", "team-b")
 LOW: Final = ("chat", "code", "mail", "notes")
 SECONDS: Final = 60.0
 _BLOCK: Final = re.compile(r"(<!-- transcript: (?P<name>[a-z-]+) -->\n```\n).*?(```\n)", re.DOTALL)
@@ -71,11 +72,11 @@ class Stage:
         self.show("-n", namespace, "apply", "-f", file)
 
     def until(self, what: str, holds: Callable[[Models], object]) -> Models:
-        """All models of both teams, once this holds for them."""
+        """All models of both teams, by name, once this holds for them."""
         deadline = time.monotonic() + SECONDS
         while True:
             found = json.loads(self.kubectl("get", "im", "-A", "-o", "json"))["items"]
-            models = {model["metadata"]["name"]: model for model in found}
+            models = {one["metadata"]["name"]: one for one in found if one["metadata"]["namespace"] in TEAMS}
             if holds(models):
                 return models
             if time.monotonic() > deadline:
@@ -118,7 +119,8 @@ def place(model: Model | None) -> str:
 def stories(stage: Stage) -> Iterator[tuple[str, str]]:
     """Plays all stories; after each step, when everything has settled, its name and what the reader sees."""
     yield from _one_takes_the_place_of_another(stage)
-    stage.kubectl("delete", "im", "--all", "-A")
+    for namespace in TEAMS:
+        stage.kubectl("-n", namespace, "delete", "im", "--all")
     stage.until("all are gone", lambda found: not found)
     yield from _replicas_rather_than_service(stage)
 
@@ -198,12 +200,12 @@ def _on_stage(cluster: Cluster, stage: Stage) -> Iterator[Stage]:
         # Models tolerate no taint; others than those that need a GPU had better not go where no container runs.
         taints = json.dumps({"spec": {"taints": [{"key": "fake", "effect": "PreferNoSchedule"}]}})
         stage.kubectl("patch", "node", NODE, "--type=merge", "-p", taints)
-        for namespace in ("team-a", "team-b"):
+        for namespace in TEAMS:
             stage.kubectl("create", "namespace", namespace)
             stage.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
         yield stage
     finally:
-        stage.kubectl("delete", "namespace", "team-a", "team-b", "--ignore-not-found")
+        stage.kubectl("delete", "namespace", *TEAMS, "--ignore-not-found")
         stage.kubectl("delete", "node", NODE)
 
 

@@ -40,17 +40,17 @@ class Falsehood:
 
 
 def falsehoods(
-    world: World, memory: Memory, *, namespace: str | None = None, images: Collection[str] | None = None
+    world: World, memory: Memory, *, namespaces: Collection[str] | None = None, images: Collection[str] | None = None
 ) -> list[Falsehood]:
-    """All false fields of the models of `namespace` (None: of all)."""
+    """All false fields of the models of `namespaces` (None: of all)."""
     spots = line(world)
     found: list[Falsehood] = []
     for model in world.models:
-        if namespace in (None, model["metadata"]["namespace"]):
+        if namespaces is None or model["metadata"]["namespace"] in namespaces:
             case = Case(world, model, memory.past(model), images)
             found += _judge(case, spots.get(objects.uid(model)), memory.taker)
     shared = _shared_places(world, spots)
-    return found + [lie for model, lie in shared if namespace in (None, model["metadata"]["namespace"])]
+    return found + [lie for model, lie in shared if namespaces is None or model["metadata"]["namespace"] in namespaces]
 
 
 def _shared_places(world: World, spots: Mapping[str, Spot]) -> Iterator[tuple[Object, Falsehood]]:

@@ -72,16 +72,16 @@ class Clock:
 
 
 class Truth:
-    """The statuses of a namespace's models (with `everywhere`, of all) against what is true.
+    """The statuses of the models in the namespace of `api`, or in `namespaces`, against what is true.
 
     As a context manager it watches all the time: `lies` has every field that was false, with the seconds. That is also
     how it knows what has happened, such as who lost its place to whom; without, it knows what it saw when asked, and
     the cluster's Events. `images` are the FRAMEWORK/DEVICE that the operator has images for, if that is in question.
     """
 
-    def __init__(self, api: Api, *, everywhere: bool = False, images: Collection[str] | None = None) -> None:
+    def __init__(self, api: Api, *, namespaces: Collection[str] = (), images: Collection[str] | None = None) -> None:
         self._api, self._images = api, images
-        self._namespace = None if everywhere else api.namespace
+        self._namespaces = namespaces or (api.namespace,)
         self._memory, self._clock, self._lock = Memory(), Clock(), threading.Lock()
         self._watcher: Watcher | None = None
 
@@ -145,7 +145,7 @@ class Truth:
     def _judge(self, world: World) -> list[Falsehood]:
         with self._lock:
             self._memory.see(world)
-            return falsehoods(world, self._memory, namespace=self._namespace, images=self._images)
+            return falsehoods(world, self._memory, namespaces=self._namespaces, images=self._images)
 
     def _look(self) -> World:
         """All objects as they were at one and the same moment.
@@ -177,7 +177,7 @@ def _report(lies: Sequence[Lie], allowed: float) -> str:
 
 
 @contextmanager
-def watching(api: Api, *, everywhere: bool = False, images: Collection[str] | None = None) -> Iterator[Truth]:
+def watching(api: Api, *, namespaces: Collection[str] = (), images: Collection[str] | None = None) -> Iterator[Truth]:
     """A Truth that watches until the block ends."""
-    with Truth(api, everywhere=everywhere, images=images) as truth:
+    with Truth(api, namespaces=namespaces, images=images) as truth:
         yield truth

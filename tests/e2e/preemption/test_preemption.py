@@ -34,7 +34,7 @@ def table(text: str) -> dict[str, Row]:
 @pytest.mark.timeout(300)
 def test_kubectl_get_im_alone_tells_the_story(stage: transcript.Stage, admin: Api) -> None:
     tables, texts = {}, {}
-    with Truth(admin, everywhere=True) as truth:
+    with Truth(admin, namespaces=transcript.TEAMS) as truth:
         for name, text in transcript.stories(stage):
             print(f"--- {name}\n{text}")
             truth.hold()
@@ -124,7 +124,7 @@ class Request:
 
     PROGRAM = """
 import json, urllib.request
-body = {"model": "low", "prompt": "Once upon a time", "max_tokens": 600, "temperature": 0, "stream": True}
+body = {"model": "low", "prompt": "Once upon a time", "max_tokens": 200, "temperature": 0, "stream": True}
 headers = {"Content-Type": "application/json"}
 request = urllib.request.Request("http://127.0.0.1:8000/v1/completions", json.dumps(body).encode(), headers)
 with urllib.request.urlopen(request, timeout=60) as answer:

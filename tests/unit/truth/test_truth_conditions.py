@@ -342,7 +342,7 @@ def test_a_model_that_is_being_deleted_has_nothing_to_tell(scene: Scene) -> None
 def test_other_namespaces_and_unknown_images_are_judged_on_demand(scene: Scene) -> None:
     model = serving(scene)
     model["status"]["replicas"] = 7
-    assert scene.lies(namespace="team-b") == []
-    assert scene.false_fields(namespace="team-a") == {"replicas"}
+    assert scene.lies(namespaces=["team-b"]) == []
+    assert scene.false_fields(namespaces=["team-a"]) == {"replicas"}
     assert "conditions.Progressing" in scene.false_fields(images={"vllm/cpu"})
     assert scene.false_fields(images={"vllm/gpu"}) == {"replicas"}

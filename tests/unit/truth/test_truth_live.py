@@ -100,7 +100,7 @@ def test_models_of_other_namespaces_are_judged_on_demand_only(api: FakeApi) -> N
     status(api)["replicas"] = 7
     api.namespace = "elsewhere"
     assert truth_of(api).check() == []
-    assert len(truth_of(api, everywhere=True).check()) == 1
+    assert len(truth_of(api, namespaces=[NAMESPACE, "elsewhere"]).check()) == 1
 
 
 class Time:
