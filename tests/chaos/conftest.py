@@ -30,13 +30,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out, in a quick run, what only a full run can do; what needs the garbage collector comes last."""
     ours = [item for item in items if Path(__file__).parent in item.path.parents]
-    for item in ours:
-        item.add_marker(pytest.mark.timeout(_SECONDS))
     left_out = [item for item in ours if item.get_closest_marker("full_only")] if not FULL else []
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-    items.sort(key=lambda item: "garbage_collector" in getattr(item, "fixturenames", ()))
+    config.hook.pytest_deselected(items=left_out)
+    kept = [item for item in ours if item not in left_out]
+    for item in kept:
+        item.add_marker(pytest.mark.timeout(_SECONDS))
+    kept.sort(key=lambda item: "garbage_collector" in getattr(item, "fixturenames", ()))
+    first = items.index(ours[0]) if ours else 0
+    others = [item for item in items if item not in ours]
+    items[:] = [*others[:first], *kept, *others[first:]]
 
 
 @pytest.hookimpl(wrapper=True)
