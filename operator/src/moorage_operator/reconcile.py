@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 BLOCKED_SECONDS: Final = 10.0
 """What blocks a model, or refuses its pods, may be an object that we do not watch, so it is looked at this often."""
 
+NAMESPACE_ENDS: Final = "because it is being terminated"
+"""What the API server says to whoever creates something in a namespace that is being deleted."""
+
 NO_VERSION: Final = "1"
 """A resourceVersion that no object has: etcd begins to count there. An apply with it can only create."""
 
@@ -54,6 +57,10 @@ def _hash(child: dict[str, Any]) -> str | None:
     """The hash of the intent that was last applied to a child."""
     found: str | None = (child["metadata"].get("annotations") or {}).get(APPLIED_HASH_ANNOTATION)
     return found
+
+
+class _NamespaceEndsError(Exception):
+    """The namespace is being deleted: whatever is written would be refused, or be gone in a moment."""
 
 
 class _BlockedError(Exception):
@@ -100,7 +107,7 @@ class Reconciler:
             self._starts.forget(key)
             self._view.stand(key, ())
             return None
-        if live["metadata"].get("deletionTimestamp"):
+        if live["metadata"].get("deletionTimestamp") or self._store.is_ending(key, live["metadata"]["uid"]):
             return None
         try:
             model = InferenceModel.model_validate(live)
@@ -109,7 +116,11 @@ class Reconciler:
             log.error("the stored spec cannot be read", extra={"model": "/".join(key), "error": str(error)[:500]})
             return None
         now = await self._circumstances(key, model)
-        blocked = await self._apply_children(key, model, now)
+        try:
+            blocked = await self._apply_children(key, model, now)
+        except _NamespaceEndsError:
+            self._store.note_ending(key, model.metadata.uid)
+            return None
         pods = await self._own_pods(key, model)
         self._view.stand(key, pods)
         if self._ask:
@@ -168,6 +179,8 @@ class Reconciler:
                 await self._look_again(key, manifest)
             raise
         except (ForbiddenError, InvalidError) as error:
+            if NAMESPACE_ENDS in error.message:
+                raise _NamespaceEndsError from error
             # Missing rights of ours are told as `User "NAME" cannot VERB …`; all else is a rule about the object.
             reason = Reason.FORBIDDEN if 'User "' in error.message else Reason.PODS_REFUSED
             raise _BlockedError(reason, f"the API server refuses the {kind}: {error.message}") from error

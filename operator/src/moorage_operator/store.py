@@ -54,6 +54,7 @@ class _Model:
     replica_sets: dict[str, str] = field(default_factory=dict)
     preemptions: dict[str, Preemption] = field(default_factory=dict)
     written: str | None = None
+    ending: str | None = None
 
 
 def key_of(kind: str, obj: Mapping[str, Any]) -> Key | None:
@@ -89,6 +90,15 @@ class Store:
     def note_written(self, key: Key, version: str) -> None:
         """Keeps the resourceVersion of our last write to the model's status."""
         self._models.setdefault(key, _Model()).written = version
+
+    def note_ending(self, key: Key, uid: str) -> None:
+        """Keeps that the model goes with its namespace, which nothing can stop."""
+        self._models.setdefault(key, _Model()).ending = uid
+
+    def is_ending(self, key: Key, uid: str) -> bool:
+        """Whether the model of that uid goes with its namespace."""
+        model = self._models.get(key)
+        return model is not None and model.ending == uid
 
     def child(self, key: Key, kind: str) -> Child | None:
         """The live child of that kind, if one is known."""

@@ -9,7 +9,7 @@ from moorage_operator.kube import DEPLOYMENTS, EVENTS, PODS
 from moorage_operator.reconcile import BLOCKED_SECONDS
 from tests.unit.operator.support import Object, by_type, live_model, live_pod
 from tests.unit.operator.test_preemption import event
-from tests.unit.operator.test_reconcile import Bed
+from tests.unit.operator.test_reconcile import TINY, Bed
 
 GPU = "nvidia.com/gpu"
 GPUS: dict[str, Any] = {"gpu": {"count": 1}}
@@ -207,3 +207,23 @@ async def test_fault_10_without_a_service_no_pods_are_made_that_nobody_could_rea
     bed.kube.refusals["apply", "Service"] = FORBIDDEN
     assert await bed.reconcile() == ["status"]
     assert by_type(bed.status)["Ready"]["reason"] == "Forbidden"
+
+
+async def test_fault_16_in_a_namespace_that_is_being_deleted_nothing_is_tried_twice() -> None:
+    bed = Bed()
+    await bed.reconcile()
+    gone = bed.kube.objects.pop(("Service", "tiny"))
+    bed.store.remove("Service", gone)
+    words = "unable to create new content in namespace team-a because it is being terminated"
+    bed.kube.refusals["apply", "Service"] = ForbiddenError(403, "Forbidden", words)
+    assert await bed.reconcile() == []
+    assert bed.again is None
+    reads = len(bed.kube.reads)
+    bed.kube.refusals.clear()
+    assert await bed.reconcile() == []
+    assert bed.kube.reads[reads:] == [("InferenceModel", "tiny")]
+    # A namespace of that name that is made later has a model of its own.
+    bed.kube.put("InferenceModel", live_model(uid="another"))
+    bed.kube.objects.pop(("Deployment", "tiny"))
+    bed.store.forget_child(TINY, "Deployment")
+    assert "Service" in await bed.reconcile()
