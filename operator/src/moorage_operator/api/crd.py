@@ -92,17 +92,8 @@ def _condition_schema() -> Schema:
     }
 
 
-def status_schema() -> Schema:
-    """The schema of `status`. Only the operator writes it."""
-    resolved = {
-        "engine": _field("string", "The engine that runs.", maxLength=api.MAX_FACT_LENGTH),
-        "engineVersion": _field("string", "Its version.", maxLength=api.MAX_FACT_LENGTH),
-        "device": _field("string", "The device that it really uses.", maxLength=api.MAX_FACT_LENGTH),
-        "quantization": _field("string", "The precision that the weights really have.", maxLength=api.MAX_FACT_LENGTH),
-        "contextLength": _field("integer", "Tokens that one request may have.", format="int64"),
-        "weightsBytes": _field("integer", "Bytes of the weights.", format="int64"),
-        "memoryBytes": _field("integer", "Bytes of memory that the engine held when it was ready.", format="int64"),
-    }
+def _preemption_schema() -> Schema:
+    """The account of preemptions."""
     preemption = {
         "time": _field("string", "When.", format="date-time"),
         "pod": _field("string", "The pod that lost its place.", maxLength=253),
@@ -114,6 +105,34 @@ def status_schema() -> Schema:
         ),
     }
     last = {"type": "object", "description": "The last preemption.", "properties": preemption}
+    return {
+        "type": "object",
+        "description": "The times that pods lost their place to pods of higher priority.",
+        "properties": {
+            "count": _field("integer", "How often.", format="int32"),
+            "last": last,
+            "history": {
+                "type": "array",
+                "description": "The last ten, newest first.",
+                "maxItems": api.MAX_PREEMPTIONS,
+                "x-kubernetes-list-type": "atomic",
+                "items": {**last, "description": "One preemption."},
+            },
+        },
+    }
+
+
+def status_schema() -> Schema:
+    """The schema of `status`. Only the operator writes it."""
+    resolved = {
+        "engine": _field("string", "The engine that runs.", maxLength=api.MAX_FACT_LENGTH),
+        "engineVersion": _field("string", "Its version.", maxLength=api.MAX_FACT_LENGTH),
+        "device": _field("string", "The device that it really uses.", maxLength=api.MAX_FACT_LENGTH),
+        "quantization": _field("string", "The precision that the weights really have.", maxLength=api.MAX_FACT_LENGTH),
+        "contextLength": _field("integer", "Tokens that one request may have.", format="int64"),
+        "weightsBytes": _field("integer", "Bytes of the weights.", format="int64"),
+        "memoryBytes": _field("integer", "Bytes of memory that the engine held when it was ready.", format="int64"),
+    }
     return {
         "type": "object",
         "description": "What is; written by the operator only.",
@@ -141,21 +160,7 @@ def status_schema() -> Schema:
             "preemptedBy": _field(
                 "string", "Who took the place that it has lost, until all its pods are back.", maxLength=512
             ),
-            "preemption": {
-                "type": "object",
-                "description": "The times that pods lost their place to pods of higher priority.",
-                "properties": {
-                    "count": _field("integer", "How often.", format="int32"),
-                    "last": last,
-                    "history": {
-                        "type": "array",
-                        "description": "The last ten, newest first.",
-                        "maxItems": api.MAX_PREEMPTIONS,
-                        "x-kubernetes-list-type": "atomic",
-                        "items": {**last, "description": "One preemption."},
-                    },
-                },
-            },
+            "preemption": _preemption_schema(),
             "resolved": {
                 "type": "object",
                 "description": "What the engine said of itself after loading.",
