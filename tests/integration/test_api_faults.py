@@ -1,5 +1,6 @@
 """The API server and its store fail under a running operator: it recovers by itself, in the same process."""
 
+from collections.abc import Iterator
 from signal import SIGCONT, SIGSTOP
 
 import pytest
@@ -8,7 +9,7 @@ from hack.cluster.api import Cluster
 from moorage_operator.lease import RENEW_DEADLINE
 from tests.support.api import Api, is_ready
 from tests.support.models import model
-from tests.support.operator import OperatorProcess
+from tests.support.operator import Audit, OperatorProcess, described
 
 
 @pytest.fixture
@@ -71,3 +72,31 @@ def test_a_frozen_api_server_is_waited_for(api: Api, serving: str, operator: Ope
         cluster.signal("kube-apiserver", SIGCONT)
     cluster.wait_until_ready()
     works(api, serving, 2)
+
+
+@pytest.fixture
+def left_behind(api: Api, cluster: Cluster) -> Iterator[Api]:
+    """A namespace that is gone, but a model in it is not: what an API server that restarts meanwhile may leave."""
+    gone = api.at(f"{api.namespace}-gone")
+    path = f"/api/v1/namespaces/{gone.namespace}"
+    cluster.signal("kube-controller-manager", SIGSTOP)
+    try:
+        api.request("POST", "/api/v1/namespaces", json={"metadata": {"name": gone.namespace}})
+        gone.create(model("lost"))
+        ending = api.request("DELETE", path)
+        api.request("PUT", f"{path}/finalize", json={**ending, "spec": {"finalizers": []}})
+    finally:
+        cluster.signal("kube-controller-manager", SIGCONT)
+    yield gone
+    gone.delete("InferenceModel", "lost")
+
+
+def test_a_model_that_its_namespace_has_left_behind_is_tried_once(
+    api: Api, left_behind: Api, operator: OperatorProcess, audit: Audit
+) -> None:
+    api.create(model("steady"))
+    api.wait("InferenceModel", "steady", is_ready, what="Ready")
+    works(api, "steady", 2)
+    assert left_behind.get("InferenceModel", "lost")
+    lost = [write for write in described(audit.writes()) if left_behind.namespace in write]
+    assert lost == [f"patch {left_behind.namespace}/services/lost 404"]

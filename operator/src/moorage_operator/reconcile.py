@@ -39,6 +39,10 @@ BLOCKED_SECONDS: Final = 10.0
 NAMESPACE_ENDS: Final = "because it is being terminated"
 """What the API server says to whoever creates something in a namespace that is being deleted."""
 
+NAMESPACE_GONE: Final = 'namespaces "'
+"""How the API server begins, of a namespace that is gone. It loses objects there when it is restarted meanwhile: the
+namespace's controller then asks which kinds there are, and a custom one is not yet among them."""
+
 NO_VERSION: Final = "1"
 """A resourceVersion that no object has: etcd begins to count there. An apply with it can only create."""
 
@@ -60,7 +64,7 @@ def _hash(child: dict[str, Any]) -> str | None:
 
 
 class _NamespaceEndsError(Exception):
-    """The namespace is being deleted: whatever is written would be refused, or be gone in a moment."""
+    """The namespace is gone or being deleted: whatever is written would be refused, or be gone in a moment."""
 
 
 class _BlockedError(Exception):
@@ -173,6 +177,8 @@ class Reconciler:
         try:
             written = await self._kube.apply(manifest, force=known is not None)
         except (ConflictError, NotFoundError) as error:
+            if error.message.startswith(NAMESPACE_GONE):
+                raise _NamespaceEndsError from error
             self._store.forget_child(key, kind)
             if isinstance(error, ConflictError) and known is None:
                 # There is such an object: ours if it says so, a stranger's if not.
