@@ -3,11 +3,12 @@
 Fed by the watches; every event gives the models that must be looked at again.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
-from moorage_operator.kube import EVENTS, INFERENCE_MODELS, NODES, Resource
+from moorage_operator.kube import EVENTS, INFERENCE_MODELS, NODES, PODS, Resource
 from moorage_operator.nodes import Nodes
 from moorage_operator.observe import PodState
 from moorage_operator.preemption import PodRef, told_by
@@ -15,6 +16,10 @@ from moorage_operator.store import Key, Store
 from moorage_operator.waiting import Line, waiting
 
 Object = dict[str, Any]
+
+HELD_SECONDS: Final = 30.0
+"""How long an Event that says what its pod does not say (yet) waits for it: they come by different watches."""
+MOST_HELD: Final = 1024
 
 
 class ClusterView:
@@ -25,13 +30,19 @@ class ClusterView:
     """
 
     def __init__(
-        self, *, sees_nodes: bool = False, moved: Callable[[Iterable[Key]], None] = lambda _keys: None
+        self,
+        *,
+        sees_nodes: bool = False,
+        moved: Callable[[Iterable[Key]], None] = lambda _keys: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._moved = moved
+        self._clock = clock
         self.store = Store()
         self.line: Line[Key] = Line()
         self._nodes = Nodes() if sees_nodes else None
         self._early: list[Object] | None = []
+        self._held: dict[str, tuple[float, Object]] = {}
 
     @property
     def most(self) -> dict[str, int] | None:
@@ -49,11 +60,13 @@ class ClusterView:
             key = Key(obj["metadata"]["namespace"], obj["metadata"]["name"])
             return [key] if self.store.note_model(key, obj["metadata"]["resourceVersion"]) else []
         if resource is EVENTS:
-            return self._told(obj) if kind != "DELETED" else []
+            return self._told(obj, live=kind is not None) if kind != "DELETED" else []
         if resource is NODES:
             return self._node(kind, obj)
         taken_in = self.store.remove if kind == "DELETED" else self.store.put
         changed = taken_in(resource.kind, obj)
+        if resource is PODS:
+            self._heard(obj["metadata"]["uid"])
         return [changed] if changed else []
 
     def listed_nodes(self, names: set[str]) -> Iterable[Key]:
@@ -63,7 +76,7 @@ class ClusterView:
     def complete(self) -> Iterable[Key]:
         """Takes in that everything has been listed once; returns the models that early Events concern."""
         early, self._early = self._early or [], None
-        return [key for event in early for key in self._told(event)]
+        return [key for event in early for key in self._told(event, live=False)]
 
     def stand(self, key: Key, pods: Iterable[PodState]) -> None:
         """Takes in all pods of a model; it may get, keep or leave a place in the line."""
@@ -85,7 +98,7 @@ class ClusterView:
         # Who is told that no node has what it needs stands in no line, so all are looked at.
         return self.store.models() if changed else []
 
-    def _told(self, event: Object) -> Iterable[Key]:
+    def _told(self, event: Object, *, live: bool) -> Iterable[Key]:
         if self._early is not None:
             # The pods that it is about may not have been listed yet.
             self._early.append(event)
@@ -94,10 +107,30 @@ class ClusterView:
             return []
         victim, found = told
         key, taker = self._model_of(victim), self.store.model_of_pod(found.by)
-        if key is None:
+        if key is None or not self._is_credible(victim, event, live=live):
             return []
         self.store.note_preemption(key, replace(found, by="/".join(taker) if taker else f"pod {found.by}"))
         return [key]
+
+    def _is_credible(self, victim: PodRef, event: Object, *, live: bool) -> bool:
+        """Whether the victim says so too, as anybody may write Events in a namespace who may edit it.
+
+        The scheduler marks the pod before it writes the Event. What cannot be known of the pod, because it went while
+        nobody watched, is believed; of a pod that never was, nothing is while we watch.
+        """
+        said = self.store.said_preempted(victim.uid)
+        if said is False:
+            self._held[victim.uid] = self._clock() + HELD_SECONDS, event
+            while len(self._held) > MOST_HELD:
+                del self._held[next(iter(self._held))]
+        return bool(said) or (said is None and (not live or self.store.model_of_pod(victim.uid) is not None))
+
+    def _heard(self, pod_uid: str) -> None:
+        """A pod has said something: perhaps what an Event has said already."""
+        if pod_uid in self._held and self.store.said_preempted(pod_uid):
+            until, event = self._held.pop(pod_uid)
+            if self._clock() <= until:
+                self._told(event, live=True)
 
     def _model_of(self, pod: PodRef) -> Key | None:
         """The model of a pod that is perhaps gone: a Deployment names its pods NAME-REPLICASET-POD."""

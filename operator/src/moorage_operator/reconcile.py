@@ -16,6 +16,7 @@ from moorage_operator.admission import rules_of
 from moorage_operator.announce import Announcement, Announcer
 from moorage_operator.api.conditions import Problem, Reason
 from moorage_operator.api.v1alpha1 import API_VERSION, KIND, InferenceModel
+from moorage_operator.child import Child
 from moorage_operator.cluster_view import ClusterView
 from moorage_operator.desired import desired
 from moorage_operator.desired.config import Circumstances, DesiredConfig
@@ -29,7 +30,7 @@ from moorage_operator.preemption import news_in
 from moorage_operator.rollout import makes_room
 from moorage_operator.status import status
 from moorage_operator.status.warnings import warnings
-from moorage_operator.store import Child, Key
+from moorage_operator.store import Key
 
 log = logging.getLogger(__name__)
 

@@ -1,20 +1,19 @@
 """What the watches have shown of the children: Deployments, Services and pods, by the InferenceModel they belong to.
 
 It is fed by watch events, by full lists (which also tell what is gone) and by the answers to our own writes, in any
-order: an object that is older than what is known is ignored. Children are kept as encoded JSON, a tenth of the dicts.
+order: an object that is older than what is known is ignored.
 """
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from moorage_common.facts import Health
 from moorage_common.labels import MODEL_LABEL
 from moorage_common.shape import Shape
 from moorage_operator.api.v1alpha1 import MAX_PREEMPTIONS
-from moorage_operator.observe import DeploymentState, PodState, controller_of, deployment_state, pod_state
+from moorage_operator.child import Child, child_of
+from moorage_operator.observe import PodState, pod_state
 from moorage_operator.preemption import Preemption
 
 GONE_KEPT: Final = 4096
@@ -26,23 +25,6 @@ class Key(NamedTuple):
 
     namespace: str
     name: str
-
-
-@dataclass(frozen=True)
-class Child:
-    """A live object that has the name of a child of ours."""
-
-    uid: str
-    version: int
-    owner_uid: str | None
-    encoded: bytes
-    state: DeploymentState | None = None
-
-    @property
-    def body(self) -> dict[str, Any]:
-        """The object without its status and managed fields."""
-        decoded: dict[str, Any] = msgspec.json.decode(self.encoded)
-        return decoded
 
 
 @dataclass
@@ -72,7 +54,7 @@ class Store:
         self._pod_versions: dict[str, int] = {}
         self._gone: dict[str, int] = {}
         self._pod_keys: dict[str, Key] = {}
-        self._gone_pod_keys: dict[str, Key] = {}
+        self._gone_pods: dict[str, tuple[Key, bool | None]] = {}
 
     def models(self) -> list[Key]:
         """The models that are known, or that something is left of."""
@@ -117,7 +99,13 @@ class Store:
 
     def model_of_pod(self, uid: str) -> Key | None:
         """The model that a pod belongs to by its label, or did when it was there."""
-        return self._pod_keys.get(uid) or self._gone_pod_keys.get(uid)
+        return self._pod_keys.get(uid) or self._gone_pods.get(uid, (None, None))[0]
+
+    def said_preempted(self, uid: str) -> bool | None:
+        """Whether a pod has itself said that it lost its place; None of one that was not seen, or not to its end."""
+        if key := self._pod_keys.get(uid):
+            return self._models[key].pods[uid].preempted is not None
+        return self._gone_pods.get(uid, (None, None))[1]
 
     def preemptions(self, key: Key) -> tuple[Preemption, ...]:
         """The last times that pods of a model are known to have lost their place."""
@@ -189,7 +177,7 @@ class Store:
         known = self.child(key, kind)
         if known and known.version >= version:
             return None
-        found = _child(kind, version, obj)
+        found = child_of(kind, version, obj)
         self._models.setdefault(key, _Model()).children[kind] = found
         # Controllers write counters and times that nothing here depends on.
         return None if known and replace(found, version=known.version) == known else key
@@ -200,7 +188,7 @@ class Store:
             return None
         if (before := self._pod_keys.get(uid)) and (before != key or not state.replica_set_uid):
             # Somebody has changed its labels, or its ReplicaSet has let it go for that.
-            self._forget_pod(before, uid)
+            self._forget_pod(before, uid, said_preempted=state.preempted is not None)
             return before
         if key is None or not state.replica_set_uid:
             return None  # it only bears our label
@@ -209,9 +197,12 @@ class Store:
         changed = model.pods.get(uid) != state
         model.pods[uid] = state
         self._pod_keys[uid] = key
-        if state.preempted is not None:
-            self.note_preemption(key, Preemption(state.name, state.preempted, state.node))
+        self._hear(key, state)
         return key if changed else None
+
+    def _hear(self, key: Key, pod: PodState) -> None:
+        if pod.preempted is not None:
+            self.note_preemption(key, Preemption(pod.name, pod.preempted, pod.node))
 
     def remove(self, kind: str, obj: Mapping[str, Any]) -> Key | None:
         """Takes in that an object is gone; returns its model."""
@@ -224,7 +215,9 @@ class Store:
         self._gone[uid] = int(obj["metadata"]["resourceVersion"])
         _forget_oldest(self._gone)
         if kind == "Pod":
-            self._forget_pod(key, uid)
+            state = pod_state(obj)
+            self._hear(key, state)
+            self._forget_pod(key, uid, said_preempted=state.preempted is not None)
         elif (child := self.child(key, kind)) and child.uid == uid:
             del self._models[key].children[kind]
         return key
@@ -262,29 +255,16 @@ class Store:
                 lost.add(key)
         return lost
 
-    def _forget_pod(self, key: Key, uid: str) -> None:
+    def _forget_pod(self, key: Key, uid: str, *, said_preempted: bool | None = None) -> None:
         self._models[key].pods.pop(uid, None)
         self._models[key].facts.pop(uid, None)
         self._models[key].shapes.pop(uid, None)
         self._pod_versions.pop(uid, None)
         if self._pod_keys.pop(uid, None):
-            self._gone_pod_keys[uid] = key
-            _forget_oldest(self._gone_pod_keys)
+            self._gone_pods[uid] = key, said_preempted
+            _forget_oldest(self._gone_pods)
 
 
 def _forget_oldest(kept: dict[str, Any]) -> None:
     while len(kept) > GONE_KEPT:
         del kept[next(iter(kept))]
-
-
-def _child(kind: str, version: int, obj: Mapping[str, Any]) -> Child:
-    metadata = obj["metadata"]
-    owner = controller_of(obj)
-    kept = {
-        "metadata": {
-            k: v for k, v in metadata.items() if k in ("name", "namespace", "labels", "annotations", "ownerReferences")
-        },
-        "spec": obj["spec"],
-    }
-    state = deployment_state(obj) if kind == "Deployment" else None
-    return Child(metadata["uid"], version, owner.get("uid"), msgspec.json.encode(kept), state)

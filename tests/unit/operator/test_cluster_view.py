@@ -1,8 +1,10 @@
 """What the events of the watches mean for models: children, nodes, the line, and who took whose place."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
-from moorage_operator.cluster_view import ClusterView
+from moorage_operator.cluster_view import HELD_SECONDS, MOST_HELD, ClusterView
 from moorage_operator.kube import DEPLOYMENTS, EVENTS, INFERENCE_MODELS, NODES, PODS
 from moorage_operator.observe import Place
 from moorage_operator.preemption import Preemption
@@ -13,6 +15,12 @@ from tests.unit.operator.test_preemption import event
 TINY, BIG = Key(NAMESPACE, "tiny"), Key("team-b", "big")
 GPU = "nvidia.com/gpu"
 WINNER: dict[str, Any] = {"namespace": "team-b", "uid": "winner"}
+LOST = {
+    "type": "DisruptionTarget",
+    "status": "True",
+    "reason": "PreemptionByScheduler",
+    "lastTransitionTime": "2026-01-02T03:04:05Z",
+}
 
 
 def node(name: str = "n1", gpus: str = "8") -> Object:
@@ -21,8 +29,13 @@ def node(name: str = "n1", gpus: str = "8") -> Object:
 
 
 def victim(**fields: Any) -> Object:
-    """The pod that lost its place."""
-    return live_pod("tiny-abc-1", **{"uid": "victim", **fields})
+    """The pod that lost its place, and says so."""
+    return live_pod("tiny-abc-1", **{"uid": "victim", "conditions": (LOST,), **fields})
+
+
+def unharmed() -> Object:
+    """The same pod, which has lost nothing."""
+    return victim(conditions=())
 
 
 def starved(name: str, model_name: str, **fields: Any) -> Object:
@@ -33,9 +46,9 @@ def starved(name: str, model_name: str, **fields: Any) -> Object:
     return pod
 
 
-def view(*, sees_nodes: bool = False) -> ClusterView:
+def view(*, sees_nodes: bool = False, clock: Callable[[], float] = time.monotonic) -> ClusterView:
     """A view that has heard every list."""
-    made = ClusterView(sees_nodes=sees_nodes)
+    made = ClusterView(sees_nodes=sees_nodes, clock=clock)
     made.complete()
     return made
 
@@ -45,7 +58,7 @@ def test_a_preemption_is_told_of_the_victims_model_with_the_winners() -> None:
     seen.event(PODS, None, live_pod("big-abc-1", model_name="big", **WINNER))
     seen.event(PODS, None, victim())
     assert seen.event(EVENTS, "ADDED", event()) == [TINY]
-    assert seen.store.preemptions(TINY) == (Preemption("tiny-abc-1", "2026-01-02T03:04:05Z", "node-7", "team-b/big"),)
+    assert seen.store.preemptions(TINY) == (Preemption("tiny-abc-1", "2026-01-02T03:04:05Z", "node-1", "team-b/big"),)
 
 
 def test_pods_that_are_gone_when_the_event_comes_are_remembered() -> None:
@@ -78,17 +91,78 @@ def test_events_that_come_before_the_pods_are_listed_wait() -> None:
 
 def test_the_victims_own_condition_tells_too_and_the_event_completes_it() -> None:
     seen = view()
-    lost = {
-        "type": "DisruptionTarget",
-        "status": "True",
-        "reason": "PreemptionByScheduler",
-        "lastTransitionTime": "2026-01-02T03:04:05Z",
-    }
-    seen.event(PODS, "MODIFIED", victim(conditions=(lost,)))
+    seen.event(PODS, "MODIFIED", victim())
     assert seen.store.preemptions(TINY) == (Preemption("tiny-abc-1", "2026-01-02T03:04:05Z", "node-1", ""),)
     seen.event(PODS, None, live_pod("big-abc-1", model_name="big", **WINNER))
     seen.event(EVENTS, "ADDED", event())
     assert [found.by for found in seen.store.preemptions(TINY)] == ["team-b/big"]
+
+
+def test_a_victim_that_says_so_only_in_its_last_word_is_heard() -> None:
+    seen = view()
+    seen.event(PODS, None, unharmed())
+    assert seen.event(PODS, "DELETED", victim()) == [TINY]
+    assert seen.store.preemptions(TINY) == (Preemption("tiny-abc-1", "2026-01-02T03:04:05Z", "node-1", ""),)
+
+
+def test_an_event_that_overtakes_the_victims_own_word_is_held_for_it() -> None:
+    seen = view()
+    seen.event(PODS, None, live_pod("big-abc-1", model_name="big", **WINNER))
+    seen.event(PODS, None, unharmed())
+    assert seen.event(EVENTS, "ADDED", event()) == []
+    assert seen.store.preemptions(TINY) == ()
+    assert seen.event(PODS, "MODIFIED", victim(version=2)) == [TINY]
+    assert [found.by for found in seen.store.preemptions(TINY)] == ["team-b/big"]
+
+
+def test_a_forged_event_tells_nothing() -> None:
+    """Who may edit a namespace may write Events there, but not what a pod says of itself."""
+    seen, now = view(clock=lambda: now), 0.0
+    seen.event(PODS, None, live_pod("big-abc-1", model_name="big", **WINNER))
+    seen.event(PODS, None, unharmed())
+    assert seen.event(EVENTS, "ADDED", event()) == []
+    now = HELD_SECONDS + 1
+    # It does not name who takes the place later either.
+    seen.event(PODS, "MODIFIED", victim(version=2))
+    assert [found.by for found in seen.store.preemptions(TINY)] == [""]
+
+
+def test_a_forged_event_of_a_pod_that_ended_for_another_reason_tells_nothing() -> None:
+    seen = view()
+    for kind in (None, "DELETED"):
+        seen.event(PODS, kind, unharmed())
+    assert seen.event(EVENTS, "ADDED", event()) == []
+    assert seen.store.preemptions(TINY) == ()
+
+
+def test_a_forged_event_of_a_pod_that_never_was_tells_nothing() -> None:
+    seen = view()
+    seen.event(INFERENCE_MODELS, None, live_model())
+    assert seen.event(EVENTS, "ADDED", event()) == []
+    assert seen.store.preemptions(TINY) == ()
+
+
+def test_of_a_pod_that_went_while_nobody_watched_the_event_is_believed() -> None:
+    seen = view()
+    seen.event(PODS, None, unharmed())
+    seen.store.retain("Pod", set(), None, 10**6)
+    assert seen.event(EVENTS, "ADDED", event()) == [TINY]
+
+
+def test_events_that_nothing_confirms_take_bounded_memory() -> None:
+    seen = view()
+    for number in range(MOST_HELD + 1):
+        uid = f"victim-{number}"
+        seen.event(PODS, None, live_pod(f"tiny-abc-{number}", uid=uid, conditions=()))
+        pod = {"kind": "Pod", "namespace": NAMESPACE, "name": f"tiny-abc-{number}", "uid": uid}
+        seen.event(EVENTS, "ADDED", event(involvedObject=pod))
+    for number in (0, 1):
+        uid = f"victim-{number}"
+        seen.event(PODS, "MODIFIED", live_pod(f"tiny-abc-{number}", uid=uid, conditions=(LOST,), version=2))
+    assert {found.pod: found.by for found in seen.store.preemptions(TINY)} == {
+        "tiny-abc-0": "",
+        "tiny-abc-1": "pod winner",
+    }
 
 
 def test_nodes_are_summed_up_and_a_change_concerns_every_model() -> None:

@@ -8,6 +8,7 @@ from moorage_operator.errors import ForbiddenError
 from moorage_operator.kube import DEPLOYMENTS, EVENTS, PODS
 from moorage_operator.reconcile import BLOCKED_SECONDS
 from tests.unit.operator.support import Object, by_type, live_model, live_pod
+from tests.unit.operator.test_cluster_view import LOST
 from tests.unit.operator.test_preemption import event
 from tests.unit.operator.test_reconcile import TINY, Bed
 
@@ -68,7 +69,7 @@ async def preempted() -> Bed:
     bed.view.complete()
     bed.kube.put("InferenceModel", live_model("big", uid="uid-of-big"))
     await bed.reconcile()
-    bed.view.event(PODS, "ADDED", live_pod("tiny-abc-1", uid="victim"))
+    bed.view.event(PODS, "ADDED", live_pod("tiny-abc-1", uid="victim", node="node-7", conditions=(LOST,)))
     bed.view.event(PODS, "ADDED", live_pod("big-abc-1", model_name="big", uid="winner"))
     bed.view.event(EVENTS, "ADDED", event())
     return bed
