@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hack.bench._harness import machine, print_table, report, rss_bytes, version_of
+from hack.bench._harness import machine, print_table, report, rss_bytes
 from hack.cluster.api import Cluster, ClusterOptions, down, up
 from hack.cluster.toolchain.catalog import KUBERNETES_VERSION
 from hack.demo import EXAMPLE, Demo
@@ -100,7 +100,7 @@ def main() -> None:
     rows.append(("operator RSS, MB", round(memory, 1), f"<= {OPERATOR_RSS_GOAL_MB}", memory <= OPERATOR_RSS_GOAL_MB))
     print_table(("figure", "median", "goal", "met"), [(*row[:3], "yes" if row[3] else "NO") for row in rows])
     notes = {"operator_ready_s": f"RSS at readiness {memory:.1f} MB; load at the end {os.getloadavg()[0]:.1f}"}
-    versions = {"moorage": git_revision(), "kubernetes": KUBERNETES_VERSION, "kopf": version_of("kopf")}
+    versions = {"moorage": git_revision(), "kubernetes": KUBERNETES_VERSION}
     report("coldstart", values, versions, notes)
 
 

@@ -204,7 +204,7 @@ def main() -> int:
     values = values_of(ours, bare, final)
     print_table(["figure", "value", "goal", ""], goal_rows(values, goals_of(ours)))
     print()
-    versions = {name: version_of(name) for name in ("moorage-operator", "kopf", "aiohttp", "uvloop", "pydantic")}
+    versions = {name: version_of(name) for name in ("moorage-operator", "aiohttp", "uvloop", "pydantic")}
     notes = notes_of(options, final)
     if bench.busy_rounds:
         notes["noise"] = (

@@ -152,7 +152,7 @@ def main() -> int:
     values = values_of(figures["ours"], figures["bare"])
     print_table(["figure", "value", "goal", ""], goal_rows(values, GOALS))
     print()
-    versions = {name: version_of(name) for name in ("moorage-operator", "kopf", "aiohttp", "uvloop", "pydantic")}
+    versions = {name: version_of(name) for name in ("moorage-operator", "aiohttp", "uvloop", "pydantic")}
     notes = notes_of(options.gpus, options.taken, bench.busy, bench.measured)
     report("preemption", values, versions | {"kubernetes": KUBERNETES_VERSION}, notes)
     return 0

@@ -4,22 +4,13 @@ import asyncio
 import logging
 import sys
 
-import kopf
 import uvloop
 
 from moorage_operator import app, logs
+from moorage_operator.credentials import CredentialsError, connect
 from moorage_operator.settings import Settings
 
 log = logging.getLogger("moorage_operator")
-
-
-def login() -> kopf.ConnectionInfo:
-    """The pod's service account, or outside a cluster the kubeconfig that $KUBECONFIG names."""
-    settings = kopf.OperatorSettings()
-    connection = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
-    if connection is None:
-        raise SystemExit("no credentials: neither a service account is mounted nor does KUBECONFIG name a file")
-    return connection
 
 
 def main() -> int:
@@ -28,9 +19,12 @@ def main() -> int:
     logs.configure(settings.log_level)
     log.info("settings", extra=settings.model_dump(mode="json"))
     try:
-        uvloop.run(app.run(settings, login))
+        uvloop.run(app.run(settings, connect))
     except (asyncio.CancelledError, KeyboardInterrupt):
         return 0
+    except CredentialsError as error:
+        log.error(str(error))
+        return 1
     return 0
 
 

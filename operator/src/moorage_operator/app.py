@@ -4,20 +4,19 @@ import asyncio
 import logging
 import random
 import signal
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, Final
 
-from moorage_operator import handlers
 from moorage_operator.cluster_view import ClusterView
 from moorage_operator.errors import ApiError, ConflictError, ThrottledError, UnavailableError
 from moorage_operator.facts import FactsProber
-from moorage_operator.handlers import CHILD_SELECTOR, CHILDREN, EVERYWHERE, WatchHealth
 from moorage_operator.health import Health, WriteHealth, serve
 from moorage_operator.kube import INFERENCE_MODELS, NODES, Kube, Login, Resource, wait_for_crd
 from moorage_operator.lease import Elector
 from moorage_operator.reconcile import Reconciler
 from moorage_operator.settings import Settings
 from moorage_operator.store import Key
+from moorage_operator.watch import CHILDREN, EVERYWHERE, WatchHealth, watch, watches
 from moorage_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -26,25 +25,24 @@ RESYNC_SECONDS: Final = 600.0
 NOT_LEADING_SECONDS: Final = 1.0
 MOVED_SECONDS: Final = 0.3
 """How long a model whose place in the line has changed waits, so that many changes are one write."""
-LEASE_NAME: Final = "moorage-operator"
+PAUSE_SECONDS: Final = 0.1
+"""How long a model is left alone after it was looked at: news comes in bursts, and each look costs reads and writes."""
 
-Listing = tuple[Resource, str | None]
+LEASE_NAME: Final = "moorage-operator"
 
 
 class Operator:
     """The running operator; also the sink of its watches."""
 
-    def __init__(self, settings: Settings, kube: Kube, login: Login) -> None:
+    def __init__(self, settings: Settings, kube: Kube) -> None:
         self._settings = settings
-        self._login = login
         self._kube = kube
         self.namespaces: tuple[str | None, ...] = settings.watch_namespaces or EVERYWHERE
         self._view = ClusterView(sees_nodes=self.namespaces == EVERYWHERE, moved=self._add_moved)
         self._store = self._view.store
-        self._models: WorkQueue[Key] = WorkQueue()
-        self._listings: WorkQueue[Listing] = WorkQueue()
-        self._unsynced: set[Listing] = {
-            (resource, ns) for resource, ns in handlers.watches(self.namespaces) if resource is not INFERENCE_MODELS
+        self._models: WorkQueue[Key] = WorkQueue(PAUSE_SECONDS)
+        self._unsynced = {
+            (resource, ns) for resource, ns in watches(self.namespaces) if resource is not INFERENCE_MODELS
         }
         self._working = asyncio.Event()
         self._prober = FactsProber(self._store, self._models)
@@ -74,9 +72,20 @@ class Operator:
         for key in keys:
             self._models.add(key, MOVED_SECONDS)
 
-    def listed(self, resource: Resource, namespace: str | None) -> None:
-        """Takes in that kopf has listed a kind: whatever went away meanwhile is found by a list of our own."""
-        self._listings.add((resource, namespace))
+    def listed(self, resource: Resource, namespace: str | None, found: Mapping[str, str], version: int) -> None:
+        """Takes in that a list is complete: what is not in it is gone."""
+        if resource is NODES:
+            self._add(self._view.listed_nodes({name.lstrip("/") for name in found.values()}))
+        elif resource in CHILDREN:
+            self._add(self._store.retain(resource.kind, found.keys(), namespace, version))
+        elif resource is INFERENCE_MODELS:
+            there = set(found.values())
+            self._add(
+                key for key in self._store.models() if namespace in (None, key.namespace) and "/".join(key) not in there
+            )
+        if (resource, namespace) in self._unsynced:
+            self._unsynced.discard((resource, namespace))
+            self._begin()
 
     async def run(self) -> None:
         """Works until told to end by a signal."""
@@ -86,7 +95,7 @@ class Operator:
         health = Health(self.watches, self.elector, self.writes, synced=self.synced)
         probes = await serve(health, self._settings.health_port)
         background = [asyncio.create_task(job) for job in self._jobs()]
-        watching = asyncio.create_task(handlers.watch(self._login, self.namespaces, self, self.watches))
+        watching = asyncio.create_task(watch(self._kube, self.namespaces, self, self.watches))
         try:
             done, _ = await asyncio.wait({watching, *background}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -99,7 +108,7 @@ class Operator:
             await probes.cleanup()
 
     def _jobs(self) -> list[Coroutine[Any, Any, None]]:
-        jobs = [self._lead(), self._list(), self._resync()]
+        jobs = [self._lead(), self._resync()]
         jobs += [self._work() for _ in range(self._settings.workers)]
         return [*jobs, self._prober.run()] if self._settings.facts else jobs
 
@@ -160,53 +169,10 @@ class Operator:
             if again is not None:
                 self._models.add(key, again)
 
-    async def _list(self) -> None:
-        """Lists what kopf has listed, and drops what is gone."""
-        while True:
-            listing = await self._listings.get()
-            try:
-                await self._list_children(*listing)
-            except (ApiError, UnavailableError) as error:
-                delay = self._listings.retry(listing, error.retry_after)
-                log.warning("cannot list", extra={"kind": listing[0].kind, "error": str(error), "in_seconds": delay})
-            else:
-                self._listings.succeeded(listing)
-                self._unsynced.discard(listing)
-                self._begin()
-            finally:
-                self._listings.done(listing)
-
-    async def _list_children(self, resource: Resource, namespace: str | None) -> None:
-        if resource is NODES:
-            self._add(self._view.listed_nodes(await self._names(resource)))
-        elif resource in CHILDREN:
-            uids, version = set(), 0
-            async for page in self._kube.pages(resource, namespace, CHILD_SELECTOR):
-                version = int(page["metadata"]["resourceVersion"])
-                for obj in page["items"]:
-                    uids.add(obj["metadata"]["uid"])
-                    self.event(resource, None, obj)
-            self._add(self._store.retain(resource.kind, uids, namespace, version))
-        elif resource is INFERENCE_MODELS and self.synced():
-            # Models that went away unseen are known by what they have left in the store.
-            self._add(self._store.models())
-
-    async def _names(self, resource: Resource) -> set[str]:
-        """The names of all objects of a kind, each of which is taken in as well."""
-        names = set()
-        async for page in self._kube.pages(resource, None):
-            for obj in page["items"]:
-                names.add(obj["metadata"]["name"])
-                self.event(resource, None, obj)
-        return names
-
     async def _resync(self) -> None:
-        """Looks at everything again now and then, in case that something was missed."""
+        """Looks at every model again now and then, in case that something was missed; so do the watches by lists."""
         while True:
             await asyncio.sleep(RESYNC_SECONDS * random.uniform(0.9, 1.1))  # noqa: S311 - jitter is no secret
-            for namespace in self.namespaces:
-                for resource in CHILDREN:
-                    self._listings.add((resource, namespace))
             for key in self._store.models():
                 self._models.add(key, random.uniform(0, 60))  # noqa: S311 - jitter is no secret
 
@@ -215,11 +181,10 @@ async def run(settings: Settings, login: Login) -> None:
     """Runs the operator until SIGTERM or SIGINT."""
     kube = Kube(login)
     try:
-        operator = Operator(settings, kube, login)
+        operator = Operator(settings, kube)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - we are inside a coroutine
         for number in (signal.SIGTERM, signal.SIGINT):
-            # Until kopf runs and sets its own; then its end is ours.
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         await operator.run()
     finally:

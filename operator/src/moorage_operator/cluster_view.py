@@ -55,7 +55,7 @@ class ClusterView:
         return self._nodes.gpu_memory if self._nodes else {}
 
     def event(self, resource: Resource, kind: str | None, obj: Object) -> Iterable[Key]:
-        """Takes in an event of a watch, `kind` as `handlers.Sink` says; returns the models that it concerns."""
+        """Takes in an event of a watch, `kind` as `watch.Sink` says; returns the models that it concerns."""
         if resource is INFERENCE_MODELS:
             key = Key(obj["metadata"]["namespace"], obj["metadata"]["name"])
             return [key] if self.store.note_model(key, obj["metadata"]["resourceVersion"]) else []

@@ -50,6 +50,10 @@ class UnavailableError(Exception):
         self.retry_after = retry_after
 
 
+class BrokenError(UnavailableError):
+    """The connection could not be made, or broke; what was known before is still true."""
+
+
 BY_STATUS: dict[int, type[ApiError]] = {
     401: UnauthorizedError,
     403: ForbiddenError,

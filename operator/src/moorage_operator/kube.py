@@ -1,30 +1,43 @@
-"""Talks to the API server: get, list and server-side apply, for the few kinds that the operator knows.
+"""Talks to the API server: get, list, watch and server-side apply, for the few kinds that the operator knows.
 
-The `kubernetes` package does the same and was measured first: beside kopf it costs 22 MB and 0.4 s at start, a
-quarter of what the whole operator may have, for a dozen lines of request. Credentials are kopf's business
-(`kopf.login_with_*`), so both clients read the same ones.
+The `kubernetes` package does the same and was measured first: it costs 22 MB and 0.4 s at start, a quarter of what the
+whole operator may have, for a dozen lines of request.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
-import kopf
 import msgspec
 
-from moorage_operator.errors import BY_STATUS, ApiError, ThrottledError, UnauthorizedError, UnavailableError
+from moorage_operator.credentials import Connection
+from moorage_operator.errors import (
+    BY_STATUS,
+    ApiError,
+    BrokenError,
+    ThrottledError,
+    UnauthorizedError,
+    UnavailableError,
+)
 
 FIELD_MANAGER: Final = "moorage-operator"
+NOTHING: Final[Mapping[str, str]] = {}
 PAGE: Final = 100
 """Objects of a list at a time: a decoded page is what makes the heap grow, and the heap does not shrink again."""
 LOGIN_SECONDS: Final = 300
 """A projected token is rotated by the kubelet long before it expires; reading it anew this often is enough."""
 MOST_RETRY_AFTER: Final = 300.0
 """No server is obeyed that asks for more seconds: it would take a whole operator away."""
+RENEW_SECONDS: Final = 150
+"""The API server ends a watch after this time, so that its renewal proves every so often that it is alive."""
+
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
+# The API server sends a bookmark about every minute: a connection that is silent for longer is dead.
+_WATCH_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=100)
+_EVENT: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 @dataclass(frozen=True)
@@ -61,7 +74,7 @@ BY_KIND: Final = {
     for resource in (INFERENCE_MODELS, DEPLOYMENTS, SERVICES, DISRUPTION_BUDGETS, PODS, EVENTS, LEASES)
 }
 
-Login = Callable[[], kopf.ConnectionInfo]
+Login = Callable[[], Connection]
 
 
 class Kube:
@@ -72,7 +85,9 @@ class Kube:
         self._connection = login()
         self._read_at = time.monotonic()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=64, ssl=self._connection.as_ssl_context()), timeout=_TIMEOUT
+            # No limit: a watch holds its connection, and there may be one for each kind in many namespaces.
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._connection.tls or True),
+            timeout=_TIMEOUT,
         )
 
     async def close(self) -> None:
@@ -84,17 +99,41 @@ class Kube:
         return await self._request("GET", resource.path(namespace, name))
 
     async def pages(
-        self, resource: Resource, namespace: str | None, selector: str = ""
+        self, resource: Resource, namespace: str | None, selectors: Mapping[str, str] = NOTHING
     ) -> AsyncIterator[dict[str, Any]]:
-        """All objects that match the label `selector`, as lists of one resourceVersion with at most PAGE items."""
+        """All objects that match the `selectors` (query parameters), as lists of one resourceVersion of at most PAGE
+        items."""
         token = ""
         while True:
-            params = {"limit": str(PAGE), "labelSelector": selector, "continue": token}
-            page = await self._request("GET", resource.path(namespace), params={k: v for k, v in params.items() if v})
+            params = {"limit": str(PAGE), **selectors, **({"continue": token} if token else {})}
+            page = await self._request("GET", resource.path(namespace), params=params)
             yield page
             token = page["metadata"].get("continue", "")
             if not token:
                 return
+
+    async def watch(
+        self, resource: Resource, namespace: str | None, selectors: Mapping[str, str], version: str
+    ) -> AsyncIterator[dict[str, Any] | None]:
+        """The events since `version`, until the API server ends the watch; first None, when it has begun."""
+        since = {"resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(RENEW_SECONDS)}
+        path = resource.path(namespace)
+        url = self._connection.server.rstrip("/") + path
+        params = {"watch": "true", **selectors, **since}
+        try:
+            async with self._session.get(
+                url, params=params, headers=self._headers(), timeout=_WATCH_TIMEOUT
+            ) as response:
+                if response.status >= 400:
+                    raise self._refused(response, await response.read())
+                yield None
+                rest = b""
+                async for data in response.content.iter_any():
+                    *lines, rest = (rest + data).split(b"\n")
+                    for line in lines:
+                        yield _EVENT.decode(line)
+        except (TimeoutError, aiohttp.ClientError, OSError, msgspec.DecodeError) as error:
+            raise BrokenError(f"WATCH {path}: {type(error).__name__}: {error}") from error
 
     async def apply(self, manifest: dict[str, Any], *, force: bool, subresource: str | None = None) -> dict[str, Any]:
         """Server-side apply of `manifest`; without `force`, another manager's field is a ConflictError."""
@@ -125,23 +164,29 @@ class Kube:
         body: dict[str, Any] | None = None,
         content_type: str = "application/json",
     ) -> dict[str, Any]:
-        if time.monotonic() - self._read_at > LOGIN_SECONDS:
-            self._read_credentials()
-        headers = {**self._connection.as_http_headers(), "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
+        headers = {**self._headers(), "Content-Type": content_type}
         data = msgspec.json.encode(body) if body is not None else None
         url = self._connection.server.rstrip("/") + path
         try:
             async with self._session.request(method, url, params=params, data=data, headers=headers) as response:
                 content = await response.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise UnavailableError(f"{method} {path}: {type(error).__name__}: {error}") from error
+            raise BrokenError(f"{method} {path}: {type(error).__name__}: {error}") from error
         if response.status < 400:
             decoded: dict[str, Any] = msgspec.json.decode(content)
             return decoded
+        raise self._refused(response, content)
+
+    def _headers(self) -> dict[str, str]:
+        if time.monotonic() - self._read_at > LOGIN_SECONDS:
+            self._read_credentials()
+        return {**self._connection.headers(), "User-Agent": FIELD_MANAGER}
+
+    def _refused(self, response: aiohttp.ClientResponse, content: bytes) -> Exception:
         refusal = _error(response.status, response.headers.get("Retry-After"), content)
         if isinstance(refusal, UnauthorizedError):
             self._read_credentials()
-        raise refusal
+        return refusal
 
     def _read_credentials(self) -> None:
         # Only the token may change while we run; another server or authority needs new connections, that is a restart.

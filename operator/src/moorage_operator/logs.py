@@ -3,7 +3,6 @@
 import json
 import logging
 import sys
-import traceback
 from datetime import UTC, datetime
 from typing import Final
 
@@ -37,25 +36,4 @@ def configure(level: str) -> None:
     """Sends every logger's records, libraries' too, to one handler."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
-    handler.addFilter(_calm_kopf)
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # One line for each event and handler says nothing that our own lines do not say.
-    for name in ("kopf.objects", "kopf.activities", "kopf._core.engines.activities"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def _calm_kopf(record: logging.LogRecord) -> bool:
-    """kopf calls each failed attempt an error; it tries again, and liveness tells when that does not help.
-
-    The same is true of what asyncio says about tasks that kopf has left behind when it failed.
-    """
-    if record.levelno == logging.ERROR and (record.name.startswith("kopf") or _left_by_kopf(record)):
-        record.levelno, record.levelname = logging.WARNING, "WARNING"
-    return True
-
-
-def _left_by_kopf(record: logging.LogRecord) -> bool:
-    if record.name != "asyncio" or not record.exc_info:
-        return False
-    frames = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(record.exc_info[2])]
-    return any(name.startswith("kopf.") for name in frames) and not any(n.startswith("moorage") for n in frames)

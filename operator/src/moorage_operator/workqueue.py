@@ -17,9 +17,14 @@ LAST_RETRY: Final = 30.0
 
 
 class WorkQueue(Generic[K]):
-    """Keys come in by `add`, go out by `get`, and are given back by `done`."""
+    """Keys come in by `add`, go out by `get`, and are given back by `done`.
 
-    def __init__(self) -> None:
+    For `pause` seconds after it was given back a key is not handed out again: what is added meanwhile is one turn.
+    """
+
+    def __init__(self, pause: float = 0.0) -> None:
+        self._pause = pause
+        self._resting: dict[K, asyncio.TimerHandle] = {}
         self._ready: deque[K] = deque()
         self._queued: set[K] = set()
         self._active: set[K] = set()
@@ -35,7 +40,7 @@ class WorkQueue(Generic[K]):
 
     def add(self, key: K, delay: float = 0.0) -> None:
         """Queues `key` now, or after `delay` seconds unless it is due sooner already; never while it is held."""
-        delay = max(delay, self._held_for(key))
+        delay = max(delay, self._held_for(key), self._rests_for(key))
         if delay > 0:
             self._schedule(key, delay)
             return
@@ -89,6 +94,8 @@ class WorkQueue(Generic[K]):
     def done(self, key: K) -> None:
         """Gives `key` back; it is queued at once when it was added meanwhile."""
         self._active.discard(key)
+        if self._pause:
+            self._resting[key] = asyncio.get_running_loop().call_later(self._pause, self._resting.pop, key, None)
         if key in self._again:
             self._again.discard(key)
             self.add(key)
@@ -112,6 +119,10 @@ class WorkQueue(Generic[K]):
         if (left := until - asyncio.get_running_loop().time()) <= 0:
             del self._held_until[key]
         return left
+
+    def _rests_for(self, key: K) -> float:
+        resting = self._resting.get(key)
+        return resting.when() - asyncio.get_running_loop().time() if resting else 0.0
 
     def _wake(self) -> None:
         while self._waiters:

@@ -1,12 +1,13 @@
 """An API server of a few dictionaries: enough of its verbs for the operator's own code."""
 
+import asyncio
 import copy
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from moorage_operator.errors import ApiError, ConflictError, InvalidError, NotFoundError
-from moorage_operator.kube import Kube, Resource
+from moorage_operator.kube import NOTHING, RENEW_SECONDS, Kube, Resource
 from tests.unit.operator.support import Object
 
 Target = tuple[str, str]
@@ -50,7 +51,9 @@ class FakeKube(Kube):
         reference = {"kind": "Deployment", "name": owner["name"], "uid": owner["uid"], "controller": True}
         return {"metadata": {"name": name, "uid": "rs", "ownerReferences": [reference]}}
 
-    async def pages(self, resource: Resource, namespace: str | None, selector: str = "") -> AsyncIterator[Object]:
+    async def pages(
+        self, resource: Resource, namespace: str | None, selectors: Mapping[str, str] = NOTHING
+    ) -> AsyncIterator[Object]:
         """All objects of a kind, one a page."""
         self.reads.append((resource.kind, ""))
         self._refuse("list", resource.kind)
@@ -59,6 +62,13 @@ class FakeKube(Kube):
             if kind == resource.kind:
                 yield {"metadata": version, "items": [copy.deepcopy(obj)]}
         yield {"metadata": version, "items": []}
+
+    async def watch(
+        self, resource: Resource, namespace: str | None, selectors: Mapping[str, str], version: str
+    ) -> AsyncIterator[Object | None]:
+        """A watch that is silent: a test says what it would."""
+        yield None
+        await asyncio.sleep(RENEW_SECONDS)
 
     async def apply(self, manifest: Object, *, force: bool, subresource: str | None = None) -> Object:
         """Server-side apply: a conflict where the live object is another or older than the manifest says.

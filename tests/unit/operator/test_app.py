@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import kopf
 import pytest
 
 from moorage_operator.app import Operator
 from moorage_operator.errors import ConflictError, ThrottledError, UnavailableError
-from moorage_operator.handlers import watches
-from moorage_operator.kube import INFERENCE_MODELS, PODS, SERVICES
+from moorage_operator.kube import INFERENCE_MODELS, PODS, SERVICES, Resource
 from moorage_operator.settings import Settings
+from moorage_operator.watch import Watch, watch, watches
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.support import Object, by_type, live_model, live_pod
 from tests.unit.operator.virtual_time import in_virtual_time, settle
@@ -27,23 +26,28 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOORAGE_WORKERS", "2")
 
 
-def no_login() -> kopf.ConnectionInfo:
-    """Nobody logs in here."""
-    raise AssertionError
-
-
 class Bed:
-    """An operator without its watches: a test says what they would."""
+    """An operator whose watches list what there is and then are silent: a test says what they would."""
 
     def __init__(self, kube: FakeKube) -> None:
         self.kube = kube
-        self.operator = Operator(Settings(), kube, no_login)
+        self.operator = Operator(Settings(), kube)
 
-    def listed(self) -> None:
-        """The watches have listed all children."""
+    async def list(self, *resources: Resource) -> None:
+        """The watches have listed all kinds but the models, or these."""
         for resource, namespace in watches(self.operator.namespaces):
-            if resource is not INFERENCE_MODELS:
-                self.operator.listed(resource, namespace)
+            if resource in resources or not (resources or resource is INFERENCE_MODELS):
+                await Watch(self.kube, resource, namespace, self.operator, self.operator.watches)._list()
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """The watches run."""
+        task = asyncio.create_task(watch(self.kube, self.operator.namespaces, self.operator, self.operator.watches))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     def add(self, name: str, kind: str = "ADDED", **fields: Any) -> Object:
         """A model is there; the watch tells."""
@@ -63,7 +67,7 @@ async def running(*, synced: bool = True) -> AsyncIterator[Bed]:
     bed = Bed(FakeKube())
     tasks = [asyncio.create_task(job) for job in bed.operator._jobs()]
     if synced:
-        bed.listed()
+        await bed.list()
     await settle()
     try:
         yield bed
@@ -92,13 +96,11 @@ async def test_a_new_model_gets_its_children() -> None:
 async def test_nothing_is_written_before_every_kind_was_listed() -> None:
     async with running(synced=False) as bed:
         bed.add("one")
-        for resource, namespace in watches(bed.operator.namespaces):
-            if resource not in (INFERENCE_MODELS, PODS):
-                bed.operator.listed(resource, namespace)
+        await bed.list(*(resource for resource, _ in watches((None,)) if resource not in (INFERENCE_MODELS, PODS)))
         await settle()
         assert not bed.operator.synced()
         assert children(bed.kube) == []
-        bed.operator.listed(PODS, None)
+        await bed.list(PODS)
         await settle()
         assert bed.operator.synced()
         assert len(children(bed.kube)) == 2
@@ -109,12 +111,12 @@ async def test_a_list_that_fails_is_tried_again_and_nothing_is_written_meanwhile
     async with running(synced=False) as bed:
         bed.kube.refusals["list", "Pod"] = UnavailableError("503")
         bed.add("one")
-        bed.listed()
-        await asyncio.sleep(10)
-        assert children(bed.kube) == []
-        bed.kube.refusals.clear()
-        await asyncio.sleep(40)
-        assert len(children(bed.kube)) == 2
+        async with bed.watched():
+            await asyncio.sleep(10)
+            assert children(bed.kube) == []
+            bed.kube.refusals.clear()
+            await asyncio.sleep(20)
+            assert len(children(bed.kube)) == 2
 
 
 @in_virtual_time
@@ -132,15 +134,15 @@ async def test_the_echo_of_our_own_status_reads_nothing() -> None:
 async def test_a_pods_news_changes_the_status() -> None:
     async with running() as bed:
         bed.add("one")
-        await settle()
+        await asyncio.sleep(1)
         pod = live_pod("one-1", model_name="one", model_uid="uid-of-one", ready=True)
         bed.operator.event(PODS, "ADDED", pod)
-        await settle()
+        await asyncio.sleep(1)
         status = bed.status("one") or {}
         assert status["phase"] == "Running"
         assert "set not to ask" in by_type(status)["ModelLoaded"]["message"]
         bed.operator.event(PODS, "DELETED", {**pod, "metadata": {**pod["metadata"], "resourceVersion": "2"}})
-        await settle()
+        await asyncio.sleep(1)
         assert (bed.status("one") or {})["phase"] == "Starting"
 
 
@@ -148,10 +150,10 @@ async def test_a_pods_news_changes_the_status() -> None:
 async def test_what_went_away_unseen_is_found_by_a_list() -> None:
     async with running() as bed:
         bed.add("one")
-        await settle()
+        await asyncio.sleep(1)
         del bed.kube.objects["Service", "one"]
-        bed.operator.listed(SERVICES, None)
-        await settle()
+        await bed.list(SERVICES)
+        await asyncio.sleep(1)
         assert ("Service", "one") in children(bed.kube)
 
 
@@ -159,13 +161,13 @@ async def test_what_went_away_unseen_is_found_by_a_list() -> None:
 async def test_a_model_that_went_away_unseen_is_forgotten_after_a_list() -> None:
     async with running() as bed:
         bed.add("one")
-        await settle()
+        await asyncio.sleep(1)
         for target in [("InferenceModel", "one"), *children(bed.kube)]:
             del bed.kube.objects[target]
-        bed.operator.listed(INFERENCE_MODELS, None)
-        await settle()
+        await bed.list(INFERENCE_MODELS)
+        await asyncio.sleep(1)
         writes = len(bed.kube.writes)
-        bed.listed()
+        await bed.list()
         await asyncio.sleep(60)
         assert len(bed.kube.writes) - writes == len([w for w in bed.kube.writes[writes:] if w["kind"] == "Lease"])
 
@@ -263,10 +265,10 @@ async def test_without_the_lease_nothing_is_read_or_written(monkeypatch: pytest.
 
 @in_virtual_time
 async def test_everything_is_looked_at_again_every_ten_minutes() -> None:
-    async with running() as bed:
+    async with running(synced=False) as bed, bed.watched():
         bed.add("one")
         await settle()
         bed.kube.objects["Deployment", "one"]["spec"]["replicas"] = 9
         bed.kube.objects["Deployment", "one"]["metadata"]["resourceVersion"] = "5000"
-        await asyncio.sleep(730)
+        await asyncio.sleep(1000)
         assert bed.kube.objects["Deployment", "one"]["spec"]["replicas"] == 1

@@ -1,14 +1,12 @@
 """When the operator is alive and ready, and with which reasons it is not."""
 
 from moorage_operator.errors import UnavailableError
-from moorage_operator.handlers import WATCHED, WatchHealth
 from moorage_operator.health import SILENT_LIMIT, Health, WriteHealth
+from moorage_operator.kube import INFERENCE_MODELS, PODS, Resource
 from moorage_operator.lease import LEASE_SECONDS, Elector
+from moorage_operator.watch import EVERYWHERE, WATCHED, WatchHealth, watches
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.support import Clock
-
-EVERYWHERE = (None,)
-PODS = "/api/v1/pods"
 
 
 class Bed:
@@ -17,13 +15,23 @@ class Bed:
     def __init__(self) -> None:
         self.clock = Clock()
         self.watches = WatchHealth(EVERYWHERE, self.clock)
-        for path in self.watches.requests:
-            self.watches.answered(path)
+        self.hear()
         self.elector = Elector(FakeKube(), "moorage-system", "operator", "a", clock=self.clock)
         self.elector.contact_at = self.clock()
         self.writes = WriteHealth()
         self.synced = True
         self.health = Health(self.watches, self.elector, self.writes, synced=lambda: self.synced, clock=self.clock)
+
+    def hear(self, *, but: Resource | None = None) -> None:
+        """All watches say something."""
+        hear(self.watches, but=but)
+
+
+def hear(heard: WatchHealth, *, but: Resource | None = None) -> None:
+    """All watches but one say something."""
+    for resource, namespace in watches(EVERYWHERE):
+        if resource is not but:
+            heard.heard(resource, namespace)
 
 
 def test_an_operator_that_watches_and_writes_is_alive_and_ready() -> None:
@@ -35,13 +43,11 @@ def test_an_operator_that_watches_and_writes_is_alive_and_ready() -> None:
 def test_one_silent_watch_is_enough_not_to_be_alive() -> None:
     bed = Bed()
     bed.clock.advance(SILENT_LIMIT + 1)
-    for path in bed.watches.requests:
-        if path != PODS:
-            bed.watches.answered(path)
+    bed.hear(but=PODS)
     bed.elector.contact_at = bed.clock()
     assert bed.health.not_alive() == ["a watch has been silent for 211 s"]
     assert bed.health.not_ready() == bed.health.not_alive()
-    bed.watches.answered(PODS)
+    bed.watches.heard(PODS, None)
     assert bed.health.not_alive() == []
 
 
@@ -53,35 +59,23 @@ def test_silence_up_to_the_limit_is_usual() -> None:
 
 def test_a_watch_that_was_never_answered_is_named_and_counts_from_the_start() -> None:
     clock = Clock()
-    watches = WatchHealth(EVERYWHERE, clock)
-    assert len(watches.missing()) == len(WATCHED) + 1  # the nodes
+    heard = WatchHealth(EVERYWHERE, clock)
+    assert len(heard.missing()) == len(WATCHED) + 1  # the nodes
     clock.advance(30)
-    for path in watches.requests:
-        if path != PODS:
-            watches.answered(path)
-    assert watches.missing() == [PODS]
-    assert watches.silent_seconds() == 30
+    hear(heard, but=PODS)
+    assert heard.missing() == ["/api/v1/pods"]
+    assert heard.silent_seconds() == 30
     bed = Bed()
-    bed.health = Health(watches, bed.elector, bed.writes, synced=lambda: True, clock=bed.clock)
-    assert bed.health.not_ready() == [f"not watching {PODS}"]
+    bed.health = Health(heard, bed.elector, bed.writes, synced=lambda: True, clock=bed.clock)
+    assert bed.health.not_ready() == ["not watching /api/v1/pods"]
 
 
 def test_each_namespace_has_watches_of_its_own() -> None:
-    watches = WatchHealth(("team-a", "team-b"), Clock())
-    assert len(watches.requests) == 2 * len(WATCHED)
-    watches.answered("/apis/moorage.dev/v1alpha1/namespaces/team-a/inferencemodels")
-    assert "/apis/moorage.dev/v1alpha1/namespaces/team-a/inferencemodels" not in watches.missing()
-    assert "/apis/moorage.dev/v1alpha1/namespaces/team-b/inferencemodels" in watches.missing()
-
-
-def test_an_answer_to_something_else_is_no_sign_of_a_watch() -> None:
-    bed = Bed()
-    bed.watches.answered("/apis/coordination.k8s.io/v1/namespaces/moorage-system/leases/operator")
-    bed.clock.advance(SILENT_LIMIT + 1)
-    assert bed.health.not_alive() != []
-    for path in bed.watches.requests:
-        bed.watches.answered(path)
-    assert bed.watches.silent_seconds() == 0
+    heard = WatchHealth(("team-a", "team-b"), Clock())
+    assert len(heard.missing()) == 2 * len(WATCHED)
+    heard.heard(INFERENCE_MODELS, "team-a")
+    assert "/apis/moorage.dev/v1alpha1/namespaces/team-a/inferencemodels" not in heard.missing()
+    assert "/apis/moorage.dev/v1alpha1/namespaces/team-b/inferencemodels" in heard.missing()
 
 
 def test_not_ready_before_everything_was_listed() -> None:

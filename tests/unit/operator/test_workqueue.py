@@ -180,6 +180,29 @@ async def test_a_retry_of_our_own_accord_gives_way_to_news() -> None:
 
 
 @in_virtual_time
+async def test_news_in_a_burst_is_one_turn_and_the_first_does_not_wait() -> None:
+    queue: WorkQueue[str] = WorkQueue(pause=1)
+    turns = []
+    for _ in range(5):
+        queue.add("a")
+        queue.add("b")
+        while len(queue):
+            key = await queue.get()
+            turns.append((key, now()))
+            queue.done(key)
+        await asyncio.sleep(0.1)
+    assert turns == [("a", 0), ("b", 0)]
+    assert (await queue.get(), now()) == ("a", pytest.approx(1))
+    assert (await queue.get(), now()) == ("b", pytest.approx(1))
+    await asyncio.sleep(10)
+    assert len(queue) == 0
+    queue.done("a")
+    await asyncio.sleep(10)
+    queue.add("a")
+    assert len(queue) == 1
+
+
+@in_virtual_time
 async def test_success_forgets_the_failures() -> None:
     queue: WorkQueue[str] = WorkQueue()
     for _ in range(10):
@@ -230,8 +253,8 @@ operations = st.lists(
 class Ledger:
     """Works on a queue as workers do and keeps account of what came in and what went out."""
 
-    def __init__(self) -> None:
-        self.queue: WorkQueue[int] = WorkQueue()
+    def __init__(self, pause: float) -> None:
+        self.queue: WorkQueue[int] = WorkQueue(pause)
         self.active: set[int] = set()
         self.owed: set[int] = set()
         self.added = dict.fromkeys(range(4), 0)
@@ -287,12 +310,12 @@ class Ledger:
 
 
 @thorough
-@given(operations)
+@given(operations, st.sampled_from([0.0, 0.01, 1.0]))
 @in_virtual_time
 async def test_whatever_happens_each_added_key_is_taken_and_none_twice_at_a_time(
-    steps: list[tuple[str, int, float]],
+    steps: list[tuple[str, int, float]], pause: float
 ) -> None:
-    ledger = Ledger()
+    ledger = Ledger(pause)
     for name, key, delay in steps:
         if name == "wait":
             await asyncio.sleep(delay)
