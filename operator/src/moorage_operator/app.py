@@ -62,11 +62,15 @@ class Operator:
 
     def event(self, resource: Resource, kind: str | None, obj: dict[str, Any]) -> None:
         """Takes in an event of a watch; the models that it concerns are reconciled."""
-        self._add(self._view.event(resource, kind, obj))
+        uid = obj["metadata"].get("uid", "")
+        before = self._store.is_ready(uid)
+        keys = self._view.event(resource, kind, obj)
+        # Whether a model answers is what others act on, so it is told at once.
+        self._add(keys, urgent=self._store.is_ready(uid) != before)
 
-    def _add(self, keys: Iterable[Key]) -> None:
+    def _add(self, keys: Iterable[Key], *, urgent: bool = False) -> None:
         for key in keys:
-            self._models.add(key)
+            self._models.add(key, urgent=urgent)
 
     def _add_moved(self, keys: Iterable[Key]) -> None:
         for key in keys:

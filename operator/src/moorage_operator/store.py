@@ -101,6 +101,11 @@ class Store:
         """The model that a pod belongs to by its label, or did when it was there."""
         return self._pod_keys.get(uid) or self._gone_pods.get(uid, (None, None))[0]
 
+    def is_ready(self, pod_uid: str) -> bool:
+        """Whether that is a pod of a model, and ready."""
+        key = self._pod_keys.get(pod_uid)
+        return key is not None and self._models[key].pods[pod_uid].ready
+
     def said_preempted(self, uid: str) -> bool | None:
         """Whether a pod has itself said that it lost its place; None of one that was not seen, or not to its end."""
         if key := self._pod_keys.get(uid):

@@ -28,7 +28,7 @@ class WorkQueue(Generic[K]):
         self._ready: deque[K] = deque()
         self._queued: set[K] = set()
         self._active: set[K] = set()
-        self._again: set[K] = set()
+        self._again: dict[K, bool] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._held_until: dict[K, float] = {}
         self._failures: dict[K, int] = {}
@@ -38,16 +38,19 @@ class WorkQueue(Generic[K]):
         """Keys that are due and not yet taken."""
         return len(self._ready)
 
-    def add(self, key: K, delay: float = 0.0) -> None:
-        """Queues `key` now, or after `delay` seconds unless it is due sooner already; never while it is held."""
-        delay = max(delay, self._held_for(key), self._rests_for(key))
+    def add(self, key: K, delay: float = 0.0, *, urgent: bool = False) -> None:
+        """Queues `key` now, or after `delay` seconds unless it is due sooner already; never while it is held.
+
+        What is urgent does not wait for the pause of the key.
+        """
+        delay = max(delay, self._held_for(key), 0.0 if urgent else self._rests_for(key))
         if delay > 0:
             self._schedule(key, delay)
             return
         if timer := self._timers.pop(key, None):
             timer.cancel()
         if key in self._active:
-            self._again.add(key)
+            self._again[key] = urgent or self._again.get(key, False)
         elif key not in self._queued:
             self._queued.add(key)
             self._ready.append(key)
@@ -97,8 +100,7 @@ class WorkQueue(Generic[K]):
         if self._pause:
             self._resting[key] = asyncio.get_running_loop().call_later(self._pause, self._resting.pop, key, None)
         if key in self._again:
-            self._again.discard(key)
-            self.add(key)
+            self.add(key, urgent=self._again.pop(key))
 
     def _schedule(self, key: K, delay: float) -> None:
         loop = asyncio.get_running_loop()

@@ -137,7 +137,7 @@ async def test_a_pods_news_changes_the_status() -> None:
         await asyncio.sleep(1)
         pod = live_pod("one-1", model_name="one", model_uid="uid-of-one", ready=True)
         bed.operator.event(PODS, "ADDED", pod)
-        await asyncio.sleep(1)
+        await settle()
         status = bed.status("one") or {}
         assert status["phase"] == "Running"
         assert "set not to ask" in by_type(status)["ModelLoaded"]["message"]

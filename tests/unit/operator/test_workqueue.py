@@ -192,14 +192,30 @@ async def test_news_in_a_burst_is_one_turn_and_the_first_does_not_wait() -> None
             queue.done(key)
         await asyncio.sleep(0.1)
     assert turns == [("a", 0), ("b", 0)]
-    assert (await queue.get(), now()) == ("a", pytest.approx(1))
-    assert (await queue.get(), now()) == ("b", pytest.approx(1))
+    assert [await queue.get() for _ in range(2)] == ["a", "b"]
+    assert now() == pytest.approx(1)
     await asyncio.sleep(10)
     assert len(queue) == 0
     queue.done("a")
     await asyncio.sleep(10)
     queue.add("a")
     assert len(queue) == 1
+
+
+@pytest.mark.parametrize("in_work", [True, False])
+@in_virtual_time
+async def test_what_is_urgent_does_not_wait_for_the_pause(in_work: bool) -> None:
+    queue: WorkQueue[str] = WorkQueue(pause=1)
+    queue.add("a")
+    await queue.get()
+    if in_work:
+        queue.add("a", urgent=True)
+        queue.add("a")
+    queue.done("a")
+    if not in_work:
+        queue.add("a")
+        queue.add("a", urgent=True)
+    assert (await queue.get(), now()) == ("a", 0)
 
 
 @in_virtual_time
