@@ -35,8 +35,8 @@ RENEW_SECONDS: Final = 150
 """The API server ends a watch after this time, so that its renewal proves every so often that it is alive."""
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
-# The API server sends a bookmark about every minute: a connection that is silent for longer is dead.
-_WATCH_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=100)
+# The API server sends a bookmark every minute: a connection that is silent for longer is dead.
+_WATCH_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=70)
 _EVENT: Final = msgspec.json.Decoder(dict[str, Any])
 
 
