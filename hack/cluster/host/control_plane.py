@@ -100,6 +100,9 @@ def controller_manager(plan: Plan) -> Command:
     """kube-controller-manager, alone, so without an election; its client limits are those of a larger cluster."""
     layout = plan.layout
     kubeconfig = layout.component_kubeconfig("kube-controller-manager")
+    # Where tests freeze the API server, all nodes' heartbeats are old afterwards; it would call their pods not ready, and
+    # there is no kubelet that would ever call them ready again.
+    patience = ["--node-monitor-grace-period=1h"] if plan.control_plane_only else []
     return plan.command(
         "kube-controller-manager",
         *_server_arguments(kubeconfig, plan.endpoints.controller_manager),
@@ -112,6 +115,7 @@ def controller_manager(plan: Plan) -> Command:
         "--use-service-account-credentials=true",
         "--kube-api-qps=200",
         "--kube-api-burst=400",
+        *patience,
     )
 
 
