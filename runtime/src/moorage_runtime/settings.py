@@ -27,7 +27,15 @@ class Backend(StrEnum):
     """The engines that can be chosen."""
 
     LLAMACPP = "llamacpp"
+    TRANSFORMERS = "transformers"
     DUMMY = "dummy"
+
+
+class Task(StrEnum):
+    """What a model is for."""
+
+    GENERATE = "generate"
+    EMBED = "embed"
 
 
 class RequestDefaults(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -53,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_backend: Annotated[Backend, Meta(description="The engine: llamacpp, or dummy (for tests).")] = (
         Backend.LLAMACPP
     )
+    model_task: Annotated[Task, Meta(description="What the model is for: generate, or embed.")] = Task.GENERATE
     model_path: Annotated[
         Path | None, Meta(description="A .gguf file, or a folder that holds exactly one GGUF model.")
     ] = None

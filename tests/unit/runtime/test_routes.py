@@ -143,7 +143,7 @@ async def test_metrics_count_requests_and_tokens(runtime: Running) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/probe", "/tokenize", "/slots", "/props", "/v1/embeddings", "/health/", "/v1//models", "/v1/%6dodels"],
+    ["/", "/probe", "/tokenize", "/slots", "/props", "/v1/responses", "/health/", "/v1//models", "/v1/%6dodels"],
 )
 async def test_bad_input_56_only_our_routes_are_reachable(runtime: Running, path: str) -> None:
     for method in ("GET", "POST"):
@@ -259,3 +259,9 @@ async def test_a_client_that_leaves_the_queue_leaves_no_trace(runtime: Running) 
 
     await until(lambda: admission.waiting == 0)
     assert {response.status_code for response in await asyncio.gather(*running_tasks)} == {200}
+
+
+async def test_a_route_that_the_model_s_engine_has_not_is_said_to_be_missing(runtime: Running) -> None:
+    response = await runtime.client.post("/v1/embeddings", json={"model": "dummy", "input": "x"})
+    assert response.status_code == 404
+    assert "/v1/embeddings" in response.json()["error"]["message"]

@@ -9,7 +9,7 @@ from moorage_common.http.client import UpstreamGone
 from moorage_common.http.message import Refusal, Request
 from moorage_common.http.relay import Relay
 from moorage_common.http.responder import Responder
-from moorage_runtime.body import read_body
+from moorage_runtime.body import Contract, read_body
 from moorage_runtime.errors import engine_error, engine_gone, not_found, unavailable
 from moorage_runtime.service import Service
 
@@ -23,9 +23,7 @@ async def relay(service: Service, request: Request, responder: Responder) -> Non
     begun = clock()
     answer = Relay(responder, clock)
     try:
-        served = _check_state(service, request)
-        limit = service.admission.limit
-        body = read_body(request.path, request.body, served=served, limit=limit, defaults=service.defaults)
+        body = read_body(request.path, request.body, _contract(service, request))
         await service.admission.enter(body.places)
         try:
             await _exchange(service, request.path, body.content, answer)
@@ -58,8 +56,8 @@ async def _exchange(service: Service, path: str, body: bytes, answer: Relay) -> 
         service.relays.discard(answer)
 
 
-def _check_state(service: Service, request: Request) -> str:
-    """Give the name of the model that is served; raise Refusal where none is now, or not on this route."""
+def _contract(service: Service, request: Request) -> Contract:
+    """Give what requests may be; raise Refusal where none is taken now, or not on this route."""
     phase = service.phase
     if phase is Phase.DRAINING:
         raise Refusal(unavailable("This runtime is shutting down.", "shutting_down", close=True))
@@ -68,7 +66,13 @@ def _check_state(service: Service, request: Request) -> str:
     plan = service.supervisor.plan
     if plan is None or request.path not in plan.routes:
         raise Refusal(not_found(f"The engine of this model has no {request.path}."))
-    return plan.served_name
+    return Contract(
+        served=plan.served_name,
+        limit=service.admission.limit,
+        defaults=service.defaults,
+        refused=plan.refused,
+        renamed=plan.renamed,
+    )
 
 
 def _count(service: Service, route: str, answer: Relay, begun: float, *, streamed: bool) -> None:
