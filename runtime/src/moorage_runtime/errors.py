@@ -78,6 +78,15 @@ def engine_gone(detail: str) -> bytes:
     )
 
 
+def deadline_passed(seconds: float) -> bytes:
+    """Tell a client that its answer took too long, time in the queue included."""
+    return error_body(
+        f"The request was not answered in {seconds:g} s (REQUEST_TIMEOUT) and has been ended.",
+        kind="timeout_error",
+        code="request_timeout",
+    )
+
+
 def context_exceeded(prompt_tokens: int, context: int) -> Answer:
     """Refuse a prompt that is longer than the context, with both numbers."""
     return bad_request(

@@ -1,5 +1,6 @@
 """The process as a whole: facts, crashes, signals, and ends with their reasons."""
 
+import contextlib
 import json
 import os
 import signal
@@ -108,6 +109,37 @@ def test_no_engine_outlives_a_killed_front(smollm2: Path, tmp_path: Path) -> Non
 
         psutil.wait_procs([engine], timeout=5)
         assert not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE
+
+
+def resident(process: psutil.Process) -> int:
+    """Memory of a process and all below it."""
+    found = 0
+    for one in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += one.memory_info().rss
+    return found
+
+
+def test_an_unloaded_model_gives_its_memory_back(smollm2: Path, tmp_path: Path) -> None:
+    idle = {"MODEL_UNLOAD_ENABLED": "true", "MODEL_IDLE_TIMEOUT": "1"}
+    with runtime_process(tmp_path, MODEL_PATH=str(smollm2), MODEL_NAME="m", LLAMA_THREADS="1", **idle) as runtime:
+        runtime.wait_ready()
+        body = {"model": "m", "prompt": "The capital of France is", "max_tokens": 4, "temperature": 0}
+        assert httpx.post(f"{runtime.url}/v1/completions", json=body, timeout=60).status_code == 200
+        process = psutil.Process(runtime.process.pid)
+        loaded, engine = resident(process), resident(engine_of(runtime))
+
+        eventually(lambda: not process.children())
+        unloaded = resident(process)
+        with_model = (
+            f"{loaded >> 20} MiB with the model ({engine >> 20} of them the engine's), {unloaded >> 20} without"
+        )
+        assert loaded - unloaded > 0.9 * engine, with_model
+        print(with_model)
+        assert httpx.get(f"{runtime.url}/health/ready").status_code == 200
+
+        answer = httpx.post(f"{runtime.url}/v1/completions", json=body, timeout=60)
+        assert "Paris" in answer.json()["choices"][0]["text"]
 
 
 def test_sigterm_lets_a_stream_finish(smollm2: Path, tmp_path: Path) -> None:
