@@ -16,6 +16,7 @@ from msgspec import Meta
 from moorage_common.http.message import Refusal
 from moorage_runtime.errors import bad_request, not_found
 from moorage_runtime.fields import CHAT, COMPLETIONS, EMBEDDINGS, INT32, NOT_PASSED_ON, UNSHAPED, Check
+from moorage_runtime.lengths import refuse_too_long
 
 MAX_MEMBERS: Final = 1024
 """Members of one object: the engine's time for an object grows with the square of their number."""
@@ -73,6 +74,10 @@ class Contract:
     """Fields that the engine has not: whoever asks for one is told so, rather than getting an answer without it."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """What the engine calls a field."""
+    context: int | None = None
+    """Tokens that a prompt may have."""
+    longest_token: int | None = None
+    """Bytes of text that one token can stand for at most."""
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -97,6 +102,7 @@ def read_body(path: str, content: bytes, contract: Contract) -> Body:
     _check_together(given)
     if _REQUIRED[path] not in given:
         _refuse(_REQUIRED[path], "it is missing")
+    refuse_too_long(given[_REQUIRED[path]], contract.context, contract.longest_token)
     passed = {name: msgspec.Raw(raw) for name, raw in given.items() if name not in NOT_PASSED_ON}
     for name, value in contract.defaults.items() if path != "/v1/embeddings" else ():
         if name not in passed and given.keys().isdisjoint(SAME.get(name, ())):

@@ -87,10 +87,11 @@ def deadline_passed(seconds: float) -> bytes:
     )
 
 
-def context_exceeded(prompt_tokens: int, context: int) -> Answer:
+def context_exceeded(prompt_tokens: int, context: int, *, at_least: bool = False) -> Answer:
     """Refuse a prompt that is longer than the context, with both numbers."""
+    count = f"at least {prompt_tokens}" if at_least else f"{prompt_tokens}"
     return bad_request(
-        f"This model's context length is {context} tokens, and the prompt has {prompt_tokens}. "
+        f"This model's context length is {context} tokens, and the prompt has {count}. "
         f"Shorten the prompt, or raise {CONTEXT_NAMES}.",
         code="context_length_exceeded",
     )

@@ -9,7 +9,7 @@ LoadFailure, and with it the process.
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +23,7 @@ from moorage_runtime.errors import LoadFailure, engine_error
 from moorage_runtime.process import Child, ChildEnded
 from moorage_runtime.races import ended, ended_soon, first
 from moorage_runtime.settings import Settings
+from moorage_runtime.vocabulary import longest_token
 from moorage_runtime.watchdog import WatchdogPolicy, hung
 
 log = logging.getLogger(__name__)
@@ -139,6 +140,9 @@ class Supervisor:
         if self._spare is None:
             self._spare = await Child.start(self.engine)
         plan = await asyncio.to_thread(self.engine.plan, self._settings)
+        if plan.longest_token is None:
+            longest = await asyncio.to_thread(longest_token, self._settings.model_path)
+            plan = replace(plan, longest_token=longest)
         self.plan, self.facts = plan, plan.facts
         for note in plan.notes:
             log.info(note)

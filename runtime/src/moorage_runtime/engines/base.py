@@ -42,6 +42,8 @@ class Plan:
     """Fields of requests that the engine has not."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """What the engine calls a field of requests."""
+    longest_token: int | None = None
+    """Bytes of text that one token can stand for at most, where that is certain (`vocabulary`)."""
     shape: Shape | None = None
     """What the header of the model's files says of its size."""
     works_on_cpu: bool = True

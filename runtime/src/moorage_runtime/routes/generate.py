@@ -76,6 +76,8 @@ def _contract(service: Service, request: Request) -> Contract:
         defaults=service.defaults,
         refused=plan.refused,
         renamed=plan.renamed,
+        context=plan.facts.context_length,
+        longest_token=plan.longest_token,
     )
 
 
