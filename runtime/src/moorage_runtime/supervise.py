@@ -24,7 +24,7 @@ from moorage_runtime.process import Child, ChildEnded
 from moorage_runtime.races import ended, ended_soon, first
 from moorage_runtime.settings import Settings
 from moorage_runtime.vocabulary import longest_token
-from moorage_runtime.watchdog import WatchdogPolicy, hung
+from moorage_runtime.watchdog import Activity, WatchdogPolicy, hung
 
 log = logging.getLogger(__name__)
 
@@ -237,7 +237,7 @@ class Supervisor:
             plan.facts,
             engine_version=announcement.version,
             device=announcement.device,
-            memory_bytes=machine.resident_bytes(child.pid) if held is None else held,
+            memory_bytes=machine.session_resident(child.pid) if held is None else held,
         )
         return pool
 
@@ -263,16 +263,16 @@ class Supervisor:
         reason = await hung(
             policy=self._policy.watchdog,
             silence=self._traffic.silence,
-            probe=lambda: self._answers(plan, pool),
-            activity=lambda: machine.activity(child.pid),
+            probe=lambda seconds: self._answers(plan, pool, seconds),
+            activity=lambda: Activity(*machine.session_activity(child.pid), machine.session_works(child.pid)),
             works_on_cpu=plan.works_on_cpu,
         )
         return f"it hung: {reason}"
 
-    async def _answers(self, plan: Plan, pool: Pool) -> bool:
+    async def _answers(self, plan: Plan, pool: Pool, seconds: float) -> bool:
         answer = Collected()
         try:
-            async with asyncio.timeout(self._policy.watchdog.probe_timeout):
+            async with asyncio.timeout(seconds):
                 await pool.exchange(pool.request_bytes("GET", plan.probe_path), answer)
         except (TimeoutError, UpstreamGone):
             return False
@@ -281,10 +281,10 @@ class Supervisor:
     async def _stuck(self, child: Child) -> Any:
         """Return when a load does nothing for too long: an engine may never come back from an absurd setting."""
         step = self._policy.stuck_load / 8
-        done, still = (machine.activity(child.pid), machine.resident_bytes(child.pid)), 0.0
+        done, still = (machine.session_activity(child.pid), machine.session_resident(child.pid)), 0.0
         while still < self._policy.stuck_load:
             await asyncio.sleep(step)
-            now = (machine.activity(child.pid), machine.resident_bytes(child.pid))
+            now = (machine.session_activity(child.pid), machine.session_resident(child.pid))
             still = still + step if now == done else 0.0
             done = now
         raise ChildEnded(f"the load did nothing for {still:.0f} s", killed=False)

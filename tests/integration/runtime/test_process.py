@@ -100,6 +100,29 @@ def test_a_killed_engine_comes_back(smollm2: Path, tmp_path: Path) -> None:
         assert answer.status_code == 200
 
 
+def test_a_stopped_engine_is_seen_within_two_seconds_and_a_long_prompt_is_not(smollm2: Path, tmp_path: Path) -> None:
+    settings = {"MODEL_NAME": "m", "LLAMA_THREADS": "1", "MAX_INPUT_TOKENS": "2048"}
+    with runtime_process(tmp_path, MODEL_PATH=str(smollm2), **settings) as runtime:
+        runtime.wait_ready()
+        # Seconds without a byte: the prompt is read.
+        body = {"model": "m", "prompt": "hello world " * 700, "max_tokens": 300, "stream": True, "ignore_eos": True}
+        lines = []
+        with (
+            pytest.raises(httpx.RemoteProtocolError),
+            httpx.stream("POST", f"{runtime.url}/v1/completions", json=body, timeout=60) as response,
+        ):
+            for line in response.iter_lines():
+                lines.append(line)
+                if len(lines) == 3:
+                    engine_of(runtime).suspend()
+                    stopped = time.monotonic()
+
+        assert time.monotonic() - stopped < 2
+        assert json.loads([line for line in lines if line][-1].removeprefix("data: "))["error"]["code"] == "engine_gone"
+        eventually(lambda: runtime.health()["engineRestarts"] == 1)  # the prompt was no reason
+        runtime.wait_ready()
+
+
 def test_no_engine_outlives_a_killed_front(smollm2: Path, tmp_path: Path) -> None:
     with runtime_process(tmp_path, MODEL_PATH=str(smollm2)) as runtime:
         runtime.wait_ready()

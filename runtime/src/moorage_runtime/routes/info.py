@@ -62,7 +62,7 @@ async def detailed(service: Service, request: Request, responder: Responder) -> 
         queued=service.admission.waiting,
         max_concurrent_requests=service.admission.limit,
         engine_restarts=supervisor.restarts,
-        engine_resident_bytes=machine.resident_bytes(supervisor.pid) if supervisor.pid is not None else None,
+        engine_resident_bytes=machine.session_resident(supervisor.pid) if supervisor.pid is not None else None,
         load_seconds=supervisor.load_seconds,
         uptime_seconds=round(time.monotonic() - service.started, 3),
     )
