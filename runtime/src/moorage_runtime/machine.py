@@ -72,6 +72,12 @@ def resident_bytes(pid: int, proc: Path = PROC) -> int | None:
     return None if kilobytes is None else kilobytes * 1024
 
 
+def peak_bytes(pid: int, proc: Path = PROC) -> int | None:
+    """Give the most resident memory that a process has had; None when it is gone."""
+    kilobytes = _field(proc / str(pid) / "status", "VmHWM:")
+    return None if kilobytes is None else kilobytes * 1024
+
+
 def activity(pid: int, proc: Path = PROC) -> tuple[float, int]:
     """Give what a process has done so far: CPU seconds and major page faults (it may be reading its weights)."""
     try:

@@ -46,12 +46,16 @@ class Service:
             policy=policy,
             spare=first,
         )
-        metrics = Metrics(running=lambda: admission.running, waiting=lambda: admission.waiting)
+        metrics = Metrics(
+            running=lambda: admission.running,
+            waiting=lambda: admission.waiting,
+            detailed=settings.enable_detailed_metrics,
+        )
         metrics.watch_engine(
             ready=lambda: supervisor.phase is Phase.READY,
             restarts=lambda: supervisor.restarts,
-            load_seconds=lambda: supervisor.load_seconds,
             unloads=lambda: supervisor.unloads,
+            load_phases=lambda: supervisor.load_phases,
         )
         return cls(settings, admission, metrics, supervisor, relays, _defaults(settings.request_defaults))
 

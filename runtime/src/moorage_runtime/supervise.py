@@ -100,7 +100,8 @@ class Supervisor:
         self.backend: Pool | None = None
         self.restarts = 0
         self.unloads = 0
-        self.load_seconds: float | None = None
+        self.load_phases: dict[str, float] = {}
+        """Seconds of the last load: `check` of the files, `load` by the engine, its `first_answer`."""
         self.pid: int | None = None
         self._settings = settings
         self._policy = policy
@@ -109,6 +110,12 @@ class Supervisor:
         self._awakening: asyncio.Future[Pool | None] | None = None
         """Of a model that is unloaded: its next load, for which requests wait."""
         self._spare = spare
+
+    @property
+    def load_seconds(self) -> float | None:
+        """What the last load took, from the start of the process to its first answer."""
+        phases = self.load_phases
+        return phases["load"] + phases["first_answer"] if "first_answer" in phases else None
 
     @property
     def asleep(self) -> bool:
@@ -139,11 +146,13 @@ class Supervisor:
     async def _make_plan(self) -> Plan:
         if self._spare is None:
             self._spare = await Child.start(self.engine)
+        begun = asyncio.get_running_loop().time()
         plan = await asyncio.to_thread(self.engine.plan, self._settings)
         if plan.longest_token is None:
             longest = await asyncio.to_thread(longest_token, self._settings.model_path)
             plan = replace(plan, longest_token=longest)
         self.plan, self.facts = plan, plan.facts
+        self.load_phases = {"check": asyncio.get_running_loop().time() - begun}
         for note in plan.notes:
             log.info(note)
         return plan
@@ -179,10 +188,9 @@ class Supervisor:
         try:
             pool = await self._load(child, plan)
             ready_at = loop.time()
-            self.load_seconds = ready_at - started
             self.backend, self.phase = pool, Phase.READY
             self._wake(pool)
-            log.info("the model is loaded and answers", extra={"seconds": round(self.load_seconds, 3)})
+            log.info("the model is loaded and answers", extra={"seconds": round(ready_at - started, 3)})
             end = await first(self._watch(child, plan, pool), ended(child), self._unused())
         except ChildEnded as gone:
             if gone.killed and machine.oom_kills() > kills:
@@ -225,13 +233,17 @@ class Supervisor:
             self._awakening = None
 
     async def _load(self, child: Child, plan: Plan) -> Pool:
+        clock = asyncio.get_running_loop().time
+        begun = clock()
         announcement = await first(child.announcement(), self._stuck(child))
         if announcement.failure is not None:
             await asyncio.sleep(0.05)  # the engine's own words come by another pipe, a moment later
             said = f" ({child.complaints})" if child.complaints else ""
             raise LoadFailure(announcement.failure, f"the engine cannot load the model: {announcement.message}{said}")
         pool = Pool(LOOPBACK, announcement.port, keep=self._settings.max_concurrent_requests)
+        loaded = clock()
         await self._smoke(child, plan, pool)
+        self.load_phases |= {"load": loaded - begun, "first_answer": clock() - loaded}
         held = announcement.memory_bytes
         self.facts = msgspec.structs.replace(
             plan.facts,

@@ -2,8 +2,8 @@
 
 An engine that works on a long prompt may send nothing for minutes, and its HTTP threads may answer while its work loop
 is stuck. So silence alone proves nothing. What it does is looked at first: a thread that runs, waits for a CPU or a
-disk, or CPU time that passes, is work, however slow, and is not disturbed by probes, each of which would hold one of the
-engine's threads until the batch is done. Only an engine that is silent on all running requests and does nothing is
+disk, or CPU time that passes, is work, however slow, and is not disturbed by probes, each of which would hold one of
+the engine's threads until the batch is done. Only an engine that is silent on all running requests and does nothing is
 probed; one that does not even answer then is hung. One that answers may wait for a GPU, or be stuck behind its HTTP
 threads: it gets longer.
 """

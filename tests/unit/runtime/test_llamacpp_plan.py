@@ -142,6 +142,11 @@ def test_the_asked_quantization_may_be_in_any_case(model: Path, asked: str) -> N
     assert plan(model_path=model, model_quantization=asked).facts.quantization == "q4_k_m"
 
 
+def test_bits_are_a_quantization_too(model: Path) -> None:
+    assert plan(model_path=model, model_quantization="4bit").facts.quantization == "q4_k_m"
+    assert failure(model_path=model, model_quantization="8bit")[0] is LoadError.INVALID_MODEL_CONFIG
+
+
 def test_another_quantization_is_refused_with_both_names(model: Path) -> None:
     reason, message = failure(model_path=model, model_quantization="q8_0")
 

@@ -53,6 +53,9 @@ TEMPLATE: Final = "tokenizer.chat_template"
 ACCELERATORS: Final = {"GGML_BACKEND_DEVICE_TYPE_GPU", "GGML_BACKEND_DEVICE_TYPE_IGPU"}
 """ggml's devices of type ACCEL are libraries that help the CPU."""
 
+BITS: Final = {"4bit": ("q4_", "iq4_", "mxfp4", "nvfp4"), "8bit": ("q8_",)}
+"""Types of GGUF files by what the small-model server called them."""
+
 POOLINGS: Final = {0: "NONE", 1: "MEAN", 2: "CLS", 3: "LAST"}
 """llama_pooling_type, as the header of a GGUF file has it; 4 is for rerankers."""
 
@@ -270,10 +273,15 @@ def server_parameters(wanted: ChildConfig) -> Any:
 
 
 def _check_quantization(asked: str | None, header: Header, file_name: str) -> None:
-    if asked is None or (header.file_type or "").lower() == asked.lower():
+    if asked is None or _is_of(asked.lower(), (header.file_type or "").lower()):
         return
     found = f"is {header.file_type}" if header.file_type else "does not say its quantization (general.file_type)"
     raise LoadFailure(LoadError.INVALID_MODEL_CONFIG, f"the quantization asked for is {asked}, but {file_name} {found}")
+
+
+def _is_of(asked: str, found: str) -> bool:
+    """Say whether a file's type is what was asked for: by its name, or by its bits."""
+    return found == asked or (asked in BITS and found.startswith(BITS[asked]))
 
 
 def _pooling(header: Header) -> str:

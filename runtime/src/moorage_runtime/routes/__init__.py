@@ -19,6 +19,7 @@ ROUTES: dict[str, dict[str, Route]] = {
     "/health/ready": {"GET": info.ready},
     "/ready": {"GET": info.ready},
     "/health/detailed": {"GET": info.detailed},
+    "/health/memory": {"GET": info.memory_use},
     "/metrics": {"GET": info.metrics},
 }
 

@@ -11,21 +11,28 @@ from moorage_common.http.relay import Relay
 from moorage_common.http.responder import Responder
 from moorage_runtime.body import Contract, read_body
 from moorage_runtime.errors import deadline_passed, engine_error, engine_gone, not_found, unavailable
+from moorage_runtime.metrics import GAP_BOUNDS
 from moorage_runtime.service import Service
 
-# Both OpenAI's usage and llama.cpp's timings; a text cannot contain either, as its quotes are escaped.
-_TOKENS: Final = re.compile(rb'"(?:completion_tokens|predicted_n)":\s*(\d+)')
+# OpenAI's usage, and llama.cpp's timings, which its streams have without being asked; a text cannot contain either, as
+# its quotes are escaped.
+_GENERATED: Final = re.compile(rb'"(?:completion_tokens|predicted_n)":\s*(\d+)')
+_ASKED: Final = re.compile(rb'"prompt_tokens":\s*(\d+)')
+_CACHED: Final = re.compile(rb'"cache_n":\s*(\d+)')
+_MOST_READ: Final = 16 * 1024
+_READ: Final = re.compile(rb'"prompt_n":\s*(\d+)')
 
 
 async def relay(service: Service, request: Request, responder: Responder) -> None:
     """Pass a request to the engine and its answer to the client."""
     clock = asyncio.get_running_loop().time
     begun = clock()
-    answer = Relay(responder, clock)
+    answer = Relay(responder, clock, GAP_BOUNDS if service.metrics.gaps is not None else None)
     try:
         body = read_body(request.path, request.body, _contract(service, request))
         async with asyncio.timeout(service.settings.request_timeout):
             await service.admission.enter(body.places)
+            service.metrics.entered(clock() - begun, service.admission.running)
             try:
                 await _exchange(service, request.path, body.content, answer)
             finally:
@@ -39,7 +46,7 @@ async def relay(service: Service, request: Request, responder: Responder) -> Non
         # 499 is what nginx writes for a client that left before it had an answer.
         service.metrics.answered(request.path, responder.status or 499, clock() - begun)
         if responder.status == 200:
-            _count(service, request.path, answer, begun, streamed=answer.streamed)
+            _count(service, request.path, answer, begun)
 
 
 async def _exchange(service: Service, path: str, body: bytes, answer: Relay) -> None:
@@ -81,9 +88,21 @@ def _contract(service: Service, request: Request) -> Contract:
     )
 
 
-def _count(service: Service, route: str, answer: Relay, begun: float, *, streamed: bool) -> None:
-    if streamed and answer.first_byte is not None:
-        service.metrics.streamed(route, answer.first_byte - begun)
-    found = _TOKENS.findall(answer.kept())
-    if found:
-        service.metrics.generated(int(found[-1]))
+def _count(service: Service, route: str, answer: Relay, begun: float) -> None:
+    """Take what a complete answer says of tokens and times."""
+    metrics, told = service.metrics, answer.kept()
+    if len(told) > _MOST_READ:
+        told = told[: _MOST_READ // 2] + told[-_MOST_READ // 2 :]  # usage stands before or after what is long
+    asked, generated = _last(_ASKED, told), _last(_GENERATED, told)
+    if answer.streamed and answer.first_byte is not None:
+        rest = answer.last_byte - answer.first_byte
+        metrics.streamed(route, answer.first_byte - begun, rest, generated)
+        if metrics.gaps is not None:
+            metrics.gaps.add(answer.gaps, rest)
+    if asked or generated:
+        metrics.counted(route, asked or _last(_CACHED, told) + _last(_READ, told), generated)
+
+
+def _last(pattern: re.Pattern[bytes], text: bytes) -> int:
+    found = pattern.findall(text)
+    return int(found[-1]) if found else 0
