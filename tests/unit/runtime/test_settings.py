@@ -100,3 +100,57 @@ def test_all_wrong_values_are_told_at_once() -> None:
 def test_every_setting_is_described() -> None:
     assert [name for name, _, meaning in describe() if not meaning] == []
     assert describe()[0][:2] == ("MODEL_BACKEND", "llamacpp")
+
+
+@pytest.mark.parametrize(
+    ("preset", "gibibytes", "values"),
+    [
+        ("small", 64, ("4bit", 2, 512, 300)),
+        ("medium", 64, ("8bit", 5, 1024, 1800)),
+        ("large", 1, (None, 10, 2048, 3600)),
+        ("auto", 7.9, ("4bit", 2, 512, 300)),
+        ("auto", 8, ("8bit", 5, 1024, 1800)),
+        ("auto", 16, ("8bit", 5, 1024, 1800)),
+        ("auto", 16.1, (None, 10, 2048, 3600)),
+    ],
+)
+def test_a_preset_is_what_nobody_has_set(
+    preset: str, gibibytes: float, values: tuple[str | None, int, int, float]
+) -> None:
+    asked = {"MODEL_PRESET": preset, "MODEL_BACKEND": "transformers"}
+    found = read_settings(asked, memory=lambda: int(gibibytes * 1024**3))
+
+    assert (
+        found.model_quantization,
+        found.max_concurrent_requests,
+        found.max_input_tokens,
+        found.unload_after,
+    ) == values
+
+
+def test_every_single_setting_overrides_its_preset() -> None:
+    single = {
+        "MODEL_QUANTIZATION": "q8_0",
+        "MAX_CONCURRENT_REQUESTS": "7",
+        "LLAMA_CTX": "100",
+        "MODEL_IDLE_TIMEOUT": "9",
+        "MODEL_UNLOAD_ENABLED": "false",
+    }
+    found = read_settings({"MODEL_PRESET": "small", "MODEL_BACKEND": "transformers", **single})
+
+    assert (found.model_quantization, found.max_concurrent_requests, found.max_input_tokens) == ("q8_0", 7, 100)
+    assert (found.model_idle_timeout, found.unload_after) == (9, float("inf"))
+
+
+def test_a_preset_does_not_ask_a_gguf_file_for_a_quantization() -> None:
+    assert read_settings({"MODEL_PRESET": "small"}).model_quantization is None
+
+
+def test_nothing_is_unloaded_unless_asked_for() -> None:
+    assert read_settings({"MODEL_IDLE_TIMEOUT": "5"}).unload_after == float("inf")
+    assert read_settings({"MODEL_IDLE_TIMEOUT": "5", "MODEL_UNLOAD_ENABLED": "true"}).unload_after == 5
+
+
+def test_the_queue_is_four_times_as_long_unless_said_otherwise() -> None:
+    assert read_settings({"MAX_CONCURRENT_REQUESTS": "3"}).queue_limit == 12
+    assert read_settings({"MAX_CONCURRENT_REQUESTS": "3", "MAX_QUEUED_REQUESTS": "0"}).queue_limit == 0

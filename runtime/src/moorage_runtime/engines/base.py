@@ -8,7 +8,7 @@ serves HTTP on loopback and announces its port → the front relays bytes to it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -38,6 +38,12 @@ class Plan:
     """A route whose answer needs the engine's work loop, not only its HTTP threads."""
     routes: frozenset[str]
     """The POST routes that the engine has."""
+    refused: frozenset[str] = frozenset()
+    """Fields of requests that the engine has not."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """What the engine calls a field of requests."""
+    longest_token: int | None = None
+    """Bytes of text that one token can stand for at most, where that is certain (`vocabulary`)."""
     shape: Shape | None = None
     """What the header of the model's files says of its size."""
     works_on_cpu: bool = True

@@ -13,11 +13,13 @@ Route = Callable[[Service, Request, Responder], Awaitable[None]]
 ROUTES: dict[str, dict[str, Route]] = {
     "/v1/chat/completions": {"POST": generate.relay},
     "/v1/completions": {"POST": generate.relay},
+    "/v1/embeddings": {"POST": generate.relay},
     "/v1/models": {"GET": info.models},
     "/health": {"GET": info.alive},
     "/health/ready": {"GET": info.ready},
     "/ready": {"GET": info.ready},
     "/health/detailed": {"GET": info.detailed},
+    "/health/memory": {"GET": info.memory_use},
     "/metrics": {"GET": info.metrics},
 }
 
