@@ -74,8 +74,8 @@ class PlayedPod:
             {"type": "ContainersReady", "status": state, "lastTransitionTime": changed},
             {"type": "Ready", "status": state, "lastTransitionTime": changed},
         ]
-        state = {"running": {"startedAt": self.at(began)}}
-        container = _container("runtime", state) | {"ready": ready is not None, "started": ready is not None}
+        running: Object = {"running": {"startedAt": self.at(began)}}
+        container = _container("runtime", running) | {"ready": ready is not None, "started": ready is not None}
         status = {
             "phase": "Running",
             "podIP": ip,

@@ -163,7 +163,7 @@ def test_a_token_that_has_left_its_host_does_not_come_back_with_a_redirect(bed: 
     assert "authorization" not in final.headers
 
 
-@pytest.mark.parametrize("location", ["http://192.0.2.1/", "http://169.254.169.254/latest", "ftp://h.example/", "//@"])
+@pytest.mark.parametrize("location", ["//192.0.2.1/", "http://169.254.169.254/latest", "ftp://h.example/", "//@"])
 def test_bad_input_12_a_redirect_to_what_nothing_is_fetched_from_is_not_followed(bed: Bed, location: str) -> None:
     bed.hub.faults["/resolve/"] = [Fault(302, {"Location": location})]
     reason, message = bed.fails(fetch_attempts=1)

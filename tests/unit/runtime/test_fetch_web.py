@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
 import hashlib
 import socket
@@ -14,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from hack.cluster.host.pki import CertificateSpec, write_pki
 from moorage_common.facts import LoadError
 from moorage_runtime.errors import LoadFailure
 from moorage_runtime.fetch import run
@@ -30,31 +27,16 @@ from tests.unit.runtime.hub import Fault, HubImitation, cdn_handler
 
 HOST = "files.example"
 GGUF = b"GGUF" + bytes(range(256)) * 1000
+PUBLIC = "93.184.216.34"
 SHA256 = hashlib.sha256(GGUF).hexdigest()
 
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Key and certificate of the server, signed by itself."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    plain = serialization.NoEncryption()
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    file = tmp_path_factory.mktemp("tls") / "server.pem"
-    file.write_bytes(pem + made.public_bytes(serialization.Encoding.PEM))
-    return file
+    """A folder with the server's key and certificate, and that of the authority that has signed it."""
+    folder = tmp_path_factory.mktemp("tls")
+    write_pki(folder, (CertificateSpec("server", HOST, dns_names=(HOST,)),))
+    return folder
 
 
 @pytest.fixture
@@ -63,7 +45,7 @@ def web(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubImita
     files = HubImitation({"q4.gguf": GGUF, "config.json": b"{}", "model.safetensors": GGUF})
     server = ThreadingHTTPServer(("127.0.0.1", 0), cdn_handler(files))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate)
+    tls.load_cert_chain(certificate / "server.crt", certificate / "server.key")
     server.socket = tls.wrap_socket(server.socket, server_side=True)
     files.url = f"https://{HOST}:{server.server_address[1]}"
     real = socket.getaddrinfo
@@ -72,7 +54,7 @@ def web(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubImita
         return real("127.0.0.1" if host.endswith(HOST) else host, port, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    trusting = ssl.create_default_context(cafile=str(certificate))
+    trusting = ssl.create_default_context(cafile=str(certificate / "ca.crt"))
     monkeypatch.setattr(run, "Network", functools.partial(Network, loopback=True, tls=trusting))
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -212,5 +194,5 @@ def test_bad_input_12_a_name_that_leads_to_this_machine_is_not_connected_to(
 
 
 def test_a_redirect_to_http_is_not_followed(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    bed.web.faults["q4"] = [Fault(302, {"Location": "http://93.184.216.34/q4.gguf"})]
+    bed.web.faults["q4"] = [Fault(302, {"Location": f"http://{PUBLIC}/q4.gguf"})]
     assert "without https" in bed.fails()[1]
