@@ -83,6 +83,11 @@ class Case:
         return any(not objects.is_ready(pod) for pod in fine)
 
     @cached_property
+    def fetching(self) -> bool:
+        """Whether one of them fetches the model's files."""
+        return any(pods.fetches(pod) for pod in self.current)
+
+    @cached_property
     def loading(self) -> bool:
         """Whether a container runs in one of them."""
         return any(_runs(pod) for pod in self.current)
@@ -120,10 +125,9 @@ def _model_loaded(case: Case) -> OneOf:
     if case.ready:
         # That the probe is answered means that the model is loaded; whether the engine was asked cannot be seen.
         return verdicts(("True", {"Loaded"}), ("Unknown", {"FactsUnavailable"}))
-    if case.broken.surely:
-        return verdicts(("False", case.broken.any | ({"Loading"} if case.loading else set())))
-    if case.loading:
-        return verdicts(("False", case.broken.maybe | {"Loading"}))
+    under_way = ({"Loading"} if case.loading else set()) | ({"Downloading"} if case.fetching else set())
+    if case.broken.surely or under_way:
+        return verdicts(("False", case.broken.any | under_way))
     if any(_runs(pod) for pod in case.pods if objects.is_ending(pod)):
         # The engine is there until its last request is answered: "no engine runs" would be false.
         return verdicts(("False", {"Stopping"}))

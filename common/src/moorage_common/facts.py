@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from moorage_common.download import Download
 from moorage_common.shape import Shape
 
 CPU: Final = "cpu"
@@ -22,15 +23,22 @@ class LoadError(StrEnum):
 
     MODEL_NOT_FOUND = "ModelNotFound"
     MODEL_FILE_INVALID = "ModelFileInvalid"
+    UNSAFE_WEIGHTS = "UnsafeWeights"
+    REMOTE_CODE_REQUIRED = "RemoteCodeRequired"
     OUT_OF_MEMORY = "OutOfMemory"
     INVALID_MODEL_CONFIG = "InvalidModelConfig"
     ENGINE_FAILED = "EngineFailed"
+    DOWNLOAD_FAILED = "DownloadFailed"
+    DOWNLOAD_UNAUTHORIZED = "DownloadUnauthorized"
+    DOWNLOAD_DISK_FULL = "DownloadDiskFull"
+    CHECKSUM_MISMATCH = "ChecksumMismatch"
 
 
 class Phase(StrEnum):
     """Where a runtime is on its way to answering."""
 
     STARTING = "starting"
+    DOWNLOADING = "downloading"
     LOADING = "loading"
     READY = "ready"
     UNLOADED = "unloaded"
@@ -97,3 +105,6 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     facts: EngineFacts | None = None
     shape: Shape | None = None
     """Known as soon as the files have been read, long before the model is loaded."""
+
+    download: Download | None = None
+    """How far the files are, while they are fetched."""

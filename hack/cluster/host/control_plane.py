@@ -100,8 +100,8 @@ def controller_manager(plan: Plan) -> Command:
     """kube-controller-manager, alone, so without an election; its client limits are those of a larger cluster."""
     layout = plan.layout
     kubeconfig = layout.component_kubeconfig("kube-controller-manager")
-    # Where tests freeze the API server, all nodes' heartbeats are old afterwards; it would call their pods not ready, and
-    # there is no kubelet that would ever call them ready again.
+    # Where tests freeze the API server, all nodes' heartbeats are old afterwards; it would call their pods not ready,
+    # and there is no kubelet that would ever call them ready again.
     patience = ["--node-monitor-grace-period=1h"] if plan.control_plane_only else []
     return plan.command(
         "kube-controller-manager",

@@ -249,6 +249,7 @@ class Reconciler:
             place=self._view.line.place(key),
             most=self._view.most,
             shapes=self._store.shapes(key),
+            downloads=self._store.downloads(key),
             gpu_memory=self._view.gpu_memory,
             preemptions=self._store.preemptions(key),
         )

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
+from moorage_common.download import Download
 from moorage_common.facts import Health
 from moorage_common.labels import MODEL_LABEL
 from moorage_common.shape import Shape
@@ -33,6 +34,7 @@ class _Model:
     pods: dict[str, PodState] = field(default_factory=dict)
     facts: dict[str, Health | None] = field(default_factory=dict)
     shapes: dict[str, Shape | None] = field(default_factory=dict)
+    downloads: dict[str, Download] = field(default_factory=dict)
     replica_sets: dict[str, str] = field(default_factory=dict)
     preemptions: dict[str, Preemption] = field(default_factory=dict)
     written: str | None = None
@@ -158,6 +160,17 @@ class Store:
         if model and model.shapes.get(pod_uid, ...) is None:
             del model.shapes[pod_uid]
 
+    def downloads(self, key: Key) -> dict[str, Download]:
+        """How far the pods of a model that fetch it have said to be, by pod uid."""
+        model = self._models.get(key)
+        return dict(model.downloads) if model else {}
+
+    def put_download(self, key: Key, pod_uid: str, download: Download) -> None:
+        """Keeps how far a pod is; forgotten with the pod, and when it ceases to fetch."""
+        model = self._models.get(key)
+        if model and pod_uid in model.pods and model.pods[pod_uid].downloading:
+            model.downloads[pod_uid] = download
+
     def owner_of_replica_set(self, key: Key, uid: str) -> str | None:
         """The uid of the Deployment that a ReplicaSet was last seen to belong to."""
         model = self._models.get(key)
@@ -201,6 +214,8 @@ class Store:
         model = self._models.setdefault(key, _Model())
         changed = model.pods.get(uid) != state
         model.pods[uid] = state
+        if not state.downloading:
+            model.downloads.pop(uid, None)
         self._pod_keys[uid] = key
         self._hear(key, state)
         return key if changed else None
@@ -264,6 +279,7 @@ class Store:
         self._models[key].pods.pop(uid, None)
         self._models[key].facts.pop(uid, None)
         self._models[key].shapes.pop(uid, None)
+        self._models[key].downloads.pop(uid, None)
         self._pod_versions.pop(uid, None)
         if self._pod_keys.pop(uid, None):
             self._gone_pods[uid] = key, said_preempted

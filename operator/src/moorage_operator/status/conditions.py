@@ -3,7 +3,6 @@
 from moorage_common.facts import Health
 from moorage_common.facts import Phase as RuntimePhase
 from moorage_operator.api.conditions import ConditionType, Reason
-from moorage_operator.observe import PodState
 from moorage_operator.status.view import WAITING_FOR_RESOURCES, Verdict, View
 
 
@@ -17,17 +16,19 @@ def ready(view: View) -> Verdict:
         return "False", Reason.STOPPED, _why_stopped(view)
     if view.problem:
         return "False", view.problem.reason, view.problem.message
-    return "False", Reason.STARTING, _start_message(view.current)
+    return "False", Reason.STARTING, _start_message(view)
 
 
 def _why_stopped(view: View) -> str:
     return "spec.suspend is true" if view.model.spec.suspend else "spec.replicas is 0"
 
 
-def _start_message(pods: tuple[PodState, ...]) -> str:
-    starting = [pod for pod in pods if not pod.terminating]
+def _start_message(view: View) -> str:
+    starting = [pod for pod in view.current if not pod.terminating]
     if any(pod.running for pod in starting):
         return "the model is loading"
+    if view.download:
+        return f"the model is being fetched: {view.download}"
     if any(pod.scheduled for pod in starting):
         return "the container is being started"
     return "the pod has not been placed yet"
@@ -50,11 +51,17 @@ def model_loaded(view: View) -> Verdict:
     """Whether an engine has the model in memory."""
     if view.ready:
         return _told(view)
-    problem = next((pod.problem for pod in view.current if pod.problem and not pod.terminating), None)
-    if problem:
+    return _not_loaded(view)
+
+
+def _not_loaded(view: View) -> Verdict:
+    problems = [view.problem_of(pod) for pod in view.current if not pod.terminating]
+    if problem := next((problem for problem in problems if problem), None):
         return "False", problem.reason, problem.message
     if any(pod.running and not pod.terminating for pod in view.current):
         return "False", Reason.LOADING, "the model is loading"
+    if view.download:
+        return "False", Reason.DOWNLOADING, view.download
     if any(pod.running and pod.terminating for pod in view.pods):
         return "False", Reason.STOPPING, "the engines that run are finishing their requests"
     return "False", Reason.UNLOADED, _why_stopped(view) if view.wanted == 0 else "no engine runs"

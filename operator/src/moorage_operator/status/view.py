@@ -96,7 +96,7 @@ class View:
     @property
     def _shape_before(self) -> Shape | None:
         kept = self.model.status.get("shape") or {}
-        if kept.get("source") != self.model.spec.source.uri:
+        if kept.get("source") != self.model.spec.files:
             return None
         try:
             return msgspec.convert(kept, Shape)
@@ -152,7 +152,25 @@ class View:
         if self.waiting:
             return self.waiting
         newest = max(self.current, key=lambda pod: (not pod.terminating, pod.created, pod.name), default=None)
-        return newest.problem if newest else None
+        return self.problem_of(newest) if newest else None
+
+    def problem_of(self, pod: PodState) -> Problem | None:
+        """What keeps a pod from getting on; a failed download is none any more once bytes come again."""
+        download = self.seen.downloads.get(pod.uid) if pod.downloading else None
+        return None if download and download.bytes_per_second > 0 else pod.problem
+
+    @cached_property
+    def download(self) -> str:
+        """How far the model's files are, in words; empty while no pod fetches them."""
+        fetching = [pod for pod in self.current if pod.downloading and not pod.terminating]
+        told = [self.seen.downloads[pod.uid] for pod in fetching if pod.uid in self.seen.downloads]
+        farthest = max(told, key=lambda download: download.bytes_done, default=None)
+        if not fetching or farthest:
+            return farthest.words() if farthest else ""
+        # An operator that has just started has not asked yet, and must not take back what is about as true as before.
+        before = self.before(ConditionType.MODEL_LOADED)
+        said = before.get("reason") == Reason.DOWNLOADING and self.seen.facts is not None
+        return before["message"] if said else "the model's files are being fetched"
 
     @property
     def refused(self) -> Problem | None:
