@@ -84,14 +84,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="Threads that compute, 1 to 1024. Default: the CPUs that cgroup and affinity allow."),
     ] = None
     max_concurrent_requests: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | None,
+        Meta(
+            description="Requests that the engine works on at once, 1 to 1024 (llamacpp: 256); "
+            "four times as many may wait. Default: 4; 256 for embeddings."
+        ),
+    ] = None
+    max_batch_size: Annotated[
+        int, Meta(ge=1, le=1024, description="Embeddings: texts or images in one batch, 1 to 1024.")
+    ] = 16
+    max_wait_ms: Annotated[
         int,
         Meta(
-            ge=1,
-            le=1024,
-            description="Requests that the engine works on at once, 1 to 1024 (llamacpp: 256); "
-            "four times as many may wait.",
+            ge=0,
+            le=60_000,
+            description="Embeddings: milliseconds for which a text may be passed over for others whose lengths fit "
+            "together better, 0 to 60000. Nothing ever waits for a batch to fill.",
         ),
-    ] = 4
+    ] = 50
+    enable_batching: Annotated[bool, Meta(description="Embeddings: false computes each text or image alone.")] = True
+    image_url_hosts: Annotated[
+        Annotated[str, Meta(max_length=4096, pattern=r"^[A-Za-z0-9.:\-\[\], ]*$")] | None,
+        Meta(
+            description="Embeddings: hosts from which images may be fetched, exact names with commas between them. A "
+            "private address is reached only by a host that is listed as that address. Default: none; data: URLs only."
+        ),
+    ] = None
     model_quantization: Annotated[
         Annotated[str, Meta(max_length=32)] | None,
         Meta(
@@ -131,6 +149,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(ge=0, le=3600, description="Seconds that running requests have to finish after SIGTERM, up to 3600."),
     ] = 30.0
+
+    @property
+    def concurrency(self) -> int:
+        """Requests that the engine works on at once. For embeddings a batch is made of many requests."""
+        return self.max_concurrent_requests or (256 if self.model_task is Task.EMBED else 4)
+
+    @property
+    def image_hosts(self) -> tuple[str, ...]:
+        """Hosts from which images may be fetched; an IPv6 address is listed with or without its brackets."""
+        names = (name.strip().strip("[]").lower() for name in (self.image_url_hosts or "").split(","))
+        return tuple(name for name in names if name)
 
     @property
     def termination_log(self) -> Path | None:

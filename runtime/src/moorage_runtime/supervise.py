@@ -170,7 +170,7 @@ class Supervisor:
             await asyncio.sleep(0.05)  # the engine's own words come by another pipe, a moment later
             said = f" ({child.complaints})" if child.complaints else ""
             raise LoadFailure(announcement.failure, f"the engine cannot load the model: {announcement.message}{said}")
-        pool = Pool(LOOPBACK, announcement.port, keep=self._settings.max_concurrent_requests)
+        pool = Pool(LOOPBACK, announcement.port, keep=self._settings.concurrency)
         await self._smoke(child, plan, pool)
         held = announcement.memory_bytes
         self.facts = msgspec.structs.replace(

@@ -1,8 +1,8 @@
 """Batches without a waiting window: whenever the model is free, its thread takes the best batch of what waits.
 
-Flow: `embed` (on the event loop) queues the items of a request → the model's thread takes a batch (`queueing`), computes
-it and hands the results to the loop, once for each batch → the request's answer is complete with its last item. Nothing
-waits for a batch to fill: while one is computed the next gathers by itself.
+Flow: `embed` (on the event loop) queues the items of a request → the model's thread takes a batch (`queueing`),
+computes it and hands the results to the loop → a request is answered with its last item. Nothing waits for a batch to
+fill: while one is computed the next gathers by itself.
 """
 
 from __future__ import annotations
@@ -13,19 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from moorage_runtime.embedding.queueing import BatchPolicy, FairQueue, Item, Job
 
 Compute = Callable[[Sequence[Any]], Sequence[Any]]
 """Gives a result for each payload, in their order, or an exception in place of one; runs in the model's thread."""
-
-
-class Failed(Protocol):
-    """What hears of a model that is broken."""
-
-    def __call__(self, error: BaseException) -> None:
-        """End the process: only a new one can mend it."""
 
 
 class QueueFull(Exception):  # noqa: N818 - it names a state
@@ -78,7 +71,7 @@ class Batcher:
         compute: Compute,
         policy: BatchPolicy | None = None,
         *,
-        broken: Failed,
+        broken: Callable[[BaseException], None],
         canary: Any = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

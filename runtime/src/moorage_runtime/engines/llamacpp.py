@@ -101,7 +101,7 @@ class LlamaCpp:
         shape = gguf_shape(header)
         try:
             _check_quantization(settings.model_quantization, header, path.name)
-            context, slots = _context(settings.max_input_tokens, shape), _slots(settings.max_concurrent_requests)
+            context, slots = _context(settings.max_input_tokens, shape), _slots(settings.concurrency)
             demand = Demand(self.name, context, slots, options=settings.extra_args or ())
             _check_memory(shape, demand, path.name)
         except LoadFailure as failure:

@@ -29,7 +29,14 @@ class Transformers:
     name = "transformers"
     # The front has put the model there; an engine that looks for more on the network hangs or leaks.
     environment: Mapping[str, str] = MappingProxyType(
-        {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        {
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            # Threads that spin while they wait take the cores from the front and from each other.
+            "OMP_WAIT_POLICY": "passive",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
     )
 
     def plan(self, settings: Settings) -> Plan:
