@@ -13,7 +13,7 @@ from moorage_runtime.embedding.front import plan
 from moorage_runtime.engines.base import Plan
 from moorage_runtime.errors import LoadFailure
 from moorage_runtime.settings import Backend, Settings, Task
-from tests.unit.runtime.hf_folder import LLAMA, write_folder
+from tests.unit.runtime.hf_folder import folder as write_folder
 
 BERT = {"model_type": "bert", "max_position_embeddings": 512, "hidden_size": 8, "architectures": ["BertModel"]}
 MODULES = [
@@ -102,7 +102,7 @@ def test_vectors_may_be_cut_where_the_files_say_so(tmp_path: Path, files: dict[s
 
 
 def test_a_folder_that_does_not_say_how_to_pool_is_refused(tmp_path: Path) -> None:
-    reason, message = failure(model(tmp_path / "m", LLAMA, modules=None))
+    reason, message = failure(model(tmp_path / "m", modules=None))
     assert reason is LoadError.INVALID_MODEL_CONFIG
     assert "modules.json" in message
 

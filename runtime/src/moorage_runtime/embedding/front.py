@@ -104,15 +104,11 @@ def _max_tokens(asked: int | None, folder: HFFolder) -> int:
                 folder.shape,
             )
         return asked
-    said = (
-        _json(folder.path / "sentence_bert_config.json").get("max_seq_length"),
-        _json(folder.path / "tokenizer_config.json").get("model_max_length"),
-        possible,
-    )
-    found = [value for value in said if type(value) is int and 0 < value < 2**30]
-    if type(said[0]) is int and said[0] > 0:
-        found = [said[0], *([possible] if possible else [])]
-    return min([*found, UNBOUNDED] if possible == 0 or possible > UNBOUNDED else found)
+    said = _json(folder.path / "sentence_bert_config.json").get("max_seq_length")
+    if type(said) is int and said > 0:
+        return min(said, possible or said)
+    found = (_json(folder.path / "tokenizer_config.json").get("model_max_length"), possible)
+    return min(UNBOUNDED, *(value for value in found if type(value) is int and value > 0))
 
 
 def _is_matryoshka(folder: HFFolder) -> bool:
