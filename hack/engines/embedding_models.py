@@ -1,4 +1,4 @@
-"""Models for embeddings: `minilm_folder()` fetches all-MiniLM-L6-v2, `tiny_qwen2_vl_folder()` builds a stand-in for GME."""
+"""Models for embeddings: `minilm_folder()` fetches one, `tiny_qwen2_vl_folder()` builds a stand-in for GME."""
 
 from __future__ import annotations
 

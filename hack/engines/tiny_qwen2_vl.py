@@ -1,7 +1,7 @@
 """Builds a tiny random Qwen2-VL: `tiny_qwen2_vl.py FOLDER`, in the environment of transformers.
 
-It stands in for GME, which is 4 GB: the same classes, tokens and files, 0.2 million parameters. Its vectors mean nothing,
-but that it is computed right can be tested: batched as alone, and as transformers' own code does it.
+It stands in for GME, which is 4 GB: the same classes, tokens and files, 0.2 million parameters. Its vectors mean
+nothing, but that they are computed right can be tested: batched as alone, and as transformers' own code does it.
 """
 
 import json
@@ -74,8 +74,9 @@ def build(folder: Path) -> None:
     words = tokenizer()
     ids = {token: words.convert_tokens_to_ids(token) for token in SPECIAL}
     model = Qwen2VLForConditionalGeneration(config(ids))
-    for weight in model.parameters():  # as made, they are so small that all inputs look alike
-        torch.nn.init.normal_(weight, std=0.2)
+    for weight in model.parameters():
+        if weight.dim() > 1:  # as made, they are so small that all inputs look alike
+            torch.nn.init.normal_(weight, std=0.3)
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     Qwen2VLImageProcessorPil(patch_size=14, temporal_patch_size=2, merge_size=2).save_pretrained(folder)

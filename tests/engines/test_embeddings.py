@@ -16,9 +16,7 @@ from tests.engines.embedding_runtime import EmbeddingRuntime, embedding_runtime
 
 pytestmark = pytest.mark.timeout(600)
 
-WORDS = "the of and to in market river engine policy winter garden language signal planet was for on"
-    "the of and to in market river engine policy winter garden language signal planet was for on are with they".split()
-)
+WORDS = "the of and to in market river engine policy winter garden language signal planet was for on are with"
 
 
 def texts(count: int, seed: int = 1) -> list[str]:
