@@ -110,7 +110,7 @@ def test_thirty_two_clients_at_once_get_what_one_gets(runtime: EmbeddingRuntime,
 
 
 def test_one_bad_request_among_others_fails_alone(runtime: EmbeddingRuntime, client: openai.OpenAI) -> None:
-    bodies = [{"model": "m", "input": text} for text in texts(15, seed=3)]
+    bodies: list[dict[str, Any]] = [{"model": "m", "input": text} for text in texts(15, seed=3)]
     bodies.insert(7, {"model": "m", "input": [[101, 30522, 102]]})
     bodies.insert(3, {"model": "m", "input": "word " * 400})
     with ThreadPoolExecutor(len(bodies)) as pool:
