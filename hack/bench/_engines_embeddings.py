@@ -23,7 +23,7 @@ INFINITY: Final = (
     "optimum<1.25",
     "click<8.2",
 )
-START_SECONDS: Final = 300.0
+START_SECONDS: Final = 900.0
 SIDES: Final = Path(__file__).with_name("_embedding_sides.py")
 THREADS: Final = 2
 
@@ -69,7 +69,17 @@ def infinity(model: Path) -> Iterator[Served]:
     """Run infinity with its torch engine and its defaults."""
     port = _free_port()
     command = [str(_infinity()), "v2", "--model-id", str(model), "--served-model-name", "m", "--engine", "torch"]
-    command += ["--device", "cpu", "--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
+    command += [
+        "--no-model-warmup",
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     with _process(command, {**_offline_variables(), "DO_NOT_TRACK": "1"}) as process:
         _wait_for(f"http://127.0.0.1:{port}/health", process)
         yield Served(port, process.pid, "/embeddings")

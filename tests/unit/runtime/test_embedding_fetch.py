@@ -85,7 +85,7 @@ async def test_bad_input_51_a_host_that_is_not_listed_is_not_asked_for(url: str)
         "http://images.example.com@evil.example/a", "http://user:pw@images.example.com/a", "ftp://images.example.com/a",
         "http://evil.example\\@images.example.com/a", "http://images.example.com/a b",
         "http://images.example.com/\r\nX: y",
-        "http://images.example.com/" + "a" * 2048, "http://images.exämple.com/a", "http:images.example.com/a",
+        "http://images.example.com/" + "a" * 2048, "http://\u00e4.example.com/a", "http:images.example.com/a",
         "http://images.example.com:99999/a", "http://[::1/a", "http://images.example.com/\t",
     ],
 )  # fmt: skip
@@ -120,7 +120,7 @@ async def test_bad_input_51_the_address_that_was_judged_is_the_one_that_is_asked
             opened.append(host)
             return await original(host, *arguments, **named)
 
-        monkeypatch.setattr(module.asyncio, "open_connection", open_connection)
+        monkeypatch.setattr(asyncio, "open_connection", open_connection)
         assert await fetch(f"http://images.example.com:{port}/a", HOSTS) == b"ok"
     assert names.count("images.example.com") == 1
     assert opened == ["127.0.0.1"]
