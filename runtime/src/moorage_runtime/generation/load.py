@@ -146,7 +146,7 @@ def _packed(model: Any) -> str:
 
 
 def _scales(model: Any) -> int:
-    """Give the bytes of the scales that bitsandbytes keeps beside its weights, which are no parameters of the module."""
+    """Give the bytes of the scales that bitsandbytes keeps beside its weights; they are no parameters of a module."""
     parameters = list(model.parameters())
     states = (getattr(parameter, "quant_state", None) for parameter in parameters)
     scales = [state.absmax for state in states if state is not None]
