@@ -112,11 +112,10 @@ def test_top_p_keeps_to_the_likeliest(client: openai.OpenAI) -> None:
 
 def test_penalties_are_of_effect(client: openai.OpenAI) -> None:
     def parises(**fields: Any) -> int:
-        return text(client, max_tokens=8, logit_bias={"7042": 15}, **fields).count("Paris")
+        return text(client, max_tokens=8, logit_bias={"7042": 6}, **fields).count("Paris")
 
-    assert parises() == 8
-    assert parises(frequency_penalty=2) < 8
-    assert parises(presence_penalty=2) < parises(presence_penalty=-2) + 1
+    assert parises(frequency_penalty=2) < parises()
+    assert parises(presence_penalty=2) < parises()
     assert " is" in text(client)
     assert " is" not in text(client, extra_body={"repeat_penalty": 100}), "it is in the prompt"
 
