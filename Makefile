@@ -15,7 +15,7 @@ export PATH := $(UV_HOME)/bin:$(PATH)
 GPUS ?= 0
 CLUSTER := $(if $(NAME),--name $(NAME))
 
-.PHONY: help deps venv demo test test-unit test-integration test-chaos chaos test-e2e verify format generate bench \
+.PHONY: help deps venv demo test test-unit test-integration test-chaos chaos test-e2e test-engines verify format generate bench \
 	cluster-up cluster-down images binaries clean
 
 help: ## List the targets
@@ -41,6 +41,9 @@ chaos: venv ## The fault scenarios with the times and counts of their table; an 
 
 test-e2e: venv ## The tests on a real node; root on Debian, or Docker
 	$(PY) -m hack.test --only e2e
+
+test-engines: venv ## The tests of transformers with a real model; makes its environment first, gigabytes from PyPI
+	$(PY) -m hack.test --only engines
 
 verify: venv ## Format, lint, types, layers, generated files, chart, lock file
 	$(PY) -m hack.verify

@@ -58,12 +58,16 @@ class SettingsError(Exception):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What can be set; each field is an environment variable of the same name in capitals. An empty one is not set."""
 
-    model_backend: Annotated[Backend, Meta(description="The engine: llamacpp, or dummy (for tests).")] = (
+    model_backend: Annotated[Backend, Meta(description="The engine: llamacpp, transformers, or dummy (for tests).")] = (
         Backend.LLAMACPP
     )
     model_task: Annotated[Task, Meta(description="What the model is for: generate, or embed.")] = Task.GENERATE
     model_path: Annotated[
-        Path | None, Meta(description="A .gguf file, or a folder that holds exactly one GGUF model.")
+        Path | None,
+        Meta(
+            description="A .gguf file, or a folder that holds exactly one GGUF model; for transformers a folder with "
+            "config.json and safetensors files."
+        ),
     ] = None
     model_name: Annotated[
         Annotated[str, Meta(max_length=253, pattern=r"^[^\x00-\x1f\x7f]+$")] | None,
@@ -87,7 +91,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=1, le=1024)] | None,
         Meta(
             description="Requests that the engine works on at once, 1 to 1024 (llamacpp: 256); "
-            "four times as many may wait. Default: 4; 256 for embeddings."
+            "four times as many may wait. Default: 4; 256 for embeddings by transformers."
         ),
     ] = None
     max_batch_size: Annotated[
@@ -114,6 +118,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(max_length=32)] | None,
         Meta(
             description="The quantization that was asked for, such as q4_k_m; a file that says otherwise is refused. "
+            "transformers makes bitsandbytes-8bit (8bit) and bitsandbytes-4bit (4bit) of weights while it loads. "
             "Default: not checked."
         ),
     ] = None
@@ -132,6 +137,35 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=0, le=1024)] | None,
         Meta(description="Layers that llama.cpp computes on GPUs, 0 to 1024. Default: all, where there is a GPU."),
     ] = None
+    torch_num_threads: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | None,
+        Meta(
+            description="Threads on which PyTorch computes, 1 to 1024 (transformers). "
+            "Default: the CPUs that cgroup and affinity allow."
+        ),
+    ] = None
+    compile_model: Annotated[
+        bool,
+        Meta(
+            description="true: the model is compiled before it is ready (transformers), which takes a minute or more "
+            "and a C++ compiler."
+        ),
+    ] = False
+    int8_threshold: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1000,
+            description="Activations above it stay in 16 bit, 0 to 1000 (transformers, with bitsandbytes-8bit).",
+        ),
+    ] = 6.0
+    low_cpu_mem_usage: Annotated[
+        bool,
+        Meta(
+            description="true: on the CPU weights stay pages of the mapped files, which the kernel can give back; "
+            "false: they are copied into memory (transformers)."
+        ),
+    ] = True
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         Meta(description="The least severe log lines that are written: DEBUG, INFO, WARNING or ERROR."),
@@ -152,8 +186,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def concurrency(self) -> int:
-        """Requests that the engine works on at once. For embeddings a batch is made of many requests."""
-        return self.max_concurrent_requests or (256 if self.model_task is Task.EMBED else 4)
+        """Requests that the engine works on at once; of transformers a batch of embeddings is made of many."""
+        batched = self.model_task is Task.EMBED and self.model_backend is Backend.TRANSFORMERS
+        return self.max_concurrent_requests or (256 if batched else 4)
 
     @property
     def image_hosts(self) -> tuple[str, ...]:
@@ -206,6 +241,7 @@ def describe() -> list[tuple[str, str, str]]:
         name = field.name.upper()
         alias = f" (or {ALIASES[name]})" if name in ALIASES else ""
         default = "" if field.default is None else str(field.default)
+        default = default.lower() if isinstance(field.default, bool) else default  # as it is written in the environment
         rows.append((name + alias, default, _description(hints[field.name])))
     return rows
 

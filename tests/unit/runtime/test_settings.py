@@ -1,6 +1,7 @@
 """The settings: names, defaults, and messages that say what is possible."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_an_empty_variable_is_not_set() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("MODEL_BACKEND", "vLLM", "llamacpp, or dummy"),
+        ("MODEL_BACKEND", "vLLM", "llamacpp, transformers, or dummy"),
         ("MAX_CONCURRENT_REQUESTS", "0", ">= 1"),
         ("MAX_CONCURRENT_REQUESTS", "2.5", "`int"),
         ("MAX_INPUT_TOKENS", "many", "int"),
@@ -112,9 +113,13 @@ def test_every_setting_is_described() -> None:
     assert describe()[0][:2] == ("MODEL_BACKEND", "llamacpp")
 
 
-def test_an_embedding_model_works_on_more_requests_at_once() -> None:
-    assert (Settings().concurrency, Settings(model_task=Task.EMBED).concurrency) == (4, 256)
-    assert Settings(model_task=Task.EMBED, max_concurrent_requests=3).concurrency == 3
+def test_transformers_works_on_more_requests_at_once_where_it_embeds() -> None:
+    def concurrency(**settings: Any) -> int:
+        return Settings(**settings).concurrency
+
+    assert (concurrency(), concurrency(model_task=Task.EMBED)) == (4, 4)
+    assert concurrency(model_task=Task.EMBED, model_backend=Backend.TRANSFORMERS) == 256
+    assert concurrency(model_task=Task.EMBED, model_backend=Backend.TRANSFORMERS, max_concurrent_requests=3) == 3
 
 
 def test_hosts_of_images_are_read_without_case_and_brackets() -> None:

@@ -40,7 +40,7 @@ def plan(settings: Settings) -> Plan:
         kind=kind,
         max_tokens=max_tokens,
         matryoshka=_is_matryoshka(folder),
-        threads=machine.usable_cpus(),
+        threads=settings.torch_num_threads or machine.usable_cpus(),
         batch_size=settings.max_batch_size if settings.enable_batching else 1,
         max_wait_ms=settings.max_wait_ms,
         image_url_hosts=settings.image_hosts,
