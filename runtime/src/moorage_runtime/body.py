@@ -15,7 +15,19 @@ from msgspec import Meta
 
 from moorage_common.http.message import Refusal
 from moorage_runtime.errors import bad_request, not_found
-from moorage_runtime.fields import CHAT, COMPLETIONS, EMBEDDINGS, INT32, NOT_PASSED_ON, UNSHAPED, Check
+from moorage_runtime.fields import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    FUSED,
+    IMAGES,
+    INT32,
+    NOT_PASSED_ON,
+    SIMILARITY,
+    TEXTS,
+    UNSHAPED,
+    Check,
+)
 from moorage_runtime.lengths import refuse_too_long
 
 MAX_MEMBERS: Final = 1024
@@ -42,9 +54,26 @@ FIELDS: Final[Mapping[str, Mapping[str, Check]]] = {
     "/v1/chat/completions": CHAT,
     "/v1/completions": COMPLETIONS,
     "/v1/embeddings": EMBEDDINGS,
+    "/embeddings/text": TEXTS,
+    "/embeddings/image": IMAGES,
+    "/embeddings/fused": FUSED,
+    "/similarity": SIMILARITY,
 }
 _DECODERS: Final = {path: _decoder(fields) for path, fields in FIELDS.items()}
-_REQUIRED: Final = {"/v1/chat/completions": "messages", "/v1/completions": "prompt", "/v1/embeddings": "input"}
+_REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    "/v1/chat/completions": ("messages",),
+    "/v1/completions": ("prompt",),
+    "/v1/embeddings": ("input",),
+    "/embeddings/text": ("texts",),
+    "/embeddings/image": ("images",),
+    "/embeddings/fused": ("texts", "images"),
+    "/similarity": (),
+}
+_GENERATION: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
+"""The routes whose requests get defaults."""
+
+_PROMPTS_OF_ENGINES: Final = frozenset({"messages", "prompt", "input"})
+"""What is refused before the queue where it certainly cannot fit."""
 
 # msgspec has no other way to tell which field it was; where its words change, the answer has no `param`.
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`$", re.DOTALL)
@@ -91,8 +120,9 @@ class Body(msgspec.Struct, frozen=True):
 def read_body(path: str, content: bytes, contract: Contract) -> Body:
     """Check a request and write it anew for the engine; raise Refusal that says what is wrong."""
     given = _given(path, content)
-    _check_model(given.get("model"), contract.served)
     fields = FIELDS[path]
+    if "model" in fields:
+        _check_model(given.get("model"), contract.served)
     for name, raw in given.items():
         problem = _problem(name, raw, fields[name])
         if problem is not None:
@@ -100,11 +130,15 @@ def read_body(path: str, content: bytes, contract: Contract) -> Body:
         if name in contract.refused:
             _refuse(name, "the engine of this model does not have it; leave it out")
     _check_together(given)
-    if _REQUIRED[path] not in given:
-        _refuse(_REQUIRED[path], "it is missing")
-    refuse_too_long(given[_REQUIRED[path]], contract.context, contract.longest_token)
+    for name in _REQUIRED[path]:
+        if name not in given:
+            _refuse(name, "it is missing")
+        if name in _PROMPTS_OF_ENGINES:
+            refuse_too_long(given[name], contract.context, contract.longest_token)
+    if path == "/similarity" and given.keys().isdisjoint({"texts", "images"}):
+        _refuse("texts", 'it is missing, and so is "images"')
     passed = {name: msgspec.Raw(raw) for name, raw in given.items() if name not in NOT_PASSED_ON}
-    for name, value in contract.defaults.items() if path != "/v1/embeddings" else ():
+    for name, value in contract.defaults.items() if path in _GENERATION else ():
         if name not in passed and given.keys().isdisjoint(SAME.get(name, ())):
             passed[name] = value
     for name, theirs in contract.renamed.items():

@@ -115,4 +115,4 @@ def plain_engine_error(status: int, error: dict[str, Any]) -> Answer:
         param=error["param"] if isinstance(error.get("param"), str) else None,
         code=code if isinstance(code, str) else None,
     )
-    return Answer(status, body, JSON)
+    return Answer(status, body, JSON, headers=((b"Retry-After", b"1"),) if status in {429, 503} else ())

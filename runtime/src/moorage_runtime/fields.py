@@ -25,6 +25,10 @@ MAX_INPUTS: Final = 2048
 """Texts in one request for embeddings: OpenAI's limit."""
 
 
+MAX_IMAGES: Final = 64
+"""Images in one request."""
+
+
 class _Part(msgspec.Struct):
     type: str
     text: str | None = None
@@ -243,10 +247,37 @@ EMBEDDINGS: Final[Mapping[str, Check]] = {
     "input": _inputs,
     "encoding_format": of_type(Literal["float", "base64"]),
     "dimensions": whole(1, 1_000_000),
+    "truncate": _FLAG,
     "user": anything,
 }
 
-UNSHAPED: Final = frozenset({"prompt", "input"})
+
+def _listed(what: str, most: int) -> Check:
+    def check(raw: bytes) -> str | None:
+        try:
+            items = _TEXTS.decode(raw)
+        except msgspec.ValidationError as error:
+            return str(error)
+        if not items or "" in items:
+            return f"it is empty, or one of its {what} is"
+        return f"{len(items)} {what} are in one request; at most {most} are possible" if len(items) > most else None
+
+    return check
+
+
+_TEXTS: Final = msgspec.json.Decoder(list[str])
+_INSTRUCTION: Final = of_type(Annotated[str, Meta(max_length=8192)])
+
+_ONE_SPACE: Final[Mapping[str, Check]] = {"instruction": _INSTRUCTION, "truncate": _FLAG}
+_TEXT_LIST: Final[Mapping[str, Check]] = {"texts": _listed("texts", MAX_INPUTS)}
+_IMAGE_LIST: Final[Mapping[str, Check]] = {"images": _listed("images", MAX_IMAGES)}
+
+TEXTS: Final[Mapping[str, Check]] = {**_TEXT_LIST, **_ONE_SPACE}
+IMAGES: Final[Mapping[str, Check]] = {**_IMAGE_LIST, "is_query": _FLAG, "instruction": _INSTRUCTION}
+FUSED: Final[Mapping[str, Check]] = {**_TEXT_LIST, **_IMAGE_LIST, "is_query": _FLAG, **_ONE_SPACE}
+SIMILARITY: Final[Mapping[str, Check]] = {**_TEXT_LIST, **_IMAGE_LIST, **_ONE_SPACE}
+
+UNSHAPED: Final = frozenset({"prompt", "input", "texts", "images"})
 """Fields whose own checks bound them: a list of numbers may be longer than other values."""
 
 NOT_PASSED_ON: Final = frozenset(

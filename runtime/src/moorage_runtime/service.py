@@ -38,7 +38,7 @@ class Service:
     ) -> "Service":
         """Put a runtime together; nothing starts yet."""
         relays: set[Relay] = set()
-        admission = Admission(settings.max_concurrent_requests, settings.queue_limit)
+        admission = Admission(settings.concurrency, settings.queue_limit)
         supervisor = Supervisor(
             load_engine(settings.model_backend.value),
             settings,

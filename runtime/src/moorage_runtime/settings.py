@@ -64,12 +64,16 @@ class SettingsError(Exception):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What can be set; each field is an environment variable of the same name in capitals. An empty one is not set."""
 
-    model_backend: Annotated[Backend, Meta(description="The engine: llamacpp, or dummy (for tests).")] = (
+    model_backend: Annotated[Backend, Meta(description="The engine: llamacpp, transformers, or dummy (for tests).")] = (
         Backend.LLAMACPP
     )
     model_task: Annotated[Task, Meta(description="What the model is for: generate, or embed.")] = Task.GENERATE
     model_path: Annotated[
-        Path | None, Meta(description="A .gguf file, or a folder that holds exactly one GGUF model.")
+        Path | None,
+        Meta(
+            description="A .gguf file, or a folder that holds exactly one GGUF model; for transformers a folder with "
+            "config.json and safetensors files."
+        ),
     ] = None
     model_name: Annotated[
         Annotated[str, Meta(max_length=253, pattern=r"^[^\x00-\x1f\x7f]+$")] | None,
@@ -90,13 +94,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="Threads that compute, 1 to 1024. Default: the CPUs that cgroup and affinity allow."),
     ] = None
     max_concurrent_requests: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | None,
+        Meta(
+            description="Requests that the engine works on at once, 1 to 1024 (llamacpp: 256). "
+            "Default: 4; 256 for embeddings by transformers."
+        ),
+    ] = None
+    max_batch_size: Annotated[
+        int, Meta(ge=1, le=1024, description="Embeddings: texts or images in one batch, 1 to 1024.")
+    ] = 16
+    max_wait_ms: Annotated[
         int,
         Meta(
-            ge=1,
-            le=1024,
-            description="Requests that the engine works on at once, 1 to 1024 (llamacpp: 256).",
+            ge=0,
+            le=60_000,
+            description="Embeddings: milliseconds for which a text may be passed over for others whose lengths fit "
+            "together better, 0 to 60000. Nothing ever waits for a batch to fill.",
         ),
-    ] = 4
+    ] = 50
+    enable_batching: Annotated[bool, Meta(description="Embeddings: false computes each text or image alone.")] = True
+    image_url_hosts: Annotated[
+        Annotated[str, Meta(max_length=4096, pattern=r"^[A-Za-z0-9.:\-\[\], ]*$")] | None,
+        Meta(
+            description="Embeddings: hosts from which images may be fetched, exact names with commas between them. A "
+            "private address is reached only by a host that is listed as that address. Default: none; data: URLs only."
+        ),
+    ] = None
     max_queued_requests: Annotated[
         Annotated[int, Meta(ge=0, le=65536)] | None,
         Meta(
@@ -136,6 +159,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             description="The quantization that was asked for, such as q4_k_m; a file that says otherwise is refused. "
             "4bit and 8bit are every type of so many bits. "
+            "transformers makes bitsandbytes-8bit (8bit) and bitsandbytes-4bit (4bit) of weights while it loads. "
             "Default: not checked."
         ),
     ] = None
@@ -154,6 +178,35 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=0, le=1024)] | None,
         Meta(description="Layers that llama.cpp computes on GPUs, 0 to 1024. Default: all, where there is a GPU."),
     ] = None
+    torch_num_threads: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | None,
+        Meta(
+            description="Threads on which PyTorch computes, 1 to 1024 (transformers). "
+            "Default: the CPUs that cgroup and affinity allow."
+        ),
+    ] = None
+    compile_model: Annotated[
+        bool,
+        Meta(
+            description="true: the model is compiled before it is ready (transformers), which takes a minute or more "
+            "and a C++ compiler."
+        ),
+    ] = False
+    int8_threshold: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1000,
+            description="Activations above it stay in 16 bit, 0 to 1000 (transformers, with bitsandbytes-8bit).",
+        ),
+    ] = 6.0
+    low_cpu_mem_usage: Annotated[
+        bool,
+        Meta(
+            description="true: on the CPU weights stay pages of the mapped files, which the kernel can give back; "
+            "false: they are copied into memory (transformers)."
+        ),
+    ] = True
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         Meta(description="The least severe log lines that are written: DEBUG, INFO, WARNING or ERROR."),
@@ -188,7 +241,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def queue_limit(self) -> int:
         """Requests that may wait."""
         given = self.max_queued_requests
-        return self.max_concurrent_requests * WAITING_PER_RUNNING if given is None else given
+        return self.concurrency * WAITING_PER_RUNNING if given is None else given
+
+    @property
+    def concurrency(self) -> int:
+        """Requests that the engine works on at once; of transformers a batch of embeddings is made of many."""
+        batched = self.model_task is Task.EMBED and self.model_backend is Backend.TRANSFORMERS
+        return self.max_concurrent_requests or (256 if batched else 4)
+
+    @property
+    def image_hosts(self) -> tuple[str, ...]:
+        """Hosts from which images may be fetched; an IPv6 address is listed with or without its brackets."""
+        names = (name.strip().strip("[]").lower() for name in (self.image_url_hosts or "").split(","))
+        return tuple(name for name in names if name)
 
     @property
     def termination_log(self) -> Path | None:

@@ -240,16 +240,22 @@ class Supervisor:
             await asyncio.sleep(0.05)  # the engine's own words come by another pipe, a moment later
             said = f" ({child.complaints})" if child.complaints else ""
             raise LoadFailure(announcement.failure, f"the engine cannot load the model: {announcement.message}{said}")
-        pool = Pool(LOOPBACK, announcement.port, keep=self._settings.max_concurrent_requests)
+        pool = Pool(LOOPBACK, announcement.port, keep=self._settings.concurrency)
         loaded = clock()
         await self._smoke(child, plan, pool)
         self.load_phases |= {"load": loaded - begun, "first_answer": clock() - loaded}
         held = announcement.memory_bytes
+        really = {
+            name: value
+            for name in ("quantization", "dtype", "weights_bytes")
+            if (value := getattr(announcement, name)) is not None
+        }
         self.facts = msgspec.structs.replace(
             plan.facts,
             engine_version=announcement.version,
             device=announcement.device,
             memory_bytes=machine.session_resident(child.pid) if held is None else held,
+            **really,
         )
         return pool
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hack.engines import environments
+from hack.engines.models import model_folder
 from hack.models import model_path
 
 MODEL = "contract"
@@ -51,6 +53,15 @@ def _gguf() -> dict[str, str]:
     return {"MODEL_BACKEND": "llamacpp", "MODEL_PATH": str(model_path("smollm2")), "LLAMA_THREADS": "1"}
 
 
+def _transformers() -> dict[str, str]:
+    return {
+        "MODEL_BACKEND": "transformers",
+        "MODEL_PATH": str(model_folder("smollm2-hf")),
+        "TORCH_NUM_THREADS": "1",
+        **environments.variables(),
+    }
+
+
 SUBJECTS = (
     Subject(
         name="dummy",
@@ -85,6 +96,14 @@ SUBJECTS = (
         lacks=frozenset({"dimensions"}),
         tokens=SMOLLM2,
         dimensions=576,
+    ),
+    Subject(
+        name="transformers",
+        settings=_transformers,
+        python=lambda: str(environments.python_of("transformers")),
+        lacks=TOOLS | {"response_format"},
+        tokens=SMOLLM2,
+        chat_tokens=35,
     ),
 )
 

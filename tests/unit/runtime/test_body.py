@@ -387,3 +387,46 @@ def test_embeddings_get_no_defaults_of_generation() -> None:
     contract = Contract(served="m", limit=4, defaults=DEFAULTS)
     body = json.dumps({"model": "m", "input": "x"}).encode()
     assert json.loads(read_body(EMBEDDINGS, body, contract).content) == {"model": "m", "input": "x"}
+
+
+TEXT, IMAGE, FUSED, SIMILARITY = "/embeddings/text", "/embeddings/image", "/embeddings/fused", "/similarity"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (TEXT, {"texts": ["a"], "instruction": "i", "truncate": True}),
+        (IMAGE, {"images": ["data:,"], "is_query": False}),
+        (FUSED, {"texts": ["a"], "images": ["data:,"], "is_query": True}),
+        (SIMILARITY, {"texts": ["a"], "images": ["data:,"]}),
+        (SIMILARITY, {"images": ["data:,"]}),
+    ],
+)
+def test_the_routes_of_the_embedding_service_name_no_model(path: str, body: dict[str, Any]) -> None:
+    assert json.loads(read_body(path, json.dumps(body).encode(), Contract(served="m", limit=4)).content) == body
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param", "said"),
+    [
+        (TEXT, {"texts": []}, "texts", "empty"),
+        (TEXT, {"texts": ["a", ""]}, "texts", "empty"),
+        (TEXT, {"texts": "a"}, "texts", "array"),
+        (TEXT, {"texts": ["a", 1]}, "texts", "str"),
+        (TEXT, {"texts": ["a"] * 100_000}, "texts", "100000 texts"),
+        (TEXT, {}, "texts", "missing"),
+        (TEXT, {"texts": ["a"], "images": ["x"]}, "images", "not a field"),
+        (TEXT, {"texts": ["a"], "model": "m"}, "model", "not a field"),
+        (IMAGE, {"images": ["x"] * 65}, "images", "65 images"),
+        (FUSED, {"texts": ["a"]}, "images", "missing"),
+        (SIMILARITY, {}, "texts", 'so is "images"'),
+    ],
+)
+def test_bad_input_50_lists_of_texts_and_images_are_bounded(
+    path: str, body: dict[str, Any], param: str, said: str
+) -> None:
+    with pytest.raises(Refusal) as raised:
+        read_body(path, json.dumps(body).encode(), Contract(served="m", limit=4))
+    error = json.loads(raised.value.answer.body)["error"]
+    assert (raised.value.answer.status, error["param"]) == (400, param)
+    assert said in error["message"]

@@ -13,7 +13,7 @@ PAGE = Path("docs/runtime.md").read_text()
 
 
 def test_the_table_of_settings_is_what_the_command_lists() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)`( \(or [A-Z_]+\))? \| (.*?) \| (.*) \|$", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| `([A-Z0-9_]+)`( \(or [A-Z_]+\))? \| (.*?) \| (.*) \|$", PAGE, re.MULTILINE)
 
     assert [(name + alias, "" if default == "-" else default, meaning) for name, alias, default, meaning in rows] == (
         describe()

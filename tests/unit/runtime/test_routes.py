@@ -213,7 +213,7 @@ async def test_health_in_the_words_of_the_small_model_server(runtime: Running) -
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/probe", "/tokenize", "/slots", "/props", "/v1/responses", "/health/", "/v1//models", "/v1/%6dodels"],
+    ["/probe", "/tokenize", "/slots", "/props", "/v1/responses", "/health/", "/v1//models", "/v1/%6dodels"],
 )
 async def test_bad_input_56_only_our_routes_are_reachable(runtime: Running, path: str) -> None:
     for method in ("GET", "POST"):
@@ -335,3 +335,14 @@ async def test_a_route_that_the_model_s_engine_has_not_is_said_to_be_missing(run
     response = await runtime.client.post("/v1/embeddings", json={"model": "dummy", "input": "x"})
     assert response.status_code == 404
     assert "/v1/embeddings" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *(("GET", path) for path in ("/", "/stats")),
+        *(("POST", path) for path in ("/embeddings/text", "/embeddings/image", "/embeddings/fused", "/similarity")),
+    ],
+)
+async def test_a_model_that_generates_has_no_routes_of_embeddings(runtime: Running, method: str, path: str) -> None:
+    assert (await runtime.client.request(method, path)).status_code == 404

@@ -62,6 +62,10 @@ class Announcement(msgspec.Struct, frozen=True, omit_defaults=True):
     version: str | None = None
     device: str | None = None
     memory_bytes: int | None = None
+    quantization: str | None = None
+    """What the weights in memory really have; None where the files' word is enough."""
+    dtype: str | None = None
+    weights_bytes: int | None = None
     failure: LoadError | None = None
     message: str = ""
 

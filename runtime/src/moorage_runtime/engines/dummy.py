@@ -48,7 +48,8 @@ ROUTES: Final = {
 }
 
 REFUSED: Final = frozenset(
-    {"response_format", "json_schema", "grammar", "tools", "tool_choice", "parallel_tool_calls", "dimensions"}
+    {"response_format", "json_schema", "grammar", "tools", "tool_choice", "parallel_tool_calls"}
+    | {"dimensions", "truncate"}
 )
 """What it does not do, and says so."""
 

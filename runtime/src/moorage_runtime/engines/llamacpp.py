@@ -137,7 +137,7 @@ class LlamaCpp:
         shape = gguf_shape(header)
         try:
             _check_quantization(settings.model_quantization, header, path.name)
-            context, slots = _context(settings.max_input_tokens, shape), _slots(settings.max_concurrent_requests)
+            context, slots = _context(settings.max_input_tokens, shape), _slots(settings.concurrency)
             embeds = settings.model_task is Task.EMBED
             demand = Demand(self.name, context, slots, options=settings.extra_args or (), embeds=embeds)
             _check_memory(shape, demand, path.name)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from moorage_runtime.errors import plain_engine_error
+from moorage_runtime.errors import context_exceeded, plain_engine_error
 from moorage_runtime.settings import Task
 
 if TYPE_CHECKING:
@@ -29,7 +29,14 @@ class Transformers:
     name = "transformers"
     # The front has put the model there; an engine that looks for more on the network hangs or leaks.
     environment: Mapping[str, str] = MappingProxyType(
-        {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        {
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            # Idle OpenMP threads must sleep: where others want the cores too, spinning costs nine tenths of the speed.
+            "OMP_WAIT_POLICY": "passive",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
     )
 
     def plan(self, settings: Settings) -> Plan:
@@ -48,7 +55,9 @@ class Transformers:
         importlib.import_module(f"{PACKAGES[Task(task.decode())]}.child").serve(rest, announce)
 
     def error(self, status: int, error: dict[str, Any]) -> Answer:
-        """Pass on what the child says: it is ours, and says it in OpenAI's form."""
+        """Give a prompt over the context its OpenAI code; the child says the rest in OpenAI's form."""
+        if error.get("type") == "exceed_context_size_error":
+            return context_exceeded(int(error.get("n_prompt_tokens", 0)), int(error.get("n_ctx", 0)))
         return plain_engine_error(status, error)
 
     def log_line(self, line: str) -> tuple[int, str]:
