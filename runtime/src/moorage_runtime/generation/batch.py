@@ -90,6 +90,9 @@ class Batch:
                 max_batch_tokens=max(PREFILL, config.slots),
                 max_requests_per_batch=config.slots,
                 default_compile_level=1 if config.compile else 0,
+                # What is compiled is padded: to steps this small, or a step for one token would compute 64.
+                q_padding_interval_size=config.slots,
+                kv_padding_interval_size=8 * PAGE,
                 # The chooser works on what the step before has chosen, in Python.
                 use_async_batching=False,
                 use_cuda_graph=False,
