@@ -1,6 +1,7 @@
 """Run by test_loop.py in the engine's environment: a loop that generates and dies, with a tiny random model."""
 
 import asyncio
+from unittest.mock import patch
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -55,7 +56,7 @@ async def main() -> None:
     def broken(row: Row, logits: torch.Tensor) -> int:
         raise ArithmeticError("as ordered")
 
-    Row.choose = broken  # type: ignore[assignment, method-assign]
+    patch.object(Row, "choose", broken).start()
     other = asyncio.create_task(said(batch, [1, 2], 200))
     failing = batch.submit([1, 2, 3], Sampling(temperature=1), 10)
     for waiting in (anext(aiter(failing)), other):

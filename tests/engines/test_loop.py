@@ -7,16 +7,17 @@ import pytest
 
 from hack.engines import environments
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
-def test_a_loop_is_never_silent() -> None:
+@pytest.mark.parametrize("script", ["loop_dies", "loop_compiles"])
+def test_a_loop_is_never_silent_and_compiled_the_same(script: str) -> None:
     done = subprocess.run(
-        [str(environments.python_of("transformers")), "tests/engines/loop_dies.py"],
+        [str(environments.python_of("transformers")), "-m", f"tests.engines.{script}"],
         env={**os.environ, **environments.variables(), "OMP_WAIT_POLICY": "passive"},
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=540,
     )
     assert done.stdout.splitlines()[-1:] == ["as it should be"], done.stderr[-4000:]

@@ -78,6 +78,7 @@ class Batch:
         """Prepare the loop; `ends` are the tokens that end a text."""
         self._ends = list(ends) or [NO_END]
         self._device = model.device
+        self._slots, self._context = config.slots, config.context
         self._chooser = Chooser()
         self._running: dict[int, Running] = {}
         self._numbers = itertools.count(1)
@@ -90,6 +91,9 @@ class Batch:
                 max_batch_tokens=max(PREFILL, config.slots),
                 max_requests_per_batch=config.slots,
                 default_compile_level=1 if config.compile else 0,
+                # What is compiled is padded: to steps this small, or a step for one token would compute 64.
+                q_padding_interval_size=config.slots,
+                kv_padding_interval_size=8 * PAGE,
                 # The chooser works on what the step before has chosen, in Python.
                 use_async_batching=False,
                 use_cuda_graph=False,
@@ -103,6 +107,15 @@ class Batch:
         if warm:
             self.manager.warmup()
         self.manager.start()
+
+    async def warm(self) -> None:
+        """Let what is compiled meet the shapes of real work: a long prompt and short ones, many at once and one."""
+        greedy = Sampling(temperature=0, ignore_eos=True)
+        for count in (self._slots, 1):
+            prompts = [[0] * (min(PREFILL, self._context // 2) if place == 0 else 2) for place in range(count)]
+            for running in [self.submit(prompt, greedy, 4) for prompt in prompts]:
+                async for _ in running:
+                    pass
 
     @property
     def alive(self) -> bool:

@@ -40,7 +40,13 @@ def serve(config: bytes, announce: Announce) -> None:
     batch.start(warm=wanted.compile)
     words = Words(tokenizer, model.get_input_embeddings().num_embeddings, marks)
     service = Service(batch, words, name=wanted.name, context=wanted.context, defaults=defaults(model))
-    asyncio.run(_listen(service, batch, facts, announce))
+
+    async def live() -> None:
+        if wanted.compile:
+            await batch.warm()
+        await _listen(service, batch, facts, announce)
+
+    asyncio.run(live())
 
 
 async def _listen(service: Service, batch: Batch, facts: Found, announce: Announce) -> None:
