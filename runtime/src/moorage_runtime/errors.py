@@ -78,10 +78,11 @@ def engine_gone(detail: str) -> bytes:
     )
 
 
-def context_exceeded(prompt_tokens: int, context: int) -> Answer:
+def context_exceeded(prompt_tokens: int, context: int, *, at_least: bool = False) -> Answer:
     """Refuse a prompt that is longer than the context, with both numbers."""
     return bad_request(
-        f"This model's context length is {context} tokens, and the prompt has {prompt_tokens}. "
+        f"This model's context length is {context} tokens, and the prompt has "
+        f"{'at least ' if at_least else ''}{prompt_tokens}. "
         f"Shorten the prompt, or raise {CONTEXT_NAMES}.",
         code="context_length_exceeded",
     )

@@ -82,6 +82,34 @@ def activity(pid: int, proc: Path = PROC) -> tuple[float, int]:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), int(fields[9])
 
 
+def session(pid: int, proc: Path = PROC) -> list[int]:
+    """Give the processes of the session that a process leads: an engine's child and all that it started."""
+    found = []
+    for folder in proc.glob("[0-9]*"):
+        try:
+            stat = (folder / "stat").read_text()
+        except OSError:
+            continue  # it has ended meanwhile
+        if int(stat.rpartition(")")[2].split()[3]) == pid:
+            found.append(int(folder.name))
+    return sorted(found)
+
+
+def session_activity(pid: int, proc: Path = PROC) -> tuple[float, int]:
+    """Give what the processes of a session have done so far, as `activity`."""
+    done = [activity(one, proc) for one in session(pid, proc)]
+    return sum(seconds for seconds, _ in done), sum(faults for _, faults in done)
+
+
+def session_resident(pid: int, proc: Path = PROC) -> int | None:
+    """Give the resident memory of a session; what its processes share counts once. None when it is gone."""
+    processes = session(pid, proc)
+    if len(processes) < 2:
+        return resident_bytes(pid, proc)
+    sizes = [_field(proc / str(one) / "smaps_rollup", "Pss:") for one in processes]
+    return sum(size for size in sizes if size is not None) * 1024
+
+
 def _folders(cgroups: Path, proc: Path, controller: str) -> Iterator[Path]:
     """Give the cgroup folders of this process for a controller, from its own up to the root, where they are seen."""
     try:

@@ -15,8 +15,9 @@ import msgspec
 
 from moorage_common.estimate import mib
 from moorage_common.facts import EngineFacts, LoadError, Phase
-from moorage_common.http.client import Pool, UpstreamConnection, UpstreamGone
+from moorage_common.http.client import Pool, UpstreamGone
 from moorage_runtime import machine
+from moorage_runtime.collected import Collected
 from moorage_runtime.engines.base import LOOPBACK, Engine, Plan
 from moorage_runtime.errors import LoadFailure, engine_error
 from moorage_runtime.process import Child, ChildEnded
@@ -45,23 +46,6 @@ class SupervisionPolicy:
 
 
 DEFAULT_POLICY: Final = SupervisionPolicy()
-
-
-class Collected:
-    """A sink that keeps a small answer."""
-
-    def __init__(self) -> None:
-        """Begin empty."""
-        self.status = 0
-        self.content = b""
-
-    def head(self, status: int, headers: dict[bytes, bytes], flow: UpstreamConnection) -> None:
-        """Take the status."""
-        self.status = status
-
-    def body(self, data: bytes) -> None:
-        """Take a piece."""
-        self.content += data
 
 
 class Supervisor:
@@ -177,7 +161,8 @@ class Supervisor:
             plan.facts,
             engine_version=announcement.version,
             device=announcement.device,
-            memory_bytes=machine.resident_bytes(child.pid) if held is None else held,
+            quantization=announcement.quantization or plan.facts.quantization,
+            memory_bytes=machine.session_resident(child.pid) if held is None else held,
         )
         return pool
 
@@ -204,7 +189,7 @@ class Supervisor:
             policy=self._policy.watchdog,
             silence=self._silence,
             probe=lambda: self._answers(plan, pool),
-            activity=lambda: machine.activity(child.pid),
+            activity=lambda: machine.session_activity(child.pid),
             works_on_cpu=plan.works_on_cpu,
         )
         return f"it hung: {reason}"
@@ -221,10 +206,10 @@ class Supervisor:
     async def _stuck(self, child: Child) -> Any:
         """Return when a load does nothing for too long: an engine may never come back from an absurd setting."""
         step = self._policy.stuck_load / 8
-        done, still = (machine.activity(child.pid), machine.resident_bytes(child.pid)), 0.0
+        done, still = (machine.session_activity(child.pid), machine.session_resident(child.pid)), 0.0
         while still < self._policy.stuck_load:
             await asyncio.sleep(step)
-            now = (machine.activity(child.pid), machine.resident_bytes(child.pid))
+            now = (machine.session_activity(child.pid), machine.session_resident(child.pid))
             still = still + step if now == done else 0.0
             done = now
         raise ChildEnded(f"the load did nothing for {still:.0f} s", killed=False)

@@ -42,6 +42,12 @@ class Plan:
     """Fields of requests that the engine has not."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """What the engine calls a field of requests."""
+    capped: Mapping[str, int] = field(default_factory=dict)
+    """Fields of requests that may say more than the engine takes, with the most that it takes."""
+    metrics_path: str | None = None
+    """A route with the engine's own metrics."""
+    metrics_prefix: bytes = b""
+    """What the names of those metrics begin with that are passed on."""
     shape: Shape | None = None
     """What the header of the model's files says of its size."""
     works_on_cpu: bool = True
@@ -53,12 +59,14 @@ class Plan:
 class Announcement(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a child says through its pipe, once: where it listens, or why it cannot.
 
-    `device` is what the model really runs on, as in EngineFacts; `memory_bytes` what it takes of an accelerator.
+    `device` and `quantization` are what the model really has, as in EngineFacts, None where only the plan knows;
+    `memory_bytes` is what it takes of an accelerator.
     """
 
     port: int = 0
     version: str | None = None
     device: str | None = None
+    quantization: str | None = None
     memory_bytes: int | None = None
     failure: LoadError | None = None
     message: str = ""

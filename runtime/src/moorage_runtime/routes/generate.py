@@ -72,6 +72,7 @@ def _contract(service: Service, request: Request) -> Contract:
         defaults=service.defaults,
         refused=plan.refused,
         renamed=plan.renamed,
+        capped=plan.capped,
     )
 
 
