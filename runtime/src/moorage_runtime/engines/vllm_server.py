@@ -135,6 +135,8 @@ def _tell_numbers_of_long_prompts(app: Any, context: int) -> None:
         return JSONResponse({"error": told}, status_code=400)
 
     app.add_exception_handler(VLLMValidationError, handle)
+    # vLLM has built the stack of middleware already, with a copy of the handlers.
+    app.middleware_stack = app.build_middleware_stack()
 
 
 def device_used(workers: list[dict[str, Any]]) -> tuple[str, int | None]:
