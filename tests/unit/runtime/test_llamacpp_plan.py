@@ -12,7 +12,7 @@ from moorage_runtime.engines.base import Plan
 from moorage_runtime.engines.llamacpp import ENGINE, ChildConfig, device_used
 from moorage_runtime.errors import LoadFailure
 from moorage_runtime.settings import Settings
-from tests.unit.runtime.support import LLAMA, gguf, number
+from tests.unit.runtime.support import LLAMA, gguf, number, string
 
 GIB = 1024**3
 
@@ -299,3 +299,21 @@ def test_on_a_gpu_the_memory_limit_of_the_container_does_not_decide(
 )
 def test_lines_of_the_engine_keep_their_level(line: str, level: int, text: str) -> None:
     assert ENGINE.log_line(line) == (level, text)
+
+
+@pytest.mark.parametrize(
+    ("templates", "refused"),
+    [
+        ({}, True),
+        ({"tokenizer.chat_template": "{% for message in messages %}{{ message.content }}{% endfor %}"}, True),
+        ({"tokenizer.chat_template": "{% if tools %}{{ tools }}{% endif %}"}, False),
+        ({"tokenizer.chat_template": "x", "tokenizer.chat_template.tool_use": "{{ tools }}"}, False),
+    ],
+)
+def test_tools_are_refused_of_a_model_whose_template_knows_none(
+    tmp_path: Path, templates: dict[str, str], *, refused: bool
+) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(gguf([*LLAMA, *(string(name, value) for name, value in templates.items())]))
+
+    assert ("tools" in plan(model_path=path).refused) is refused

@@ -45,6 +45,10 @@ MAX_SLOTS: Final = 256
 FRONT_BYTES: Final = 40 * MIB
 """Resident memory of this process, the front, which shares the container with the engine's."""
 
+TOOLS: Final = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
+
+TEMPLATE: Final = "tokenizer.chat_template"
+
 ACCELERATORS: Final = {"GGML_BACKEND_DEVICE_TYPE_GPU", "GGML_BACKEND_DEVICE_TYPE_IGPU"}
 """ggml's devices of type ACCEL are libraries that help the CPU."""
 
@@ -133,6 +137,7 @@ class LlamaCpp:
             smoke_body=msgspec.json.encode({"prompt": "Hi", "max_tokens": 1, "cache_prompt": False}),
             probe_path="/slots",
             routes=frozenset({"/v1/chat/completions", "/v1/completions"}),
+            refused=frozenset() if knows_tools(header) else TOOLS,
             notes=(
                 f"loading {path} with {slots} slots of {context} tokens on {config.threads} threads, "
                 f"estimated at {estimate(shape, demand)}",
@@ -168,6 +173,11 @@ class LlamaCpp:
         if found is None:
             return logging.ERROR if LOG_FATAL.match(line) else logging.DEBUG, line
         return logging.DEBUG if LOG_IGNORED.search(found[2]) else LOG_LEVELS[found[1]], found[2]
+
+
+def knows_tools(header: Header) -> bool:
+    """Say whether a template of the model speaks of tools; llama.cpp drops them without a word where none does."""
+    return any("tools" in str(text) for name, text in header.entries.items() if name.startswith(TEMPLATE))
 
 
 def _free_memory() -> dict[str, int]:
