@@ -77,6 +77,15 @@ SUBJECTS = (
         tokens=SMOLLM2,
         chat_tokens=35,
     ),
+    Subject(
+        name="llamacpp-embed",
+        settings=lambda: {**_gguf(), "MODEL_TASK": "embed"},
+        quick=True,
+        embeds=True,
+        lacks=frozenset({"dimensions"}),
+        tokens=SMOLLM2,
+        dimensions=576,
+    ),
 )
 
 

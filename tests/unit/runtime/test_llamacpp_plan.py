@@ -11,7 +11,7 @@ from moorage_runtime import machine
 from moorage_runtime.engines.base import Plan
 from moorage_runtime.engines.llamacpp import ENGINE, ChildConfig, device_used
 from moorage_runtime.errors import LoadFailure
-from moorage_runtime.settings import Settings
+from moorage_runtime.settings import Settings, Task
 from tests.unit.runtime.support import LLAMA, gguf, number, string
 
 GIB = 1024**3
@@ -317,3 +317,34 @@ def test_tools_are_refused_of_a_model_whose_template_knows_none(
     path.write_bytes(gguf([*LLAMA, *(string(name, value) for name, value in templates.items())]))
 
     assert ("tools" in plan(model_path=path).refused) is refused
+
+
+@pytest.mark.parametrize(("stored", "pooling"), [(None, "MEAN"), (0, "MEAN"), (1, "MEAN"), (2, "CLS"), (3, "LAST")])
+def test_embeddings_are_pooled_as_the_file_says(tmp_path: Path, stored: int | None, pooling: str) -> None:
+    path = tmp_path / "m.gguf"
+    said = () if stored is None else (number("llama.pooling_type", stored),)
+    path.write_bytes(gguf([*LLAMA, *said]))
+
+    found = plan(model_path=path, model_task=Task.EMBED)
+
+    assert config(found).pooling == pooling
+    assert found.routes == {"/v1/embeddings"}
+    assert "dimensions" in found.refused
+
+
+def test_a_model_that_ranks_makes_no_embeddings(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(gguf([*LLAMA, number("llama.pooling_type", 4)]))
+
+    assert failure(model_path=path, model_task=Task.EMBED)[0] is LoadError.INVALID_MODEL_CONFIG
+
+
+def test_bad_input_48_an_input_over_the_batch_is_over_the_context() -> None:
+    words = "input (3001 tokens) is too large to process. increase the physical batch size (current batch size: 1024)"
+    answer = ENGINE.error(500, {"code": 500, "message": words, "type": "server_error"})
+
+    assert answer.status == 400
+    error = msgspec.json.decode(answer.body)["error"]
+    assert error["code"] == "context_length_exceeded"
+    assert "3001" in error["message"]
+    assert "1024" in error["message"]

@@ -11,7 +11,7 @@ import re
 import signal
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -34,6 +34,7 @@ from moorage_runtime.errors import (
 from moorage_runtime.gguf import GGUFError, Header, read_header
 from moorage_runtime.gguf_shape import gguf_shape
 from moorage_runtime.model_files import find_gguf
+from moorage_runtime.settings import Task
 
 if TYPE_CHECKING:
     from moorage_common.http.message import Answer
@@ -52,6 +53,12 @@ TEMPLATE: Final = "tokenizer.chat_template"
 ACCELERATORS: Final = {"GGML_BACKEND_DEVICE_TYPE_GPU", "GGML_BACKEND_DEVICE_TYPE_IGPU"}
 """ggml's devices of type ACCEL are libraries that help the CPU."""
 
+POOLINGS: Final = {0: "NONE", 1: "MEAN", 2: "CLS", 3: "LAST"}
+"""llama_pooling_type, as the header of a GGUF file has it; 4 is for rerankers."""
+
+# An embedding that does not go into one batch is refused by words only.
+TOO_LARGE: Final = re.compile(r"^input \((\d+) tokens\) is too large to process.*batch size: (\d+)\)")
+
 LOG_LINE: Final = re.compile(r"^[\d.]+ ([DIWE]) +(.*)$")
 
 # Information of llama.cpp is a line for each step of each request.
@@ -68,6 +75,26 @@ LOG_IGNORED: Final = re.compile(
 LOG_FATAL: Final = re.compile(r"^(terminate called|Fatal Python error|\S+:\d+: GGML_ASSERT\()")
 
 
+class Job(NamedTuple):
+    """What a task means for the plan."""
+
+    routes: frozenset[str]
+    refused: frozenset[str]
+    smoke_path: str
+    smoke_body: bytes
+
+
+GENERATION: Final = Job(
+    frozenset({"/v1/chat/completions", "/v1/completions"}),
+    frozenset(),
+    "/v1/completions",
+    msgspec.json.encode({"prompt": "Hi", "max_tokens": 1, "cache_prompt": False}),
+)
+EMBEDDING: Final = Job(
+    frozenset({"/v1/embeddings"}), frozenset({"dimensions"}), "/v1/embeddings", msgspec.json.encode({"input": "Hi"})
+)
+
+
 class ChildConfig(msgspec.Struct, frozen=True):
     """What the child needs to know."""
 
@@ -81,6 +108,8 @@ class ChildConfig(msgspec.Struct, frozen=True):
     verbose: bool = False
     gpu_layers: int | None = None
     options: dict[str, str] = {}
+    pooling: str | None = None
+    """How the vectors of a prompt's tokens become one: the engine makes embeddings."""
 
 
 class LlamaCpp:
@@ -106,7 +135,8 @@ class LlamaCpp:
         try:
             _check_quantization(settings.model_quantization, header, path.name)
             context, slots = _context(settings.max_input_tokens, shape), _slots(settings.max_concurrent_requests)
-            demand = Demand(self.name, context, slots, options=settings.extra_args or ())
+            embeds = settings.model_task is Task.EMBED
+            demand = Demand(self.name, context, slots, options=settings.extra_args or (), embeds=embeds)
             _check_memory(shape, demand, path.name)
         except LoadFailure as failure:
             raise LoadFailure(failure.termination.reason, failure.termination.message, shape) from failure
@@ -122,7 +152,9 @@ class LlamaCpp:
             verbose=settings.log_level == "DEBUG",
             gpu_layers=settings.llama_gpu_layers,
             options=options,
+            pooling=_pooling(header) if embeds else None,
         )
+        job = EMBEDDING if embeds else GENERATION
         return Plan(
             served_name=served_name,
             facts=EngineFacts(
@@ -133,11 +165,11 @@ class LlamaCpp:
             ),
             shape=shape,
             config=msgspec.json.encode(config),
-            smoke_path="/v1/completions",
-            smoke_body=msgspec.json.encode({"prompt": "Hi", "max_tokens": 1, "cache_prompt": False}),
+            smoke_path=job.smoke_path,
+            smoke_body=job.smoke_body,
             probe_path="/slots",
-            routes=frozenset({"/v1/chat/completions", "/v1/completions"}),
-            refused=frozenset() if knows_tools(header) else TOOLS,
+            routes=job.routes,
+            refused=job.refused if knows_tools(header) else job.refused | TOOLS,
             notes=(
                 f"loading {path} with {slots} slots of {context} tokens on {config.threads} threads, "
                 f"estimated at {estimate(shape, demand)}",
@@ -165,6 +197,8 @@ class LlamaCpp:
         """Give a prompt over the context its OpenAI code; the rest is passed on."""
         if error.get("type") == "exceed_context_size_error":
             return context_exceeded(int(error.get("n_prompt_tokens", 0)), int(error.get("n_ctx", 0)))
+        if found := TOO_LARGE.match(str(error.get("message", ""))):
+            return context_exceeded(int(found[1]), int(found[2]))
         return plain_engine_error(status, error)
 
     def log_line(self, line: str) -> tuple[int, str]:
@@ -221,6 +255,13 @@ def server_parameters(wanted: ChildConfig) -> Any:
     parameters.n_ctx_checkpoints = CHECKPOINTS
     # What is asked for is what is made: fitting to free memory would silently shorten the context.
     parameters.fit_params = False
+    if wanted.pooling is not None:
+        parameters.embedding = True
+        parameters.pooling_type = xllamacpp.llama_pooling_type[f"LLAMA_POOLING_TYPE_{wanted.pooling}"]
+        parameters.n_batch = parameters.n_ubatch = wanted.context
+        # With a cache for each slot, prompts of several slots are computed in pieces of equal length, and the mean is
+        # that of the last piece only.
+        parameters.kv_unified = True
     if wanted.gpu_layers is not None:
         parameters.n_gpu_layers = wanted.gpu_layers
     set_options(parameters, wanted.options)
@@ -232,6 +273,18 @@ def _check_quantization(asked: str | None, header: Header, file_name: str) -> No
         return
     found = f"is {header.file_type}" if header.file_type else "does not say its quantization (general.file_type)"
     raise LoadFailure(LoadError.INVALID_MODEL_CONFIG, f"the quantization asked for is {asked}, but {file_name} {found}")
+
+
+def _pooling(header: Header) -> str:
+    """Give what the file says; a model that was made to write is taken by the mean of its tokens."""
+    number = header.number("pooling_type")
+    pooling = "MEAN" if number in {None, 0} else POOLINGS.get(number or 0)
+    if pooling is None:
+        raise LoadFailure(
+            LoadError.INVALID_MODEL_CONFIG,
+            f"the file's pooling_type is {number}, of a model that ranks: it makes no embeddings (MODEL_TASK=embed)",
+        )
+    return pooling
 
 
 def _context(asked: int | None, shape: Shape) -> int:
