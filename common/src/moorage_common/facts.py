@@ -83,8 +83,13 @@ class EngineFacts(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel
     """What the weights really have, in the words of spec.quantization; of weights that are not quantized, `none` or the
     type of their numbers."""
 
+    dtype: str | None = None
+    """The type of the numbers that are not quantized, such as `bfloat16`, where the engine says it."""
+
     context_length: int | None = None
     weights_bytes: int | None = None
+    """What the weights take: in memory where the engine says it, else in the files."""
+
     memory_bytes: int | None = None
     """What the engine held right after it had answered its first request: of the accelerator's memory if it runs on
     one, else resident memory of its process."""

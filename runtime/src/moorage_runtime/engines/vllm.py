@@ -151,7 +151,7 @@ class Vllm:
             smoke_body=msgspec.json.encode({"model": served_name, **smoke}),
             probe_path=PROBE,
             routes=frozenset({"/v1/chat/completions", "/v1/completions"} if generates else {route}),
-            refused=_refused(options) if generates else frozenset(),
+            refused=_refused(options) if generates else _refused_inputs(folder),
             renamed={"repeat_penalty": "repetition_penalty"} if generates else {},
             capped=dict.fromkeys(("max_tokens", "max_completion_tokens"), context) if generates else {},
             metrics_path="/metrics",
@@ -212,6 +212,12 @@ def _arguments(settings: Settings, folder: HFFolder, served_name: str, context: 
 
 def _refused(options: Mapping[str, str]) -> frozenset[str]:
     return NO_FIELDS if has_tools(options) else NO_FIELDS | TOOL_FIELDS
+
+
+def _refused_inputs(folder: HFFolder) -> frozenset[str]:
+    """Refuse a number of dimensions, except for models that were trained to be cut (Matryoshka embeddings)."""
+    trained = folder.config.get("is_matryoshka") or folder.config.get("matryoshka_dimensions")
+    return frozenset() if trained else frozenset({"dimensions"})
 
 
 def _demand(settings: Settings, context: int, *, on_cpu: bool) -> Demand:

@@ -85,7 +85,9 @@ async def _serve(args: Any, announce: Announce) -> None:
         _tell_numbers_of_long_prompts(app, client.model_config.max_model_len)
         with socket.socket() as listening:
             listening.bind((LOOPBACK, 0))
-            server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+            server = uvicorn.Server(
+                uvicorn.Config(_silent_when_dead(app, client), log_level="warning", access_log=False)
+            )
             serving = asyncio.create_task(server.serve(sockets=[listening]))
             while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
                 await asyncio.sleep(0.01)
@@ -95,18 +97,34 @@ async def _serve(args: Any, announce: Announce) -> None:
                     port=listening.getsockname()[1],
                     version=vllm.__version__,
                     device=device,
-                    quantization=quantization_used(client.model_config.quantization, workers),
                     memory_bytes=held,
+                    quantization=quantization_used(client.model_config.quantization, workers),
+                    dtype=str(client.model_config.dtype).removeprefix("torch."),
+                    weights_bytes=sum(size for worker in workers for size in worker["bytes"].values()),
                 )
             )
             while not client.errored and not serving.done():  # noqa: ASYNC110 - nor has vLLM
                 await asyncio.sleep(LOOK_EVERY)
-    _end("vLLM's engine or its server has ended")
+    _end()
 
 
-def _end(reason: str) -> None:
+def _silent_when_dead(app: Any, client: Any) -> Any:
+    """Keep vLLM from ending a stream in order, with [DONE], after its engine has died: the front tells of that end."""
+
+    async def checked(scope: Any, receive: Any, send: Any) -> None:
+        async def pass_on(message: Any) -> None:
+            if client.errored:
+                _end()
+            await send(message)
+
+        await app(scope, receive, pass_on)
+
+    return checked
+
+
+def _end() -> None:
     """End at once, so that requests hear of it from their sockets; nothing is taken down in order."""
-    print(f"ERROR: {reason}", file=sys.stderr, flush=True)
+    print("ERROR: vLLM's engine has died", file=sys.stderr, flush=True)
     os._exit(1)
 
 
