@@ -1,7 +1,7 @@
 """Quantizes a model to 8-bit integers, weights and activations: `quantize_w8a8.py SOURCE FOLDER`.
 
-It runs in the environment of llmcompressor and writes the form of compressed-tensors. No calibration data is needed: the
-scales of weights come from the weights, those of activations are computed as the model runs.
+It runs in the environment of llmcompressor and writes the form of compressed-tensors. No data is needed to calibrate:
+the scales of weights come from the weights, those of activations are computed as the model runs.
 """
 
 import sys

@@ -13,11 +13,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
+import msgspec
 import openai
 import pytest
 
 from hack.engines.environments import python_of, variables
 from hack.engines.models import model_folder
+from moorage_common.estimate import Demand, estimate
+from moorage_common.shape import Shape
 from moorage_runtime.engines.vllm_options import OPTIONS
 from tests.engines.vllm_runtime import (
     MODEL,
@@ -55,8 +58,9 @@ def test_the_facts_are_those_of_what_is_loaded(runtime: Runtime) -> None:
     assert (facts["engine"], facts["device"]) == ("vLLM", "cpu")
     assert (facts["quantization"], facts["dtype"]) == ("none", "bfloat16")
     assert facts["weightsBytes"] == 134_515_008 * 2
-    # Three processes with PyTorch, not the one that was started only.
-    assert facts["memoryBytes"] > 1.5 * 1024**3
+    # Three processes with PyTorch, not the one that was started only; as much as was said before they began.
+    shape = msgspec.convert(runtime.health()["shape"], Shape, strict=False)
+    assert facts["memoryBytes"] == pytest.approx(estimate(shape, Demand("vllm", 1024, 4)).total, rel=0.25)
 
 
 def test_vllms_own_metrics_are_kept_beside_ours(runtime: Runtime) -> None:
