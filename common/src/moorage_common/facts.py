@@ -35,6 +35,8 @@ class Phase(StrEnum):
     STARTING = "starting"
     LOADING = "loading"
     READY = "ready"
+    UNLOADED = "unloaded"
+    """The engine has ended after an idle time; the next request starts it again, and waits for it."""
     DRAINING = "draining"
     FAILED = "failed"
 

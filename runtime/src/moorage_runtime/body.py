@@ -16,6 +16,7 @@ from msgspec import Meta
 from moorage_common.http.message import Refusal
 from moorage_runtime.errors import bad_request, not_found
 from moorage_runtime.fields import CHAT, COMPLETIONS, EMBEDDINGS, INT32, NOT_PASSED_ON, UNSHAPED, Check
+from moorage_runtime.lengths import refuse_too_long
 
 MAX_MEMBERS: Final = 1024
 """Members of one object: the engine's time for an object grows with the square of their number."""
@@ -75,6 +76,10 @@ class Contract:
     """What the engine calls a field."""
     capped: Mapping[str, int] = field(default_factory=dict)
     """Fields that may say more than the engine takes, with the most that it takes."""
+    context: int | None = None
+    """Tokens that a prompt may have."""
+    longest_token: int | None = None
+    """Bytes of text that one token can stand for at most."""
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -100,6 +105,7 @@ def read_body(path: str, content: bytes, contract: Contract) -> Body:
     if _REQUIRED[path] not in given:
         _refuse(_REQUIRED[path], "it is missing")
     _refuse_inside(given, contract.refused)
+    refuse_too_long(given[_REQUIRED[path]], contract.context, contract.longest_token)
     passed = {name: msgspec.Raw(raw) for name, raw in given.items() if name not in NOT_PASSED_ON}
     for name, value in contract.defaults.items() if path != "/v1/embeddings" else ():
         if name not in passed and given.keys().isdisjoint(SAME.get(name, ())):

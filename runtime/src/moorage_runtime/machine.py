@@ -1,5 +1,6 @@
 """What this process may use, by its cgroups and its affinity, and what its child uses; files of /proc and /sys only."""
 
+import contextlib
 import math
 import os
 import re
@@ -108,6 +109,17 @@ def session_resident(pid: int, proc: Path = PROC) -> int | None:
         return resident_bytes(pid, proc)
     sizes = [_field(proc / str(one) / "smaps_rollup", "Pss:") for one in processes]
     return sum(size for size in sizes if size is not None) * 1024
+
+
+def session_works(pid: int, proc: Path = PROC) -> bool:
+    """Say whether a thread of a session runs, or waits for a CPU (state R) or for a disk (state D)."""
+    return any(state in "RD" for one in session(pid, proc) for state in _thread_states(proc / str(one)))
+
+
+def _thread_states(process: Path) -> Iterator[str]:
+    for stat in process.glob("task/[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            yield stat.read_text().rpartition(")")[2].split()[0]
 
 
 def _folders(cgroups: Path, proc: Path, controller: str) -> Iterator[Path]:

@@ -47,15 +47,24 @@ class Metrics:
             "Answers that ended with an error after they had begun.",
             registry=self._registry,
         )
+        self._timeouts = Counter(
+            "moorage_runtime_request_timeouts", "Requests ended by REQUEST_TIMEOUT.", registry=self._registry
+        )
         self._gauge("moorage_runtime_requests_running", "Requests in the engine.", running)
         self._gauge("moorage_runtime_requests_waiting", "Requests that wait for the engine.", waiting)
 
     def watch_engine(
-        self, *, ready: Callable[[], bool], restarts: Callable[[], int], load_seconds: Callable[[], float | None]
+        self,
+        *,
+        ready: Callable[[], bool],
+        restarts: Callable[[], int],
+        load_seconds: Callable[[], float | None],
+        unloads: Callable[[], int],
     ) -> None:
         """Show the state of the engine too."""
         self._gauge("moorage_runtime_engine_ready", "1 when the engine answers.", lambda: float(ready()))
         self._gauge("moorage_runtime_engine_restarts_total", "Times the engine was started again.", restarts)
+        self._gauge("moorage_runtime_model_unloads_total", "Times the model was unloaded after an idle time.", unloads)
         self._gauge(
             "moorage_runtime_load_seconds",
             "Seconds that the last load took, from the start of the process to its first answer.",
@@ -78,6 +87,10 @@ class Metrics:
     def broke(self) -> None:
         """Count an answer that ended with an error."""
         self._broken.inc()
+
+    def timed_out(self) -> None:
+        """Count a request whose time was over."""
+        self._timeouts.inc()
 
     def answer(self) -> Answer:
         """Write all metrics."""

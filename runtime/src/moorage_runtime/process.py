@@ -106,6 +106,14 @@ class Child:
         self._stopped = True
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+        gone = asyncio.create_task(self._gone())
+        try:
+            await asyncio.shield(gone)
+        except asyncio.CancelledError:
+            await gone  # it was killed: this takes a moment, and then nothing of it is left
+            raise
+
+    async def _gone(self) -> None:
         await self._process.wait()
         for task in (self._announcement, self._log):
             task.cancel()

@@ -16,6 +16,9 @@ from msgspec import Meta
 
 TERMINATION_LOG: Final = Path("/dev/termination-log")
 
+WAITING_PER_RUNNING: Final = 4
+"""Requests that may wait for each that may run, where MAX_QUEUED_REQUESTS says nothing else."""
+
 ALIASES: Final = {"MAX_INPUT_TOKENS": "LLAMA_CTX"}
 """Other names that are taken where the first is not set."""
 
@@ -89,10 +92,34 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=1024,
-            description="Requests that the engine works on at once, 1 to 1024 (llamacpp: 256); "
-            "four times as many may wait.",
+            description="Requests that the engine works on at once, 1 to 1024 (llamacpp: 256).",
         ),
     ] = 4
+    max_queued_requests: Annotated[
+        Annotated[int, Meta(ge=0, le=65536)] | None,
+        Meta(
+            description="Requests that may wait for a place, up to 65536; more are refused (429). "
+            "Default: four times MAX_CONCURRENT_REQUESTS."
+        ),
+    ] = None
+    request_timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86400,
+            description="Seconds from the arrival of a request to the end of its answer, waiting included.",
+        ),
+    ] = 600.0
+    model_unload_enabled: Annotated[
+        bool,
+        Meta(
+            description="Whether the model is unloaded after an idle time; the next request loads it again, and waits."
+        ),
+    ] = False
+    model_idle_timeout: Annotated[
+        float,
+        Meta(gt=0, le=31_536_000, description="Seconds without a request after which the model is unloaded."),
+    ] = 1800.0
     model_quantization: Annotated[
         Annotated[str, Meta(max_length=32)] | None,
         Meta(
@@ -150,6 +177,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(ge=0, le=3600, description="Seconds that running requests have to finish after SIGTERM, up to 3600."),
     ] = 30.0
+
+    @property
+    def unload_after(self) -> float:
+        """Seconds without a request after which the model is unloaded."""
+        return self.model_idle_timeout if self.model_unload_enabled else float("inf")
+
+    @property
+    def queue_limit(self) -> int:
+        """Requests that may wait."""
+        given = self.max_queued_requests
+        return self.max_concurrent_requests * WAITING_PER_RUNNING if given is None else given
 
     @property
     def termination_log(self) -> Path | None:

@@ -1,6 +1,7 @@
 """What is particular to llama.cpp and SmolLM2; what all engines have in common is in tests/integration/contract."""
 
 import json
+import time
 
 import httpx
 import openai
@@ -44,3 +45,14 @@ def test_bad_input_49_a_request_that_the_engine_refuses_is_a_400(runtime: Runtim
 
     assert response.status_code == 400, response.text[:500]
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_bad_input_48_a_million_tokens_are_refused_before_the_engine(runtime: Runtime) -> None:
+    body = {"model": "smollm2", "prompt": "a " * 1_000_000}
+    begun = time.monotonic()
+    response = httpx.post(f"{runtime.url}/v1/completions", json=body, timeout=60)
+
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "context_length_exceeded"
+    assert "1024 tokens, and the prompt has at least 12346" in response.json()["error"]["message"]
+    assert time.monotonic() - begun < 1

@@ -286,6 +286,8 @@ def test_other_errors_have_openais_types_and_no_number_as_code() -> None:
         ("(EngineCore pid=7) INFO 11-21 19:25:29 [core.py:133] Initializing", logging.DEBUG, "Initializing"),
         ("(Worker pid=7) WARNING 11-21 19:25:57 [x.py:1] slow disk", logging.WARNING, "slow disk"),
         ("(EngineCore pid=7) ERROR 11-21 19:25:57 [core.py:9] no memory", logging.ERROR, "no memory"),
+        ("(EngineCore pid=7) ERROR 11-21 19:25:57 [core.py:9] ValueError: no", logging.ERROR, "ValueError: no"),
+        ('(EngineCore pid=7) ERROR 11-21 19:25:57 [core.py:9]   File "x.py", line 1', logging.DEBUG, None),
         ("WARNING 11-21 19:25:57 [x.py:1] early", logging.WARNING, "early"),
         ("ERROR:    Exception in ASGI application", logging.ERROR, "Exception in ASGI application"),
         ("(Worker pid=7) WARNING 11-21 19:25:57 [cpu.py:2] libiomp is not found in LD_PRELOAD.", logging.DEBUG, None),

@@ -48,11 +48,8 @@ def scheduled(view: View) -> Verdict:
 
 def model_loaded(view: View) -> Verdict:
     """Whether an engine has the model in memory."""
-    facts = view.facts(view.ready)
-    if any(health and health.status is RuntimePhase.READY for health in facts):
-        return "True", Reason.LOADED, "an engine has the model in memory"
     if view.ready:
-        return _loaded_before(view) or ("Unknown", Reason.FACTS_UNAVAILABLE, _why_no_facts(view, facts))
+        return _told(view)
     problem = next((pod.problem for pod in view.current if pod.problem and not pod.terminating), None)
     if problem:
         return "False", problem.reason, problem.message
@@ -61,6 +58,17 @@ def model_loaded(view: View) -> Verdict:
     if any(pod.running and pod.terminating for pod in view.pods):
         return "False", Reason.STOPPING, "the engines that run are finishing their requests"
     return "False", Reason.UNLOADED, _why_stopped(view) if view.wanted == 0 else "no engine runs"
+
+
+def _told(view: View) -> Verdict:
+    """What the pods that are ready say."""
+    facts = view.facts(view.ready)
+    states = {health.status for health in facts if health}
+    if RuntimePhase.READY in states:
+        return "True", Reason.LOADED, "an engine has the model in memory"
+    if RuntimePhase.UNLOADED in states:
+        return "False", Reason.UNLOADED, "unloaded after an idle time; the next request loads it again, and waits"
+    return _loaded_before(view) or ("Unknown", Reason.FACTS_UNAVAILABLE, _why_no_facts(view, facts))
 
 
 def _loaded_before(view: View) -> Verdict | None:

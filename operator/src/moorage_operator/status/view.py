@@ -16,6 +16,9 @@ from moorage_operator.observe import Observation, PodState
 from moorage_operator.preemption import account
 from moorage_operator.scheduling import cause, refused, unschedulable
 
+LOADED_ONCE: Final = {Phase.READY, Phase.UNLOADED}
+"""States of a runtime in which the facts of its engine are known."""
+
 Verdict = tuple[str, Reason, str]
 """Status (True, False or Unknown), reason and message of a condition."""
 
@@ -73,7 +76,7 @@ class View:
     def engines(self) -> list[tuple[PodState, EngineFacts]]:
         """The pods whose facts are the model's, each with what its engine has said of itself after loading."""
         told = [(pod, health) for pod in self.speaking for health in self.facts((pod,)) if health]
-        return [(pod, health.facts) for pod, health in told if health.facts and health.status is Phase.READY]
+        return [(pod, health.facts) for pod, health in told if health.facts and health.status in LOADED_ONCE]
 
     @cached_property
     def about_to_tell(self) -> bool:

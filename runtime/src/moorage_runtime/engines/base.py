@@ -48,6 +48,8 @@ class Plan:
     """A route with the engine's own metrics."""
     metrics_prefix: bytes = b""
     """What the names of those metrics begin with that are passed on."""
+    longest_token: int | None = None
+    """Bytes of text that one token can stand for at most, where that is certain (`vocabulary`)."""
     shape: Shape | None = None
     """What the header of the model's files says of its size."""
     works_on_cpu: bool = True

@@ -60,6 +60,8 @@ class DummyModel(msgspec.Struct, frozen=True):
     failure: LoadError | None = None
     crash_file: str | None = None
     """While this file holds a number above 0, the load counts it down and ends the process."""
+    loads_file: str | None = None
+    """Each load adds a line to this file."""
     smoke_fails: bool = False
     context: int = CONTEXT
     shape: Shape | None = None
@@ -137,6 +139,9 @@ def _model(path: Path) -> DummyModel:
 
 
 def _load(model: DummyModel) -> None:
+    if model.loads_file is not None:
+        with Path(model.loads_file).open("a") as file:
+            file.write("loaded\n")
     if model.crash_file is not None:
         counter = Path(model.crash_file)
         left = int(counter.read_text())

@@ -164,6 +164,7 @@ class LlamaCpp:
                 weights_bytes=shape.stored_bytes,
             ),
             shape=shape,
+            longest_token=header.longest_token,
             config=msgspec.json.encode(config),
             smoke_path=job.smoke_path,
             smoke_body=job.smoke_body,

@@ -51,7 +51,7 @@ NO_FIELDS: Final = frozenset(
 TOOL_FIELDS: Final = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
 
 LOG_LINE: Final = re.compile(
-    r"^(?:\(\S+ pid=\d+\) )?(DEBUG|INFO|WARNING|ERROR|CRITICAL)(?: [\d-]+ [\d:]+ \[([\w.]+):\d+\]|:) *(.*)$"
+    r"^(?:\(\S+ pid=\d+\) )?(DEBUG|INFO|WARNING|ERROR|CRITICAL)(?: [\d-]+ [\d:]+ \[([\w.]+):\d+\] ?|: *)(.*)$"
 )
 
 # What vLLM does in each step is information to it; a start alone writes a hundred such lines.
@@ -62,6 +62,9 @@ LOG_LEVELS: Final = {
     "ERROR": logging.ERROR,
     "CRITICAL": logging.ERROR,
 }
+
+LOG_TRACE: Final = re.compile(r"\s|Traceback \(most recent call last\)")
+"""The lines of a traceback above the one that names the error, each of which is a line of log to vLLM."""
 
 LOG_OF_REQUESTS: Final = frozenset({"serving.py", "protocol.py", "validation.py", "http.py", "exception.py"})
 """Files whose lines are on one request and may hold what is in it; whoever sent it is told."""
@@ -185,7 +188,7 @@ class Vllm:
         if found is None:
             return logging.ERROR if LOG_FATAL.match(line) else logging.DEBUG, line
         level, file, text = found.groups()
-        if file in LOG_OF_REQUESTS or LOG_IGNORED.search(text):
+        if file in LOG_OF_REQUESTS or LOG_IGNORED.search(text) or LOG_TRACE.match(text):
             return logging.DEBUG, text
         return LOG_LEVELS[level], text
 

@@ -10,7 +10,7 @@ from moorage_common.http.message import Refusal, Request
 from moorage_common.http.relay import Relay
 from moorage_common.http.responder import Responder
 from moorage_runtime.body import Contract, read_body
-from moorage_runtime.errors import engine_error, engine_gone, not_found, unavailable
+from moorage_runtime.errors import deadline_passed, engine_error, engine_gone, not_found, unavailable
 from moorage_runtime.service import Service
 
 # Both OpenAI's usage and llama.cpp's timings; a text cannot contain either, as its quotes are escaped.
@@ -24,11 +24,15 @@ async def relay(service: Service, request: Request, responder: Responder) -> Non
     answer = Relay(responder, clock)
     try:
         body = read_body(request.path, request.body, _contract(service, request))
-        await service.admission.enter(body.places)
-        try:
-            await _exchange(service, request.path, body.content, answer)
-        finally:
-            service.admission.leave(body.places)
+        async with asyncio.timeout(service.settings.request_timeout):
+            await service.admission.enter(body.places)
+            try:
+                await _exchange(service, request.path, body.content, answer)
+            finally:
+                service.admission.leave(body.places)
+    except TimeoutError:
+        service.metrics.timed_out()
+        answer.broken(504, deadline_passed(service.settings.request_timeout))
     except Refusal as refusal:
         responder.send(refusal.answer)
     finally:
@@ -40,7 +44,7 @@ async def relay(service: Service, request: Request, responder: Responder) -> Non
 
 async def _exchange(service: Service, path: str, body: bytes, answer: Relay) -> None:
     supervisor = service.supervisor
-    pool = supervisor.backend
+    pool = await supervisor.awake()
     if pool is None:
         raise Refusal(unavailable("The engine is being started again.", "engine_restarting"))
     answer.last_byte = asyncio.get_running_loop().time()
@@ -61,7 +65,7 @@ def _contract(service: Service, request: Request) -> Contract:
     phase = service.phase
     if phase is Phase.DRAINING:
         raise Refusal(unavailable("This runtime is shutting down.", "shutting_down", close=True))
-    if phase is not Phase.READY:
+    if not service.takes_requests:
         raise Refusal(unavailable(f"The model is not ready: {phase.value}.", "model_not_ready"))
     plan = service.supervisor.plan
     if plan is None or request.path not in plan.routes:
@@ -73,6 +77,8 @@ def _contract(service: Service, request: Request) -> Contract:
         refused=plan.refused,
         renamed=plan.renamed,
         capped=plan.capped,
+        context=plan.facts.context_length,
+        longest_token=plan.longest_token,
     )
 
 

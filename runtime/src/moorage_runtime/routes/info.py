@@ -48,8 +48,7 @@ async def alive(service: Service, request: Request, responder: Responder) -> Non
 
 async def ready(service: Service, request: Request, responder: Responder) -> None:
     """Say whether a request sent now would be answered."""
-    phase = service.phase
-    responder.send(json_answer(200 if phase is Phase.READY else 503, {"status": phase}))
+    responder.send(json_answer(200 if service.takes_requests else 503, {"status": service.phase}))
 
 
 async def detailed(service: Service, request: Request, responder: Responder) -> None:
