@@ -5,6 +5,7 @@ Each start takes one to three minutes; the environment is made by `python -m hac
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -26,6 +27,7 @@ from tests.engines.vllm_runtime import (
     MODEL,
     READY_SECONDS,
     engine_processes,
+    loading,
     named,
     requests_running,
     vllm,
@@ -47,9 +49,17 @@ def model() -> Path:
 
 @pytest.fixture(scope="module")
 def runtime(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """For all tests that leave it as it is."""
-    with vllm(tmp_path_factory.mktemp("vllm"), model) as started:
+    """For all tests that leave it as it is. What it must not run lies where a library of vLLM's looks for it."""
+    folder = tmp_path_factory.mktemp("vllm")
+    (folder / "model.py").write_text("import pathlib\npathlib.Path(__file__).with_name('was-run').touch()\n")
+    with vllm(folder, model, SAGEMAKER_MODEL_PATH=str(folder), CUSTOM_PRE_PROCESS="model.py:nothing") as started:
         yield started
+
+
+def test_bad_input_16_code_beside_a_model_is_not_imported(runtime: Runtime) -> None:
+    assert runtime.health()["status"] == "ready"
+    assert (runtime.log.parent / "model.py").exists()
+    assert not (runtime.log.parent / "was-run").exists()
 
 
 def test_the_facts_are_those_of_what_is_loaded(runtime: Runtime) -> None:
@@ -146,6 +156,19 @@ def test_a_crashed_engine_is_told_at_once_and_nothing_outlives_the_front(model: 
         runtime.process.kill()
         runtime.process.wait()
         wait_gone(second)
+
+
+def test_a_model_that_cannot_be_loaded_is_told_by_its_cause(model: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(model, broken)
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps({**config, "num_hidden_layers": config["num_hidden_layers"] + 1}))
+    with loading(tmp_path, broken) as runtime:
+        assert runtime.process.wait(READY_SECONDS) == 1
+    told = json.loads((tmp_path / "termination").read_text())
+
+    assert told["reason"] == "EngineFailed"
+    assert "not initialized from checkpoint" in told["message"], told
 
 
 def stream(runtime: Runtime) -> AbstractContextManager[httpx.Response]:

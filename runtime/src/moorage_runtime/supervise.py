@@ -212,7 +212,9 @@ class Supervisor:
         announcement = await first(child.announcement(), self._stuck(child))
         if announcement.failure is not None:
             await asyncio.sleep(0.05)  # the engine's own words come by another pipe, a moment later
-            said = f" ({child.complaints})" if child.complaints else ""
+            # All of them: an engine of several processes may need long to end after the first has told what is wrong.
+            complaints = child.complaints_since(0.0)
+            said = f" ({complaints})" if complaints else ""
             raise LoadFailure(announcement.failure, f"the engine cannot load the model: {announcement.message}{said}")
         pool = Pool(LOOPBACK, announcement.port, keep=self._settings.max_concurrent_requests)
         await self._smoke(child, plan, pool)

@@ -95,6 +95,14 @@ class Vllm:
     # Nothing is fetched, nothing is reported, and no switch of vLLM's that opens a door is on.
     environment: Mapping[str, str] = MappingProxyType(
         {
+            # A library that vLLM brings along for SageMaker imports model.py from here, /opt/ml/model by default.
+            "CUSTOM_FASTAPI_INVOCATION_HANDLER": "",
+            "CUSTOM_FASTAPI_MIDDLEWARE_PRE_POST_PROCESS": "",
+            "CUSTOM_FASTAPI_MIDDLEWARE_THROTTLE": "",
+            "CUSTOM_FASTAPI_PING_HANDLER": "",
+            "CUSTOM_POST_PROCESS": "",
+            "CUSTOM_PRE_PROCESS": "",
+            "SAGEMAKER_MODEL_PATH": "/dev/null/none",
             "DO_NOT_TRACK": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_OFFLINE": "1",
