@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hack.engines import environments, models
+from hack.engines import quantized as checkpoints
 from hack.engines.errors import EngineError
 from hack.models import ModelUnavailable
 from hack.uv import UvMissing
@@ -25,6 +26,12 @@ def env(name: Annotated[str, typer.Argument(help=", ".join(environments.ENVIRONM
 def model(name: Annotated[str, typer.Argument(help=", ".join(models.MODELS))]) -> None:
     """Make a model in the Hugging Face form if it is not there; print the path of its folder."""
     print(models.model_folder(name))
+
+
+@app.command()
+def quantized(name: Annotated[str, typer.Argument(help=", ".join(checkpoints.QUANTIZED))]) -> None:
+    """Make a quantized checkpoint if it is not there; print the path of its folder."""
+    print(checkpoints.quantized_folder(name))
 
 
 @app.command()

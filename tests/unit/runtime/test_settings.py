@@ -75,7 +75,7 @@ def test_an_empty_variable_is_not_set() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("MODEL_BACKEND", "vLLM", "llamacpp, transformers, or dummy"),
+        ("MODEL_BACKEND", "vLLM", "transformers, vllm, or dummy"),
         ("MAX_CONCURRENT_REQUESTS", "0", ">= 1"),
         ("MAX_CONCURRENT_REQUESTS", "2.5", "`int"),
         ("MAX_INPUT_TOKENS", "many", "int"),

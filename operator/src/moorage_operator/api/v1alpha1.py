@@ -123,7 +123,7 @@ class InferenceModelSpec(ApiModel):
         None,
         description=(
             "Precision that the weights must have; absent means as they are. For llamacpp a GGUF type such as q4_k_m, "
-            "checked against the file; for vllm and transformers none, gptq, awq, fp8, compressed-tensors, "
+            "checked against the file; for vllm none, gptq, awq, fp8 or compressed-tensors; for transformers these, "
             "bitsandbytes-8bit or bitsandbytes-4bit."
         ),
         examples=["q4_k_m"],

@@ -42,6 +42,12 @@ class Plan:
     """Fields of requests that the engine has not."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """What the engine calls a field of requests."""
+    capped: Mapping[str, int] = field(default_factory=dict)
+    """Fields of requests that may say more than the engine takes, with the most that it takes."""
+    metrics_path: str | None = None
+    """A route with the engine's own metrics."""
+    metrics_prefix: bytes = b""
+    """What the names of those metrics begin with that are passed on."""
     longest_token: int | None = None
     """Bytes of text that one token can stand for at most, where that is certain (`vocabulary`)."""
     shape: Shape | None = None

@@ -94,7 +94,10 @@ GENERATION: Final = Job(
     msgspec.json.encode({"prompt": "Hi", "max_tokens": 1, "cache_prompt": False}),
 )
 EMBEDDING: Final = Job(
-    frozenset({"/v1/embeddings"}), frozenset({"dimensions"}), "/v1/embeddings", msgspec.json.encode({"input": "Hi"})
+    frozenset({"/v1/embeddings"}),
+    frozenset({"dimensions", "truncate"}),
+    "/v1/embeddings",
+    msgspec.json.encode({"input": "Hi"}),
 )
 
 

@@ -83,6 +83,7 @@ def _contract(service: Service, request: Request) -> Contract:
         defaults=service.defaults,
         refused=plan.refused,
         renamed=plan.renamed,
+        capped=plan.capped,
         context=plan.facts.context_length,
         longest_token=plan.longest_token,
     )

@@ -1,6 +1,7 @@
-"""What the runtime says of itself: models, health, readiness, facts, metrics. None of these asks the engine."""
+"""What the runtime says of itself: models, health, readiness, facts, metrics. Only metrics asks the engine."""
 
 import time
+from dataclasses import replace
 
 import msgspec
 
@@ -9,6 +10,7 @@ from moorage_common.http.message import Request, json_answer
 from moorage_common.http.responder import Responder
 from moorage_common.shape import Shape
 from moorage_runtime import machine
+from moorage_runtime.engine_metrics import engine_metrics
 from moorage_runtime.memory import Memory, memory
 from moorage_runtime.service import Service
 
@@ -108,5 +110,7 @@ async def memory_use(service: Service, request: Request, responder: Responder) -
 
 
 async def metrics(service: Service, request: Request, responder: Responder) -> None:
-    """Write the metrics."""
-    responder.send(service.metrics.answer())
+    """Write the metrics, and the engine's own after them."""
+    ours, supervisor = service.metrics.answer(), service.supervisor
+    theirs = await engine_metrics(supervisor.plan, supervisor.backend)
+    responder.send(replace(ours, body=ours.body + theirs) if theirs else ours)
