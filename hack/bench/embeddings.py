@@ -36,7 +36,7 @@ from hack.bench._harness import (
 )
 from hack.engines.embedding_models import minilm_folder
 from moorage_common.http.client import Pool
-from moorage_runtime.supervise import Collected
+from moorage_runtime.collected import Collected
 
 CLIENTS = 32
 WORDS = "the of and to in is that it was for on are as with his they at be this from have or by one had not but market"
