@@ -22,6 +22,8 @@ class LoadError(StrEnum):
 
     MODEL_NOT_FOUND = "ModelNotFound"
     MODEL_FILE_INVALID = "ModelFileInvalid"
+    UNSAFE_WEIGHTS = "UnsafeWeights"
+    REMOTE_CODE_REQUIRED = "RemoteCodeRequired"
     OUT_OF_MEMORY = "OutOfMemory"
     INVALID_MODEL_CONFIG = "InvalidModelConfig"
     ENGINE_FAILED = "EngineFailed"

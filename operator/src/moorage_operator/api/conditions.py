@@ -60,6 +60,8 @@ class Reason(StrEnum):
     # What a runtime says when a model cannot be loaded; the values of moorage_common.facts.LoadError.
     MODEL_NOT_FOUND = "ModelNotFound"
     MODEL_FILE_INVALID = "ModelFileInvalid"
+    UNSAFE_WEIGHTS = "UnsafeWeights"
+    REMOTE_CODE_REQUIRED = "RemoteCodeRequired"
     OUT_OF_MEMORY = "OutOfMemory"
     INVALID_MODEL_CONFIG = "InvalidModelConfig"
     ENGINE_FAILED = "EngineFailed"
