@@ -228,7 +228,8 @@ def _has_tokenizer(folder: Path) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return _decoded(path, dict[str, Any])
+    content: dict[str, Any] = _decoded(path, dict[str, Any])
+    return content
 
 
 def _decoded(path: Path, kind: Any) -> Any:
