@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hack.engines import environments
 from hack.models import model_path
 
 MODEL = "contract"
@@ -74,6 +75,14 @@ SUBJECTS = (
         settings=_gguf,
         quick=True,
         lacks=TOOLS,  # by its template, SmolLM2 knows no tools
+        tokens=SMOLLM2,
+        chat_tokens=35,
+    ),
+    Subject(
+        name="llama-cpp-python",
+        settings=lambda: {**_gguf(), "LLAMACPP_DRIVER": "llama-cpp-python", **environments.variables()},
+        python=lambda: str(environments.python_of("llama-cpp-python")),
+        lacks=TOOLS | {"response_format", "logprobs"},
         tokens=SMOLLM2,
         chat_tokens=35,
     ),
