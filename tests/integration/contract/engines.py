@@ -93,6 +93,14 @@ SUBJECTS = (
         chat_tokens=35,
     ),
     Subject(
+        name="llama-cpp-python",
+        settings=lambda: {**_gguf(), "LLAMACPP_DRIVER": "llama-cpp-python", **environments.variables()},
+        python=lambda: str(environments.python_of("llama-cpp-python")),
+        lacks=TOOLS | {"response_format", "logprobs"},
+        tokens=SMOLLM2,
+        chat_tokens=35,
+    ),
+    Subject(
         name="llamacpp-embed",
         settings=lambda: {**_gguf(), "MODEL_TASK": "embed"},
         quick=True,

@@ -170,7 +170,12 @@ def test_max_tokens_is_kept_by_both_names(client: openai.OpenAI) -> None:
         assert answer.choices[0].finish_reason == "length"
 
 
-def test_logprobs_of_a_chat(client: openai.OpenAI) -> None:
+def test_logprobs_of_a_chat(client: openai.OpenAI, subject: Subject) -> None:
+    if "logprobs" in subject.lacks:
+        with pytest.raises(openai.BadRequestError) as failure:
+            chat(client, logprobs=True)
+        refusal(failure, "logprobs")
+        return
     answer = chat(client, max_tokens=3, logprobs=True, top_logprobs=2)
 
     assert answer.choices[0].logprobs is not None

@@ -6,6 +6,7 @@ memory. Child side: the server of xllamacpp on a free port of loopback. Reasons 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import signal
@@ -15,23 +16,28 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from moorage_common.estimate import Demand, context_of, estimate, mib
-from moorage_common.estimate.llamacpp import CELLS, CHECKPOINTS, on_gpus
-from moorage_common.estimate.terms import MIB, round_up
+from moorage_common.estimate import Demand, estimate
+from moorage_common.estimate.llamacpp import CHECKPOINTS, on_gpus
 from moorage_common.facts import CPU, EngineFacts, LoadError
-from moorage_common.shape import Shape
 from moorage_runtime import machine
+from moorage_runtime.engines import llamacpp_python
 from moorage_runtime.engines.base import LOOPBACK, Announce, Announcement, Plan
+from moorage_runtime.engines.llamacpp_checks import (
+    TOOLS,
+    check_memory,
+    check_quantization,
+    checked_slots,
+    context_of_slot,
+    knows_tools,
+    pooling_of,
+)
 from moorage_runtime.engines.llamacpp_options import read_options, set_options
 from moorage_runtime.errors import (
-    CONCURRENCY_NAMES,
-    CONTEXT_NAMES,
-    MEMORY_NAMES,
     LoadFailure,
     context_exceeded,
     plain_engine_error,
 )
-from moorage_runtime.gguf import GGUFError, Header, read_header
+from moorage_runtime.gguf import GGUFError, read_header
 from moorage_runtime.gguf_shape import gguf_shape
 from moorage_runtime.model_files import find_gguf
 from moorage_runtime.settings import Task
@@ -40,24 +46,10 @@ if TYPE_CHECKING:
     from moorage_common.http.message import Answer
     from moorage_runtime.settings import Settings
 
-MAX_SLOTS: Final = 256
-"""LLAMA_MAX_SEQ of llama.cpp."""
-
-FRONT_BYTES: Final = 40 * MIB
-"""Resident memory of this process, the front, which shares the container with the engine's."""
-
-TOOLS: Final = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
-
-TEMPLATE: Final = "tokenizer.chat_template"
+LLAMA_CPP_PYTHON: Final = "llama-cpp-python"
 
 ACCELERATORS: Final = {"GGML_BACKEND_DEVICE_TYPE_GPU", "GGML_BACKEND_DEVICE_TYPE_IGPU"}
 """ggml's devices of type ACCEL are libraries that help the CPU."""
-
-BITS: Final = {"4bit": ("q4_", "iq4_", "mxfp4", "nvfp4"), "8bit": ("q8_",)}
-"""Types of GGUF files by what the small-model server called them."""
-
-POOLINGS: Final = {0: "NONE", 1: "MEAN", 2: "CLS", 3: "LAST"}
-"""llama_pooling_type, as the header of a GGUF file has it; 4 is for rerankers."""
 
 # An embedding that does not go into one batch is refused by words only.
 TOO_LARGE: Final = re.compile(r"^input \((\d+) tokens\) is too large to process.*batch size: (\d+)\)")
@@ -116,6 +108,7 @@ class ChildConfig(msgspec.Struct, frozen=True):
     options: dict[str, str] = {}
     pooling: str | None = None
     """How the vectors of a prompt's tokens become one: the engine makes embeddings."""
+    driver: str = "xllamacpp"
 
 
 class LlamaCpp:
@@ -127,7 +120,8 @@ class LlamaCpp:
 
     def plan(self, settings: Settings) -> Plan:
         """Check file, quantization, context and memory, in the order in which a person would mend them."""
-        options = read_options(settings.extra_args)
+        one_by_one = settings.llamacpp_driver == LLAMA_CPP_PYTHON
+        options = _options_of_driver(settings) if one_by_one else read_options(settings.extra_args)
         path = find_gguf(settings.model_path)
         try:
             header = read_header(path)
@@ -139,11 +133,12 @@ class LlamaCpp:
             ) from error
         shape = gguf_shape(header)
         try:
-            _check_quantization(settings.model_quantization, header, path.name)
-            context, slots = _context(settings.max_input_tokens, shape), _slots(settings.concurrency)
+            check_quantization(settings.model_quantization, header, path.name)
+            context = context_of_slot(settings.max_input_tokens, shape)
+            slots = 1 if one_by_one else checked_slots(settings.concurrency)
             embeds = settings.model_task is Task.EMBED
             demand = Demand(self.name, context, slots, options=settings.extra_args or (), embeds=embeds)
-            _check_memory(shape, demand, path.name)
+            check_memory(shape, demand, path.name)
         except LoadFailure as failure:
             raise LoadFailure(failure.termination.reason, failure.termination.message, shape) from failure
         served_name = settings.model_name or path.stem
@@ -158,9 +153,11 @@ class LlamaCpp:
             verbose=settings.log_level == "DEBUG",
             gpu_layers=settings.llama_gpu_layers,
             options=options,
-            pooling=_pooling(header) if embeds else None,
+            pooling=pooling_of(header) if embeds else None,
+            driver=settings.llamacpp_driver,
         )
         job = EMBEDDING if embeds else GENERATION
+        refused = job.refused if knows_tools(header) else job.refused | TOOLS
         return Plan(
             served_name=served_name,
             facts=EngineFacts(
@@ -176,7 +173,7 @@ class LlamaCpp:
             smoke_body=job.smoke_body,
             probe_path="/slots",
             routes=job.routes,
-            refused=job.refused if knows_tools(header) else job.refused | TOOLS,
+            refused=refused | llamacpp_python.REFUSED if one_by_one else refused,
             notes=(
                 f"loading {path} with {slots} slots of {context} tokens on {config.threads} threads, "
                 f"estimated at {estimate(shape, demand)}",
@@ -185,13 +182,17 @@ class LlamaCpp:
 
     def preload(self) -> None:
         """Import the native library."""
-        import xllamacpp  # noqa: F401
+        with contextlib.suppress(ModuleNotFoundError):  # it may be the other driver that is here
+            import xllamacpp  # noqa: F401
 
     def serve(self, config: bytes, announce: Announce) -> None:
         """Load the model and serve; the process ends by a signal, never by taking the server down."""
+        wanted = msgspec.json.decode(config, type=ChildConfig)
+        if wanted.driver == LLAMA_CPP_PYTHON:
+            llamacpp_python.serve(wanted, announce)
+            return
         import xllamacpp
 
-        wanted = msgspec.json.decode(config, type=ChildConfig)
         before = _free_memory()
         server = xllamacpp.Server(server_parameters(wanted))
         port = int(server.listening_address.rpartition(":")[2])
@@ -216,9 +217,15 @@ class LlamaCpp:
         return logging.DEBUG if LOG_IGNORED.search(found[2]) else LOG_LEVELS[found[1]], found[2]
 
 
-def knows_tools(header: Header) -> bool:
-    """Say whether a template of the model speaks of tools; llama.cpp drops them without a word where none does."""
-    return any("tools" in str(text) for name, text in header.entries.items() if name.startswith(TEMPLATE))
+def _options_of_driver(settings: Settings) -> dict[str, str]:
+    """Refuse what llama-cpp-python has not."""
+    for name, given in (("EXTRA_ARGS", settings.extra_args), ("MODEL_TASK", settings.model_task is Task.EMBED)):
+        if given:
+            raise LoadFailure(
+                LoadError.INVALID_MODEL_CONFIG,
+                f"{name}: the driver llama-cpp-python has no options and no embeddings; set LLAMACPP_DRIVER=xllamacpp",
+            )
+    return {}
 
 
 def _free_memory() -> dict[str, int]:
@@ -273,68 +280,6 @@ def server_parameters(wanted: ChildConfig) -> Any:
         parameters.n_gpu_layers = wanted.gpu_layers
     set_options(parameters, wanted.options)
     return parameters
-
-
-def _check_quantization(asked: str | None, header: Header, file_name: str) -> None:
-    if asked is None or _is_of(asked.lower(), (header.file_type or "").lower()):
-        return
-    found = f"is {header.file_type}" if header.file_type else "does not say its quantization (general.file_type)"
-    raise LoadFailure(LoadError.INVALID_MODEL_CONFIG, f"the quantization asked for is {asked}, but {file_name} {found}")
-
-
-def _is_of(asked: str, found: str) -> bool:
-    """Say whether a file's type is what was asked for: by its name, or by its bits."""
-    return found == asked or (asked in BITS and found.startswith(BITS[asked]))
-
-
-def _pooling(header: Header) -> str:
-    """Give what the file says; a model that was made to write is taken by the mean of its tokens."""
-    number = header.number("pooling_type")
-    pooling = "MEAN" if number in {None, 0} else POOLINGS.get(number or 0)
-    if pooling is None:
-        raise LoadFailure(
-            LoadError.INVALID_MODEL_CONFIG,
-            f"the file's pooling_type is {number}, of a model that ranks: it makes no embeddings (MODEL_TASK=embed)",
-        )
-    return pooling
-
-
-def _context(asked: int | None, shape: Shape) -> int:
-    """Give the context length that llama.cpp will really make for one slot."""
-    trained = shape.context_length
-    if asked is not None and trained and asked > trained:
-        raise LoadFailure(
-            LoadError.INVALID_MODEL_CONFIG,
-            f"the context length asked for is {asked} tokens, but the model was trained with {trained}; "
-            f"set {CONTEXT_NAMES} to at most {trained}",
-        )
-    return round_up(context_of(asked, trained), CELLS)
-
-
-def _slots(asked: int) -> int:
-    if asked > MAX_SLOTS:
-        raise LoadFailure(
-            LoadError.INVALID_MODEL_CONFIG,
-            f"{CONCURRENCY_NAMES} is {asked}, and llama.cpp works on at most {MAX_SLOTS} requests at once",
-        )
-    return asked
-
-
-def _check_memory(shape: Shape, demand: Demand, file_name: str) -> None:
-    if machine.has_accelerator():
-        return  # its memory holds the model, and llama.cpp says so if it cannot
-    limit = machine.memory_limit()
-    # The kernel gives the file's pages back when memory is short, so weights of which there is a copy count once.
-    needed = estimate(msgspec.structs.replace(shape, repacked_bytes=0), demand)
-    needed = needed._replace(overhead=needed.overhead + FRONT_BYTES)
-    if limit is None or needed.total <= limit.size:
-        return
-    raise LoadFailure(
-        LoadError.OUT_OF_MEMORY,
-        f"{file_name} needs about {needed} for {demand.requests} requests of {demand.context} tokens, and "
-        f"{limit.source} is {mib(limit.size)}; lower {CONTEXT_NAMES} or {CONCURRENCY_NAMES}, or raise {MEMORY_NAMES} "
-        f"to at least {mib(needed.total)}",
-    )
 
 
 ENGINE = LlamaCpp()
