@@ -41,6 +41,13 @@ class _Model:
     ending: str | None = None
 
 
+class _GonePod(NamedTuple):
+    key: Key
+    name: str
+    said_preempted: bool | None
+    """None when its end was not seen."""
+
+
 def key_of(kind: str, obj: Mapping[str, Any]) -> Key | None:
     """The model that an object belongs to: a child bears its name, whatever its labels have become; a pod its label."""
     metadata = obj["metadata"]
@@ -56,7 +63,7 @@ class Store:
         self._pod_versions: dict[str, int] = {}
         self._gone: dict[str, int] = {}
         self._pod_keys: dict[str, Key] = {}
-        self._gone_pods: dict[str, tuple[Key, bool | None]] = {}
+        self._gone_pods: dict[str, _GonePod] = {}
 
     def models(self) -> list[Key]:
         """The models that are known, or that something is left of."""
@@ -101,7 +108,15 @@ class Store:
 
     def model_of_pod(self, uid: str) -> Key | None:
         """The model that a pod belongs to by its label, or did when it was there."""
-        return self._pod_keys.get(uid) or self._gone_pods.get(uid, (None, None))[0]
+        gone = self._gone_pods.get(uid)
+        return self._pod_keys.get(uid) or (gone.key if gone else None)
+
+    def pod_name(self, uid: str) -> str | None:
+        """The name of a pod that is, or was, there."""
+        if key := self._pod_keys.get(uid):
+            return self._models[key].pods[uid].name
+        gone = self._gone_pods.get(uid)
+        return gone.name if gone else None
 
     def is_ready(self, pod_uid: str) -> bool:
         """Whether that is a pod of a model, and ready."""
@@ -112,12 +127,19 @@ class Store:
         """Whether a pod has itself said that it lost its place; None of one that was not seen, or not to its end."""
         if key := self._pod_keys.get(uid):
             return self._models[key].pods[uid].preempted is not None
-        return self._gone_pods.get(uid, (None, None))[1]
+        gone = self._gone_pods.get(uid)
+        return gone.said_preempted if gone else None
 
     def preemptions(self, key: Key) -> tuple[Preemption, ...]:
         """The last times that pods of a model are known to have lost their place."""
         model = self._models.get(key)
         return tuple(model.preemptions.values()) if model else ()
+
+    def vouched(self, key: Key, pod: str) -> bool:
+        """Whether it was seen that a pod said of itself that it lost its place."""
+        model = self._models.get(key)
+        found = model.preemptions.get(pod) if model else None
+        return found is not None and found.vouched
 
     def note_preemption(self, key: Key, found: Preemption) -> None:
         """Keeps that a pod lost its place; what is known already of the same pod is completed."""
@@ -249,8 +271,9 @@ class Store:
 
     def forget(self, key: Key) -> None:
         """Drops a model that is gone."""
-        for uid in list(self._models[key].pods) if key in self._models else ():
-            self._forget_pod(key, uid)
+        for uid, pod in list(self._models[key].pods.items()) if key in self._models else ():
+            # It may live on, and belong to a model of the same name again.
+            self._forget_pod(key, uid, said_preempted=pod.preempted is not None)
         self._models.pop(key, None)
 
     def retain(self, kind: str, uids: Set[str], namespace: str | None, version: int) -> set[Key]:
@@ -276,13 +299,13 @@ class Store:
         return lost
 
     def _forget_pod(self, key: Key, uid: str, *, said_preempted: bool | None = None) -> None:
-        self._models[key].pods.pop(uid, None)
+        pod = self._models[key].pods.pop(uid, None)
         self._models[key].facts.pop(uid, None)
         self._models[key].shapes.pop(uid, None)
         self._models[key].downloads.pop(uid, None)
         self._pod_versions.pop(uid, None)
         if self._pod_keys.pop(uid, None):
-            self._gone_pods[uid] = key, said_preempted
+            self._gone_pods[uid] = _GonePod(key, pod.name if pod else "", said_preempted)
             _forget_oldest(self._gone_pods)
 
 

@@ -63,7 +63,9 @@ def test_a_route_of_the_other_task_is_not_there(runtime: Runtime, subject: Subje
     assert path in error_of(httpx.post(runtime.url + path, json={"model": MODEL, **body}), 404)["message"]
 
 
-@pytest.mark.parametrize("path", ["/tokenize", "/slots", "/v1/responses", "/invocations", "/load_lora_adapter", "/"])
+@pytest.mark.parametrize(
+    "path", ["/tokenize", "/slots", "/v1/responses", "/invocations", "/load_lora_adapter", "/docs"]
+)
 def test_bad_input_56_the_engine_s_own_routes_are_not_reachable(runtime: Runtime, path: str) -> None:
     error_of(httpx.post(runtime.url + path, json={}), 404)
 

@@ -259,6 +259,7 @@ class Metadata(ApiModel):
     uid: str
     generation: int = 1
     creation_timestamp: str = ""
+    deletion_timestamp: str = ""
 
 
 class InferenceModel(ApiModel):

@@ -20,6 +20,8 @@ def ready(view: View) -> Verdict:
 
 
 def _why_stopped(view: View) -> str:
+    if view.deleted:
+        return "the model is being deleted"
     return "spec.suspend is true" if view.model.spec.suspend else "spec.replicas is 0"
 
 

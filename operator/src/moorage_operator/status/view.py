@@ -43,8 +43,13 @@ class View:
 
     @property
     def wanted(self) -> int:
-        """Pods that the spec asks for."""
-        return self.model.spec.wanted_replicas
+        """Pods that the spec asks for; none by a model that is being deleted and has stopped answering."""
+        return 0 if self.deleted and not self.ready else self.model.spec.wanted_replicas
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the model is being deleted: it stays as long as somebody's finalizer, or its children, are there."""
+        return bool(self.model.metadata.deletion_timestamp)
 
     @cached_property
     def pods(self) -> tuple[PodState, ...]:
