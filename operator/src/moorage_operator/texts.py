@@ -9,7 +9,7 @@ _UNFIT: Final = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]+"
 )
 """Control characters (C0, C1), which move the cursor or begin a line of their own; characters without a width, and
-those that turn the direction of what follows (https://www.unicode.org/reports/tr36/#Bidirectional_Text_Spoofing)."""
+those that turn the direction of what follows (Unicode Technical Report 36, Bidirectional Text Spoofing)."""
 
 
 def printable(value: T) -> T:

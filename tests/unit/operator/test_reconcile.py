@@ -294,7 +294,7 @@ async def test_a_model_that_is_gone_is_forgotten_and_nothing_is_written() -> Non
 
 async def test_a_model_that_is_being_deleted_gets_no_children_and_tells_the_truth() -> None:
     """Somebody's finalizer may keep it for as long as they like."""
-    bed = Bed(**{"gpu": {"count": 1}})
+    bed = Bed(gpu={"count": 1})
     await bed.reconcile()
     bed.kube.objects["InferenceModel", "tiny"]["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
     del bed.kube.objects["Deployment", "tiny"]

@@ -13,7 +13,7 @@ from moorage_operator.texts import printable
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ("plain – text 文字 🙂", "plain – text 文字 🙂"),
+        ("plain text 文字 🙂", "plain text 文字 🙂"),
         ("LIE\x1b[31m\nSECOND LINE", "LIE [31m SECOND LINE"),
         ("a\x9b2J\x7fb", "a 2J b"),
         ("H100\u202e001", "H100 001"),
