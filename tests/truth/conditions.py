@@ -142,7 +142,19 @@ def _progressing(case: Case) -> OneOf:
         return complete
     if case.past.arrived == case.model["metadata"]["generation"] and len(case.current) == len(case.staying):
         return complete  # a pod that is lost later is no change of the spec
+    if case.past.short is not False and len(case.current) == len(case.staying) and _was_available(case):
+        # It had arrived for a moment; whether the status could say so before the loss is a matter of milliseconds.
+        return OneOf(complete.values + _on_its_way(case).values)
     return _on_its_way(case)
+
+
+def _was_available(case: Case) -> bool:
+    """Whether the Deployment says that its newest pods were available once; it says so until its template changes."""
+    deployment = case.world.deployment(case.model) or {}
+    settled = (deployment.get("status") or {}).get("observedGeneration") == deployment.get("metadata", {}).get(
+        "generation"
+    )
+    return settled and objects.condition(deployment, "Progressing").get("reason") == "NewReplicaSetAvailable"
 
 
 def _on_its_way(case: Case) -> OneOf:
