@@ -17,6 +17,7 @@ from tests.support.fault_proxy import Rule, answer, delay, stale_list
 MODELS = 5
 MEMORY_GROWTH = 1.2
 RECONNECT_LIMIT = 75.0
+BACK_LIMIT = 180.0
 
 
 @pytest.fixture
@@ -26,6 +27,18 @@ def busy(bed: Bed) -> Bed:
         bed.create(f"steady-{number}")
     bed.settles()
     return bed
+
+
+def is_back(bed: Bed) -> None:
+    """The control plane works again; what is measured is how long the operator takes from then on.
+
+    After minutes without the API server its controllers are silent for a minute more, as the API server is after minutes
+    without etcd: their pauses between attempts have grown. So they begin anew.
+    """
+    bed.cluster.wait_until_ready(timeout=BACK_LIMIT)
+    for part in ("kube-controller-manager", "kube-scheduler", "kwok"):
+        bed.cluster.kill(part)
+        bed.cluster.start(part)
 
 
 def recovers(bed: Bed, replicas: int, memory: int) -> None:
@@ -51,7 +64,7 @@ def test_fault_04_frozen_api_server(busy: Bed) -> None:
     finally:
         for part in reversed(parts):
             busy.cluster.signal(part, SIGCONT)
-    busy.cluster.wait_until_ready()
+    is_back(busy)
     recovers(busy, 2, memory)
     assert busy.operator.process is process
     busy.invariants_hold()
@@ -65,7 +78,7 @@ def test_fault_05_api_server_killed_again_and_again(busy: Bed) -> None:
         busy.cluster.kill("kube-apiserver")
         assert not busy.operator.ends_within(lasting(300) / times)
         busy.cluster.start("kube-apiserver")
-        busy.cluster.wait_until_ready()
+        is_back(busy)
         recovers(busy, 1 + number % 2, memory)
     assert busy.operator.process is process, "0 exits"
     busy.invariants_hold()
@@ -77,7 +90,7 @@ def test_fault_06_etcd_killed(busy: Bed) -> None:
     busy.cluster.kill("etcd")
     assert not busy.operator.ends_within(lasting(300, at_least=3))
     busy.cluster.start("etcd")
-    busy.cluster.wait_until_ready()
+    is_back(busy)
     recovers(busy, 2, memory)
     assert busy.operator.process is process
     busy.invariants_hold()
