@@ -32,8 +32,8 @@ def busy(bed: Bed) -> Bed:
 def is_back(bed: Bed) -> None:
     """The control plane works again; what is measured is how long the operator takes from then on.
 
-    After minutes without the API server its controllers are silent for a minute more, as the API server is after minutes
-    without etcd: their pauses between attempts have grown. So they begin anew.
+    After minutes without the API server its controllers are silent for a minute more, as the API server is after
+    minutes without etcd: their pauses between attempts have grown. So they begin anew.
     """
     bed.cluster.wait_until_ready(timeout=BACK_LIMIT)
     for part in ("kube-controller-manager", "kube-scheduler", "kwok"):
