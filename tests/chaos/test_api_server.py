@@ -12,6 +12,7 @@ from moorage_operator.lease import LEASE_SECONDS
 from tests.chaos.bed import Bed
 from tests.chaos.pace import LIMIT, lasting, many
 from tests.chaos.world import World
+from tests.support.api import Object
 from tests.support.fault_proxy import Rule, answer, delay, stale_list
 
 MODELS = 5
@@ -33,12 +34,19 @@ def is_back(bed: Bed) -> None:
     """The control plane works again; what is measured is how long the operator takes from then on.
 
     After minutes without the API server its controllers are silent for a minute more, as the API server is after
-    minutes without etcd: their pauses between attempts have grown. So they begin anew.
+    minutes without etcd: their pauses between attempts have grown. So a pod that has nothing to do with us must run.
     """
     bed.cluster.wait_until_ready(timeout=BACK_LIMIT)
-    for part in ("kube-controller-manager", "kube-scheduler", "kwok"):
-        bed.cluster.kill(part)
-        bed.cluster.start(part)
+    elsewhere = bed.api.at("default")
+    template = {"metadata": {"labels": {"app": "probe"}}, "spec": {"containers": [{"name": "probe", "image": "none"}]}}
+    spec = {"replicas": 1, "selector": {"matchLabels": {"app": "probe"}}, "template": template}
+    elsewhere.create({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "probe"}, "spec": spec})
+    elsewhere.wait("Deployment", "probe", _is_available, what="a pod of another Deployment runs", seconds=BACK_LIMIT)
+    elsewhere.delete("Deployment", "probe")
+
+
+def _is_available(deployment: Object | None) -> bool:
+    return bool(deployment and (deployment.get("status") or {}).get("availableReplicas"))
 
 
 def recovers(bed: Bed, replicas: int, memory: int) -> None:
