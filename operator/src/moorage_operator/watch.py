@@ -93,7 +93,7 @@ async def watch(kube: Kube, namespaces: tuple[str | None, ...], sink: Sink, heal
     returned = Returned()
     async with asyncio.TaskGroup() as group:
         for resource, namespace in watches(namespaces):
-            group.create_task(Watch(kube, resource, namespace, sink, health, returned).run())
+            group.create_task(Watch(kube, resource, namespace, sink, health, returned=returned).run())
 
 
 class Returned:
@@ -139,6 +139,7 @@ class Watch:
         namespace: str | None,
         sink: Sink,
         health: WatchHealth,
+        *,
         returned: Returned | None = None,
     ) -> None:
         self._kube, self._resource, self._namespace = kube, resource, namespace
