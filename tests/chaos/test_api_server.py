@@ -45,6 +45,10 @@ def is_back(bed: Bed) -> None:
     elsewhere.delete("Deployment", "probe")
 
 
+def _has_one_replica(deployment: Object | None) -> bool:
+    return bool(deployment and deployment["spec"]["replicas"] == 1)
+
+
 def _is_available(deployment: Object | None) -> bool:
     return bool(deployment and (deployment.get("status") or {}).get("availableReplicas"))
 
@@ -181,6 +185,7 @@ def test_fault_08_silent_watch(busy: Bed, resource: str) -> None:
         busy.edit("steady-0", replicas=2)
     else:
         busy.api.patch("Deployment", "steady-0", {"spec": {"replicas": 3}})
+        busy.api.wait("Deployment", "steady-0", _has_one_replica, what="mended", seconds=RECONNECT_LIMIT)
     busy.converges(RECONNECT_LIMIT, since=began)
     busy.invariants_hold()
 
