@@ -15,7 +15,7 @@ export PATH := $(UV_HOME)/bin:$(PATH)
 GPUS ?= 0
 CLUSTER := $(if $(NAME),--name $(NAME))
 
-.PHONY: help deps venv demo test test-unit test-integration test-chaos chaos test-e2e verify format generate bench \
+.PHONY: help deps venv demo test test-unit test-integration test-chaos chaos test-e2e test-engines verify format generate bench \
 	cluster-up cluster-down images binaries clean
 
 help: ## List the targets
@@ -42,6 +42,9 @@ chaos: venv ## The fault scenarios with the times and counts of their table; an 
 test-e2e: venv ## The tests on a real node; root on Debian, or Docker
 	$(PY) -m hack.test --only e2e
 
+test-engines: venv ## The tests of transformers with a real model; makes its environment first, gigabytes from PyPI
+	$(PY) -m hack.test --only engines
+
 verify: venv ## Format, lint, types, layers, generated files, chart, lock file
 	$(PY) -m hack.verify
 
@@ -51,8 +54,8 @@ format: venv ## Format the Python sources and mend what the linter can
 generate: venv ## Write what is generated: the CRD, the chart's copy of it, the table of fields
 	$(PY) -m hack.gen_crd
 
-bench: venv ## Measure: NAME=coldstart, operator, preemption or llamacpp
-	@test -n "$(NAME)" || { echo "Which one? make bench NAME=coldstart (or operator, preemption, llamacpp)"; exit 2; }
+bench: venv ## Measure: NAME=coldstart, operator, preemption, llamacpp, vllm, transformers or embeddings
+	@test -n "$(NAME)" || { echo "Which one? make bench NAME=coldstart (or operator, preemption, llamacpp, vllm, transformers, embeddings)"; exit 2; }
 	$(PY) -m hack.bench.$(NAME)
 
 cluster-up: venv ## Start a cluster: GPUS=8 fakes GPUs, CONTROL_PLANE_ONLY=1 is without a node, NAME=…

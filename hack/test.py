@@ -29,6 +29,8 @@ class Stage:
 
     name: str
     needs_node: bool = False
+    on_demand: bool = False
+    """Not among those that run when nobody says which."""
     preparation: tuple[tuple[str, ...], ...] = ()
 
     @property
@@ -45,6 +47,11 @@ STAGES = (
     Stage("integration", preparation=(("hack.cluster", "build", "--control-plane-only"),)),
     Stage("chaos", preparation=(("hack.cluster", "build", "--control-plane-only"),)),
     Stage("e2e", needs_node=True, preparation=(("hack.cluster", "build"), ("hack.images", "build"))),
+    Stage(
+        "engines",
+        on_demand=True,
+        preparation=(("hack.engines", "env", "transformers"), ("hack.engines", "model", "smollm2-hf")),
+    ),
 )
 
 
@@ -152,14 +159,18 @@ def run(stages: Sequence[Stage], pytest_options: Sequence[str]) -> int:
     return exit_code(results)
 
 
+def chosen_stages(only: str | None) -> list[Stage]:
+    """Give the one that is asked for, or all but those that run on demand."""
+    return [stage for stage in STAGES if (not stage.on_demand if only is None else stage.name == only)]
+
+
 def main() -> int:
     """Run the command line; what follows `--` goes to pytest."""
     parser = argparse.ArgumentParser(prog="python -m hack.test", description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=[stage.name for stage in STAGES], help="run one stage")
     parser.add_argument("pytest_options", nargs="*", metavar="-- PYTEST OPTIONS")
     chosen = parser.parse_args()
-    stages = [stage for stage in STAGES if chosen.only in (None, stage.name)]
-    return run(stages, chosen.pytest_options)
+    return run(chosen_stages(chosen.only), chosen.pytest_options)
 
 
 if __name__ == "__main__":

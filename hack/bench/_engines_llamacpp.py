@@ -62,7 +62,7 @@ def bench_cache() -> Path:
 @contextmanager
 def ours(setup: Setup) -> Iterator[Served]:
     """Run the runtime."""
-    port = _free_port()
+    port = free_port()
     settings = {
         "MODEL_PATH": str(setup.model),
         "MODEL_NAME": setup.name,
@@ -73,8 +73,8 @@ def ours(setup: Setup) -> Iterator[Served]:
         "PORT": str(port),
         "LOG_LEVEL": "ERROR",
     }
-    with _process([sys.executable, "-m", "moorage_runtime", "serve"], settings) as process:
-        yield Served(port, process.pid, _wait_for(f"http://127.0.0.1:{port}/health/ready", process))
+    with process_of([sys.executable, "-m", "moorage_runtime", "serve"], settings) as process:
+        yield Served(port, process.pid, wait_for(f"http://127.0.0.1:{port}/health/ready", process))
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def direct(setup: Setup) -> Iterator[Served]:
     )
     begun = time.monotonic()
     command = [sys.executable, "-c", _DIRECT, msgspec.json.encode(config).decode()]
-    with _process(command, {"OMP_WAIT_POLICY": "passive"}, stdout=subprocess.PIPE) as process:
+    with process_of(command, {"OMP_WAIT_POLICY": "passive"}, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline())
         yield Served(port, process.pid, time.monotonic() - begun)
@@ -94,13 +94,13 @@ def direct(setup: Setup) -> Iterator[Served]:
 @contextmanager
 def llama_cpp_server(setup: Setup) -> Iterator[Served]:
     """Run llama-cpp-python's own server, in an environment of its own."""
-    port = _free_port()
+    port = free_port()
     command = [str(_rival_python()), "-m", "llama_cpp.server", "--model", str(setup.model), "--port", str(port)]
     command += ["--model_alias", setup.name, "--n_ctx", str(setup.context), "--n_threads", str(setup.threads)]
     # Its default ends a stream when another request comes; nobody could measure that.
     command += ["--interrupt_requests", "False"]
-    with _process(command, {}) as process:
-        yield Served(port, process.pid, _wait_for(f"http://127.0.0.1:{port}/v1/models", process))
+    with process_of(command, {}) as process:
+        yield Served(port, process.pid, wait_for(f"http://127.0.0.1:{port}/v1/models", process))
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def mock(events: int, tick_us: int, *, core: int) -> Iterator[Served]:
     binary = bench_cache() / f"mock_sse-{MOCK_SOURCE.stat().st_mtime_ns}"
     if not binary.exists():
         subprocess.run(["cc", "-O2", "-o", str(binary), str(MOCK_SOURCE)], check=True)
-    with _process([str(binary), str(events), str(tick_us)], {}, stdout=subprocess.PIPE, core=core) as process:
+    with process_of([str(binary), str(events), str(tick_us)], {}, stdout=subprocess.PIPE, core=core) as process:
         assert process.stdout is not None
         yield Served(int(process.stdout.readline()), process.pid, 0.0)
 
@@ -118,7 +118,7 @@ def mock(events: int, tick_us: int, *, core: int) -> Iterator[Served]:
 def front(engine_port: int, *, core: int) -> Iterator[Served]:
     """Run the runtime's front before an engine that listens already, on one core."""
     command = [sys.executable, "-m", "hack.bench._front_mock", str(engine_port)]
-    with _process(command, {}, stdout=subprocess.PIPE, core=core) as process:
+    with process_of(command, {}, stdout=subprocess.PIPE, core=core) as process:
         assert process.stdout is not None
         yield Served(int(process.stdout.readline()), process.pid, 0.0)
 
@@ -161,9 +161,10 @@ def _rival_python() -> Path:
 
 
 @contextmanager
-def _process(
+def process_of(
     command: Sequence[str], settings: dict[str, str], *, stdout: int = subprocess.DEVNULL, core: int | None = None
 ) -> Iterator["subprocess.Popen[str]"]:
+    """Run a server until the end of the block, on one core if that is asked for."""
     environment = {**os.environ, **settings}
     pin = [] if core is None else ["taskset", "-c", str(core)]
     log = bench_cache() / "last.log"
@@ -180,19 +181,21 @@ def _process(
             process.kill()
 
 
-def _wait_for(url: str, process: "subprocess.Popen[str]") -> float:
+def wait_for(url: str, process: "subprocess.Popen[str]", seconds: float = START_SECONDS) -> float:
+    """Wait until a server answers with 200; give the seconds that it took."""
     begun = time.monotonic()
-    while time.monotonic() - begun < START_SECONDS:
+    while time.monotonic() - begun < seconds:
         if process.poll() is not None:
             raise RuntimeError(f"{process.args!r} ended: {(bench_cache() / 'last.log').read_text()[-2000:]}")
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - loopback
             if answer.status == 200:
                 return time.monotonic() - begun
         time.sleep(0.005)
-    raise RuntimeError(f"{url} did not answer in {START_SECONDS} s")
+    raise RuntimeError(f"{url} did not answer in {seconds} s")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Give a port that nobody listens on."""
     import socket
 
     with socket.socket() as probe:

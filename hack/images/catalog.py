@@ -110,7 +110,7 @@ RUNTIME = PythonImage(
     repository="runtime-llamacpp",
     dockerfile=ROOT / "runtime" / "Dockerfile",
     package="moorage-runtime",
-    extras=("llamacpp",),
+    extras=("llamacpp", "s3"),
 )
 MODEL = ModelImage(name="model", image="localhost/models/smollm2:135m-q4", model="smollm2")
 SPECS: dict[str, ImageSpec] = {spec.name: spec for spec in (OPERATOR, RUNTIME, MODEL)}

@@ -13,7 +13,7 @@ from tests.support.refusals import assert_no_such_field, assert_says, refusal
 
 FIELDS: dict[int, dict[str, Any]] = {
     21: {"envFrom": [{"secretRef": {"name": "x", "namespace": "kube-system"}}], "secretRef": {"name": "x"}},
-    22: {"source": {"uri": "pvc://models/x", "secretName": "missing"}, "secretName": "missing"},
+    22: {"secretName": "missing"},
     23: {"imagePullSecrets": [{"name": "default-token"}], "serviceAccountToken": {"path": "x"}},
     25: {
         "podTemplate": {"spec": {"hostNetwork": True}},
@@ -54,7 +54,6 @@ def test_bad_input_25_26_27_the_pods_are_those_of_a_model_that_asks_for_nothing(
     api: Api, operator: OperatorProcess
 ) -> None:
     greedy = model("greedy", **{name: value for fields in FIELDS.values() for name, value in fields.items()})
-    greedy["spec"]["source"] = {"uri": "oci://localhost/models/smollm2:135m-q4", "secretName": "x"}
     greedy["metadata"] |= {
         "labels": {"ad.datadoghq.com/x": "y", "moorage.dev/model": "other", "pod-security.kubernetes.io/enforce": "x"},
         "annotations": {"ad.datadoghq.com/tags": "y\nz", "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},

@@ -22,7 +22,8 @@ def test_bad_input_09_model_address(api: Api, uri: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["file:///etc/passwd", "/abs/path", "hostpath:///var", "FILE:///x", "git://host/x", "OCI://a/b"]
+    "uri",
+    ["file:///etc/passwd", "/abs/path", "hostpath:///var", "FILE:///x", "git://host/x", "OCI://a/b", "HF://a/b@c"],
 )
 def test_bad_input_10_scheme(api: Api, uri: str) -> None:
     assert_says(refusal(api, {"source": {"uri": uri}}), "spec.source.uri", uri, "oci://", "pvc://")
@@ -33,19 +34,122 @@ def test_bad_input_11_pvc_path(api: Api, path: str) -> None:
     assert_says(refusal(api, {"source": {"uri": f"pvc://claim/{path}"}}), "spec.source.uri", "pvc://CLAIM/PATH", "'..'")
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        *("169.254.169.254/latest", "10.0.0.1/x", "127.0.0.1/x", "[::1]/x", "metadata.google.internal/x"),
-        *("user@host/x", "user:pw@host/x", "host\\@evil/x", "2852039166/x", "0xa9fea9fe/x", "example.org/x"),
-    ],
+ADDRESSES = (
+    *("169.254.169.254/latest", "10.0.0.1/x", "127.0.0.1/x", "[::1]/x", "metadata.google.internal/x"),
+    *("user@host/x", "user:pw@host/x", "host\\@evil/x", "2852039166/x", "0xa9fea9fe/x", "localhost/x"),
 )
-@pytest.mark.parametrize("scheme", ["https", "http", "hf", "s3"])
-def test_bad_input_12_nothing_is_downloaded_by_url(api: Api, scheme: str, address: str) -> None:
+
+
+@pytest.mark.parametrize("address", [*ADDRESSES, "example.org/x"])
+@pytest.mark.parametrize("scheme", ["http", "ftp", "gs"])
+def test_bad_input_12_other_schemes(api: Api, scheme: str, address: str) -> None:
     uri = f"{scheme}://{address}"
     text = refusal(api, {"source": {"uri": uri}})
     # The server quotes a value as JSON does.
     assert_says(text, "spec.source.uri", uri.replace("\\", "\\\\"), "the scheme must be oci://", "pvc://models/")
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("ending", ["", ".gguf", "/"])
+def test_bad_input_12_nothing_is_fetched_from_numbers_users_or_metadata(api: Api, address: str, ending: str) -> None:
+    text = refusal(api, {"source": {"uri": f"https://{address}{ending}", "files": ["x.gguf"]}})
+    assert_says(text, "spec.source.uri")
+    assert "must be that of a .gguf or .safetensors file" in text or "cloud's metadata" in text
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("files.example/a.bin", "files.example/a", "files.example", "files.example/a.gguf?token=x"),
+        *("files.example/a.gguf#x", "files.example/../a.gguf", "files.example/a%2e/b.gguf", "files.example//a.gguf"),
+        *(
+            "files.example/$(HF_TOKEN).gguf",
+            "files.example/a b.gguf",
+            "files.example/.hidden.gguf",
+            "FILES.example/a.gguf",
+        ),
+    ],
+)
+def test_bad_input_12_a_web_address_is_plain(api: Api, address: str) -> None:
+    uri = f"https://{address}"
+    assert_says(
+        refusal(api, {"source": {"uri": uri}}), uri, "must be that of a .gguf or .safetensors file", "for example"
+    )
+
+
+@pytest.mark.parametrize(
+    "address", ["Qwen/Qwen2", "Qwen@main", "Qwen/Qwen2@", "a/b/c@main", "a/..@main", "a/b@x/y", "a/b@$(X)", "../b@main"]
+)
+def test_bad_input_13_a_repository_is_named_with_its_revision(api: Api, address: str) -> None:
+    text = refusal(api, {"source": {"uri": f"hf://{address}"}})
+    assert_says(text, "spec.source.uri", f"hf://{address}", "hf://OWNER/NAME@REVISION", "40 digits")
+
+
+@pytest.mark.parametrize(
+    "address", ["Models/x", "ab/", "models/../x", "models//x", "u@models/x", "models/$(X)", "models/%2e"]
+)
+def test_bad_input_12_a_bucket_is_plain(api: Api, address: str) -> None:
+    text = refusal(api, {"source": {"uri": f"s3://{address}"}})
+    assert_says(text, "spec.source.uri", f"s3://{address}", "s3://BUCKET/PREFIX")
+
+
+HF, WEB, S3 = "hf://Qwen/Qwen2-7B@" + "a" * 40, "https://files.example:8443/a/q4.gguf", "s3://models/qwen2/7b"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"uri": HF, "secretName": "hf-token", "size": "20Gi", "files": ["q4_k_m.gguf", "1_Pooling/config.json"]},
+        {"uri": "hf://a/b@v1.0", "sha256": "0" * 64},
+        {"uri": WEB, "sha256": "0" * 64},
+        {"uri": "https://files.example/", "files": ["config.json", "tokenizer.model", "model.safetensors"]},
+        {"uri": S3, "secretName": "keys", "size": 1073741824},
+        {"uri": "s3://models"},
+    ],
+    ids=str,
+)
+def test_what_is_fetched_is_taken_as_it_is_written(api: Api, source: Object) -> None:
+    assert api.create(model("fetched", source=source), dry_run=True)["spec"]["source"] == source
+
+
+@pytest.mark.parametrize(
+    ("source", "field", "words"),
+    [
+        ({"uri": WEB, "secretName": "keys"}, "secretName", "only hf:// and s3:// use a Secret"),
+        ({"uri": "pvc://models/x.gguf", "secretName": "keys"}, "secretName", "remove secretName"),
+        ({"uri": HF, "secretName": "Other/keys"}, "secretName", "in the model's own namespace"),
+        ({"uri": HF, "secretName": "$(X)"}, "secretName", "name of a Secret"),
+        ({"uri": "pvc://models/x.gguf", "sha256": "0" * 64}, "sha256", "remove sha256"),
+        ({"uri": WEB, "sha256": "0" * 63 + "G"}, "sha256", "64 hexadecimal digits"),
+        ({"uri": "oci://r.example/x", "size": "1Gi"}, "size", "remove size"),
+        ({"uri": HF, "size": "-1"}, "size", "positive Kubernetes quantity"),
+        ({"uri": WEB, "files": ["a.gguf"]}, "files", "ends with /"),
+        ({"uri": "oci://r.example/x", "files": ["a.gguf"]}, "files", "remove files"),
+        ({"uri": "https://files.example/"}, "files", "name them in files"),
+        ({"uri": "https://files.example/", "files": []}, "files", "name them in files"),
+        *(
+            ({"uri": HF, "files": [name]}, "files[0]", "must be the name of a file that is fetched")
+            for name in (
+                "../x.json",
+                "/x.json",
+                "x.bin",
+                "x.py",
+                "a/b/c/d/e.json",
+                ".x.json",
+                "x..json/../y.json",
+                "$(X).json",
+            )
+        ),
+    ],
+)
+def test_bad_input_15_21_what_belongs_to_a_source(api: Api, source: Object, field: str, words: str) -> None:
+    assert_says(refusal(api, {"source": source}), f"spec.source.{field}", words)
+
+
+def test_bad_input_21_a_secret_of_another_namespace_cannot_be_named(api: Api) -> None:
+    assert_no_such_field(api, "other", source={"uri": HF, "secretNamespace": "kube-system"})
+    text = refusal(api, {"source": {"uri": HF, "secretName": {"name": "x", "namespace": "y"}}})
+    assert_says(text, "spec.source.secretName")
 
 
 @pytest.mark.parametrize(
@@ -73,6 +177,11 @@ DIGEST = "sha256:" + "0" * 64
         (f"oci://registry.example/models/qwen2:7b@{DIGEST}", False),
         ("oci://localhost/models/qwen2:7b", False),
         ("pvc://models/qwen2.gguf", False),
+        ("hf://Qwen/Qwen2-7B@main", True),
+        ("hf://Qwen/Qwen2-7B@" + "a" * 39, True),
+        (HF, False),
+        (WEB, True),
+        (S3, False),
     ],
 )
 def test_bad_input_13_a_tag_is_taken_with_a_warning(api: Api, policies: None, uri: str, warned: bool) -> None:
@@ -80,7 +189,14 @@ def test_bad_input_13_a_tag_is_taken_with_a_warning(api: Api, policies: None, ur
     response = api.http.post(api.path("InferenceModel"), json=wanted, params={"dryRun": "All"})
     assert response.status_code == 201
     warning = response.headers.get("Warning", "")
-    assert (uri in warning and "digest" in warning) is warned, warning
+    pinned_by = {"oci": "digest", "hf": "commit", "https": "sha256"}.get(uri.partition(":")[0], "")
+    assert (uri in warning and pinned_by in warning) is warned, warning
+
+
+def test_bad_input_13_a_file_with_its_sum_is_pinned(api: Api, policies: None) -> None:
+    wanted = model("pinned", source={"uri": WEB, "sha256": "0" * 64})
+    response = api.http.post(api.path("InferenceModel"), json=wanted, params={"dryRun": "All"})
+    assert (response.status_code, response.headers.get("Warning")) == (201, None)
 
 
 def test_bad_input_13_a_change_of_something_else_does_not_warn_again(api: Api, policies: None) -> None:
@@ -102,6 +218,9 @@ def test_bad_input_13_models_that_are_not_pinned_can_be_denied(api: Api, cluster
         assert_says(said, "spec.source.uri", "oci://registry.example/models/qwen2:7b", "@sha256:DIGEST")
         api.create(model("by-digest", source={"uri": f"oci://registry.example/models/qwen2@{DIGEST}"}))
         api.create(model("local"))
+        for uri in ("hf://Qwen/Qwen2-7B@main", WEB):
+            assert_says(refusal(api, {"source": {"uri": uri}}), "spec.source.uri", uri)
+        api.create(model("commit", source={"uri": HF}))
 
 
 def test_bad_input_14_remote_code_cannot_be_asked_for(api: Api) -> None:

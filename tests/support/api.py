@@ -136,6 +136,14 @@ class Api:
                 for line in response.iter_lines():
                     if msgspec.json.decode(line)["type"] == "DELETED":
                         break
+        self._delete_what_is_left_behind()
+
+    def _delete_what_is_left_behind(self) -> None:
+        """Deletes models whose namespace is gone: an API server that a test has killed meanwhile may leave some."""
+        namespaces = {item["metadata"]["name"] for item in self.request("GET", "/api/v1/namespaces")["items"]}
+        for model in self.request("GET", "/apis/moorage.dev/v1alpha1/inferencemodels")["items"]:
+            if model["metadata"]["namespace"] not in namespaces:
+                self.at(model["metadata"]["namespace"]).delete("InferenceModel", model["metadata"]["name"])
 
     def _other_test_namespaces(self) -> list[str]:
         names = [item["metadata"]["name"] for item in self.request("GET", "/api/v1/namespaces")["items"]]

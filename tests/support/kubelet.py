@@ -4,6 +4,7 @@ Such a pod asks for a resource that no node has, so the scheduler leaves it alon
 does not exist. (The garbage collector of pods takes it away after 40 s; tests are done by then.)
 """
 
+import itertools
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.support.api import Api, Object
 
 RESOURCE = "moorage.test/gpu"
 NODE = "played-by-the-test"
+_numbers = itertools.count(1)
 
 
 def played(count: int = 1, **gpu: Any) -> Object:
@@ -27,12 +29,40 @@ class PlayedPod:
         api.wait("InferenceModel", model, _is_pending, what="a pod that no node takes")
         (pod,) = api.find("Pod", f"moorage.dev/model={model}")
         self.name, self._created = pod["metadata"]["name"], pod["metadata"]["creationTimestamp"]
-        binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": self.name}, "target": {"name": NODE}}
+        # A node of its own: the garbage collector counts from when it first missed the node, whichever pod was there.
+        node = f"{NODE}-{next(_numbers)}-of-{api.namespace}"
+        binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": self.name}, "target": {"name": node}}
         api.request("POST", f"{api.path('Pod', self.name)}/binding", json=binding)
 
     def at(self, seconds: int) -> str:
         """A time after it was made."""
         return (datetime.fromisoformat(self._created) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def fetches(self, ip: str, state: Object, last: Object | None = None) -> None:
+        """Its fetching container is in a state, and was in another before; the engine's waits for it."""
+        fetching = _container("fetch", state) | {"lastState": last or {}, "restartCount": 1 if last else 0}
+        waits = _container("runtime", {"waiting": {"reason": "PodInitializing"}})
+        conditions = [
+            {"type": "PodScheduled", "status": "True", "lastTransitionTime": self.at(0)},
+            {"type": "Initialized", "status": "False", "lastTransitionTime": self.at(0)},
+            {"type": "Ready", "status": "False", "lastTransitionTime": self.at(0)},
+        ]
+        status = {
+            "phase": "Pending",
+            "podIP": ip,
+            "podIPs": [{"ip": ip}],
+            "conditions": conditions,
+            "initContainerStatuses": [fetching],
+            "containerStatuses": [waits],
+        }
+        self._api.patch("Pod", self.name, {"status": status}, "status")
+
+    def has_fetched(self, began: int, end: int) -> None:
+        """Its fetching container has ended well."""
+        times = {"startedAt": self.at(began), "finishedAt": self.at(end)}
+        state: Object = {"running": None, "terminated": {"exitCode": 0, "reason": "Completed", **times}}
+        status = {"initContainerStatuses": [_container("fetch", state)]}
+        self._api.patch("Pod", self.name, {"status": status}, "status")
 
     def runs(self, ip: str, *, scheduled: int = 0, began: int = 0, ready: int | None = None) -> None:
         """Its container runs and listens at `ip`; it is ready if a time is given."""
@@ -44,15 +74,8 @@ class PlayedPod:
             {"type": "ContainersReady", "status": state, "lastTransitionTime": changed},
             {"type": "Ready", "status": state, "lastTransitionTime": changed},
         ]
-        container = {
-            "name": "runtime",
-            "image": "played",
-            "imageID": "",
-            "restartCount": 0,
-            "ready": ready is not None,
-            "started": ready is not None,
-            "state": {"running": {"startedAt": self.at(began)}},
-        }
+        running: Object = {"running": {"startedAt": self.at(began)}}
+        container = _container("runtime", running) | {"ready": ready is not None, "started": ready is not None}
         status = {
             "phase": "Running",
             "podIP": ip,
@@ -66,6 +89,18 @@ class PlayedPod:
         """It is deleted and gone at once."""
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
         self._api.request("DELETE", self._api.path("Pod", self.name), json=body)
+
+
+def _container(name: str, state: Object) -> Object:
+    return {
+        "name": name,
+        "image": "played",
+        "imageID": "",
+        "restartCount": 0,
+        "ready": False,
+        "started": "running" in state,
+        "state": state,
+    }
 
 
 def _is_pending(model: Object | None) -> bool:

@@ -83,6 +83,11 @@ class Case:
         return any(not objects.is_ready(pod) for pod in fine)
 
     @cached_property
+    def fetching(self) -> bool:
+        """Whether one of them fetches the model's files."""
+        return any(pods.fetches(pod) for pod in self.current)
+
+    @cached_property
     def loading(self) -> bool:
         """Whether a container runs in one of them."""
         return any(_runs(pod) for pod in self.current)
@@ -120,10 +125,9 @@ def _model_loaded(case: Case) -> OneOf:
     if case.ready:
         # That the probe is answered means that the model is loaded; whether the engine was asked cannot be seen.
         return verdicts(("True", {"Loaded"}), ("Unknown", {"FactsUnavailable"}))
-    if case.broken.surely:
-        return verdicts(("False", case.broken.any | ({"Loading"} if case.loading else set())))
-    if case.loading:
-        return verdicts(("False", case.broken.maybe | {"Loading"}))
+    under_way = ({"Loading"} if case.loading else set()) | ({"Downloading"} if case.fetching else set())
+    if case.broken.surely or under_way:
+        return verdicts(("False", case.broken.any | under_way))
     if any(_runs(pod) for pod in case.pods if objects.is_ending(pod)):
         # The engine is there until its last request is answered: "no engine runs" would be false.
         return verdicts(("False", {"Stopping"}))
@@ -138,7 +142,19 @@ def _progressing(case: Case) -> OneOf:
         return complete
     if case.past.arrived == case.model["metadata"]["generation"] and len(case.current) == len(case.staying):
         return complete  # a pod that is lost later is no change of the spec
+    if case.past.short is not False and len(case.current) == len(case.staying) and _was_available(case):
+        # It had arrived for a moment; whether the status could say so before the loss is a matter of milliseconds.
+        return OneOf(complete.values + _on_its_way(case).values)
     return _on_its_way(case)
+
+
+def _was_available(case: Case) -> bool:
+    """Whether the Deployment says that its newest pods were available once; it says so until its template changes."""
+    deployment = case.world.deployment(case.model) or {}
+    settled = (deployment.get("status") or {}).get("observedGeneration") == deployment.get("metadata", {}).get(
+        "generation"
+    )
+    return settled and objects.condition(deployment, "Progressing").get("reason") == "NewReplicaSetAvailable"
 
 
 def _on_its_way(case: Case) -> OneOf:

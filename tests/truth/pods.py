@@ -106,9 +106,20 @@ def broken(pods: Iterable[Object]) -> Because:
     found = because()
     for pod in pods:
         status = pod.get("status") or {}
-        for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
-            found |= because() if objects.is_ready(pod) else _wrong_with(container)
+        if objects.is_ready(pod):
+            continue
+        for container in status.get("containerStatuses") or ():
+            found |= _wrong_with(container)
+        for container in status.get("initContainerStatuses") or ():
+            # One that fetches files has not come up because it runs; whether bytes come cannot be seen.
+            found |= _wrong_with({**container, "started": False})
     return found
+
+
+def fetches(pod: dict[str, Any]) -> bool:
+    """Whether the container runs that fetches the model's files."""
+    containers: list[dict[str, Any]] = (pod.get("status") or {}).get("initContainerStatuses") or []
+    return any(one["name"] == "fetch" and "running" in (one.get("state") or {}) for one in containers)
 
 
 def _wrong_with(container: dict[str, Any]) -> Because:

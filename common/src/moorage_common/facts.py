@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from moorage_common.download import Download
 from moorage_common.shape import Shape
 
 CPU: Final = "cpu"
@@ -22,17 +23,26 @@ class LoadError(StrEnum):
 
     MODEL_NOT_FOUND = "ModelNotFound"
     MODEL_FILE_INVALID = "ModelFileInvalid"
+    UNSAFE_WEIGHTS = "UnsafeWeights"
+    REMOTE_CODE_REQUIRED = "RemoteCodeRequired"
     OUT_OF_MEMORY = "OutOfMemory"
     INVALID_MODEL_CONFIG = "InvalidModelConfig"
     ENGINE_FAILED = "EngineFailed"
+    DOWNLOAD_FAILED = "DownloadFailed"
+    DOWNLOAD_UNAUTHORIZED = "DownloadUnauthorized"
+    DOWNLOAD_DISK_FULL = "DownloadDiskFull"
+    CHECKSUM_MISMATCH = "ChecksumMismatch"
 
 
 class Phase(StrEnum):
     """Where a runtime is on its way to answering."""
 
     STARTING = "starting"
+    DOWNLOADING = "downloading"
     LOADING = "loading"
     READY = "ready"
+    UNLOADED = "unloaded"
+    """The engine has ended after an idle time; the next request starts it again, and waits for it."""
     DRAINING = "draining"
     FAILED = "failed"
 
@@ -81,8 +91,13 @@ class EngineFacts(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel
     """What the weights really have, in the words of spec.quantization; of weights that are not quantized, `none` or the
     type of their numbers."""
 
+    dtype: str | None = None
+    """The type of the numbers that are not quantized, such as `bfloat16`, where the engine says it."""
+
     context_length: int | None = None
     weights_bytes: int | None = None
+    """What the weights take: in memory where the engine says it, else in the files."""
+
     memory_bytes: int | None = None
     """What the engine held right after it had answered its first request: of the accelerator's memory if it runs on
     one, else resident memory of its process."""
@@ -95,3 +110,6 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     facts: EngineFacts | None = None
     shape: Shape | None = None
     """Known as soon as the files have been read, long before the model is loaded."""
+
+    download: Download | None = None
+    """How far the files are, while they are fetched."""

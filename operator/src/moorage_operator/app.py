@@ -11,7 +11,7 @@ from moorage_operator.cluster_view import ClusterView
 from moorage_operator.errors import ApiError, ConflictError, ThrottledError, UnavailableError
 from moorage_operator.facts import FactsProber
 from moorage_operator.health import Health, WriteHealth, serve
-from moorage_operator.kube import INFERENCE_MODELS, NODES, Kube, Login, Resource, wait_for_crd
+from moorage_operator.kube import DEPLOYMENTS, INFERENCE_MODELS, NODES, PODS, Kube, Login, Resource, wait_for_crd
 from moorage_operator.lease import Elector
 from moorage_operator.reconcile import Reconciler
 from moorage_operator.settings import Settings
@@ -62,11 +62,17 @@ class Operator:
 
     def event(self, resource: Resource, kind: str | None, obj: dict[str, Any]) -> None:
         """Takes in an event of a watch; the models that it concerns are reconciled."""
-        uid = obj["metadata"].get("uid", "")
-        before = self._store.is_ready(uid)
+        before = self._is_done(resource, obj)
         keys = self._view.event(resource, kind, obj)
-        # Whether a model answers is what others act on, so it is told at once.
-        self._add(keys, urgent=self._store.is_ready(uid) != before)
+        self._add(keys, urgent=self._is_done(resource, obj) != before)
+
+    def _is_done(self, resource: Resource, obj: dict[str, Any]) -> bool:
+        """Whether a pod is ready, or a rollout finished: what others act on, so it is told at once."""
+        metadata = obj["metadata"]
+        if resource is DEPLOYMENTS:
+            child = self._store.child(Key(metadata["namespace"], metadata["name"]), resource.kind)
+            return bool(child and child.state and child.state.rolled_out)
+        return resource is PODS and self._store.is_ready(metadata["uid"])
 
     def _add(self, keys: Iterable[Key], *, urgent: bool = False) -> None:
         for key in keys:

@@ -60,7 +60,7 @@ class ClusterView:
             key = Key(obj["metadata"]["namespace"], obj["metadata"]["name"])
             return [key] if self.store.note_model(key, obj["metadata"]["resourceVersion"]) else []
         if resource is EVENTS:
-            return self._told(obj, live=kind is not None) if kind != "DELETED" else []
+            return self._told(obj) if kind != "DELETED" else []
         if resource is NODES:
             return self._node(kind, obj)
         taken_in = self.store.remove if kind == "DELETED" else self.store.put
@@ -76,7 +76,7 @@ class ClusterView:
     def complete(self) -> Iterable[Key]:
         """Takes in that everything has been listed once; returns the models that early Events concern."""
         early, self._early = self._early or [], None
-        return [key for event in early for key in self._told(event, live=False)]
+        return [key for event in early for key in self._told(event, early=True)]
 
     def stand(self, key: Key, pods: Iterable[PodState]) -> None:
         """Takes in all pods of a model; it may get, keep or leave a place in the line."""
@@ -98,7 +98,7 @@ class ClusterView:
         # Who is told that no node has what it needs stands in no line, so all are looked at.
         return self.store.models() if changed else []
 
-    def _told(self, event: Object, *, live: bool) -> Iterable[Key]:
+    def _told(self, event: Object, *, early: bool = False) -> Iterable[Key]:
         if self._early is not None:
             # The pods that it is about may not have been listed yet.
             self._early.append(event)
@@ -107,32 +107,37 @@ class ClusterView:
             return []
         victim, found = told
         key, taker = self._model_of(victim), self.store.model_of_pod(found.by)
-        if key is None or not self._is_credible(victim, event, live=live):
+        if key is None or not self._is_credible(victim, event, early=early):
             return []
-        self.store.note_preemption(key, replace(found, by="/".join(taker) if taker else f"pod {found.by}"))
+        vouched = bool(self.store.said_preempted(victim.uid))
+        by = "/".join(taker) if taker else f"pod {found.by}"
+        self.store.note_preemption(key, replace(found, by=by, vouched=vouched))
         return [key]
 
-    def _is_credible(self, victim: PodRef, event: Object, *, live: bool) -> bool:
+    def _is_credible(self, victim: PodRef, event: Object, *, early: bool) -> bool:
         """Whether the victim says so too, as anybody may write Events in a namespace who may edit it.
 
         The scheduler marks the pod before it writes the Event. What cannot be known of the pod, because it went while
-        nobody watched, is believed; of a pod that never was, nothing is while we watch.
+        nobody watched, is believed; of a pod that was never seen, nothing is that was written since we watch.
         """
         said = self.store.said_preempted(victim.uid)
         if said is False:
             self._held[victim.uid] = self._clock() + HELD_SECONDS, event
             while len(self._held) > MOST_HELD:
                 del self._held[next(iter(self._held))]
-        return bool(said) or (said is None and (not live or self.store.model_of_pod(victim.uid) is not None))
+        return bool(said) or (said is None and (early or self.store.model_of_pod(victim.uid) is not None))
 
     def _heard(self, pod_uid: str) -> None:
         """A pod has said something: perhaps what an Event has said already."""
         if pod_uid in self._held and self.store.said_preempted(pod_uid):
             until, event = self._held.pop(pod_uid)
             if self._clock() <= until:
-                self._told(event, live=True)
+                self._told(event)
 
     def _model_of(self, pod: PodRef) -> Key | None:
         """The model of a pod that is perhaps gone: a Deployment names its pods NAME-REPLICASET-POD."""
+        if found := self.store.model_of_pod(pod.uid):
+            # An Event speaks for its own namespace, and of a pod by its name.
+            return found if (found.namespace, self.store.pod_name(pod.uid)) == (pod.namespace, pod.name) else None
         named = Key(pod.namespace, pod.name.rsplit("-", 2)[0])
-        return self.store.model_of_pod(pod.uid) or (named if self.store.knows(named) else None)
+        return named if self.store.knows(named) else None

@@ -42,6 +42,10 @@ class ThrottledError(ApiError):
         self.retry_after = retry_after
 
 
+class InvalidNameError(Exception):
+    """A name that no object can have; it would make another path of a request."""
+
+
 class UnavailableError(Exception):
     """The API server cannot be reached, or answered 5xx: try again, if it says so only after a while."""
 

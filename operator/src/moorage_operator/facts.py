@@ -1,14 +1,15 @@
 """Asks pods what they are loading and what they really run: `/health/detailed`.
 
-A pod is asked twice: while it loads, for the shape of its model, and once for each time that it becomes ready, for its
-facts. An answer that is news goes into the store and the model is reconciled again. A pod that does not answer is asked
-a few times, ever later, and then left alone until its readiness changes: what is missing makes a condition Unknown or
-leaves it out, never a model unready.
+A pod is asked while it fetches its model, again and again, for how far it is; while it loads, for the shape of its
+model; and once for each time that it becomes ready, for its facts. An answer that is news goes into the store and the
+model is reconciled again. A pod that does not answer is asked a few times, ever later, and then left alone until its
+readiness changes: what is missing makes a condition Unknown or leaves it out, never a model unready.
 """
 
 import asyncio
 import logging
 from collections.abc import Iterable
+from enum import Enum
 from typing import Final, NamedTuple
 
 import aiohttp
@@ -32,13 +33,28 @@ RETRY_LOADING: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5, sock_connect=2)
 _ANSWER_LIMIT: Final = 64 * 1024
 
+SOONEST: Final = 5.0
+LATEST: Final = 30.0
+"""Seconds between two questions for the progress of one download: each answer is a write to the status."""
+
+SHARE: Final = 0.1
+"""Between the two, of the time that is left."""
+
+
+class About(Enum):
+    """What a pod is asked for."""
+
+    PROGRESS = "how far it is with fetching its model"
+    SHAPE = "the shape of the model that it loads"
+    FACTS = "what it runs, as it is ready"
+
 
 class Question(NamedTuple):
-    """What is to be asked: a pod of a model, for its facts if it is ready, for the shape of its model if it loads."""
+    """What is to be asked, of a pod of a model."""
 
     model: Key
     uid: str
-    ready: bool
+    about: About
 
 
 class FactsProber:
@@ -57,13 +73,15 @@ class FactsProber:
         for pod in pods:
             if pod.ready:
                 if pod.uid not in facts:
-                    self._put(Question(key, pod.uid, ready=True))
+                    self._put(Question(key, pod.uid, About.FACTS))
                 continue
             self._store.drop_facts(key, pod.uid)
+            if pod.downloading:
+                self._put(Question(key, pod.uid, About.PROGRESS))
             if not pod.running:
                 self._store.drop_vain(key, pod.uid)
             elif pod.uid not in shapes:
-                self._put(Question(key, pod.uid, ready=False))
+                self._put(Question(key, pod.uid, About.SHAPE))
 
     def _put(self, question: Question) -> None:
         # News of a pod must not hasten an attempt that waits for its time.
@@ -97,17 +115,31 @@ class FactsProber:
     async def _ask(self, session: aiohttp.ClientSession, question: Question) -> float | None:
         """Asks once; gives the seconds after which to ask again, or None when the question is settled."""
         pod = self._store.pod(question.model, question.uid)
-        if pod is None or pod.ready != question.ready or not (pod.ready or pod.running) or not pod.ip:
+        if pod is None or not pod.ip or not _is_of(pod, question.about):
             return None
         health = await _detailed_health(session, pod.ip)
-        pauses = RETRY_READY if question.ready else RETRY_LOADING
         failures = self._queue.failures(question)
+        if question.about is About.PROGRESS:
+            return self._take_in_progress(question, health, failures)
+        pauses = RETRY_READY if question.about is About.FACTS else RETRY_LOADING
         if not _answers(question, health) and failures < len(pauses):
             return pauses[failures]
-        if health is None and question.ready:
+        if health is None and question.about is About.FACTS:
             log.info("a ready pod does not tell its facts", extra={"pod_ip": pod.ip, "attempts": failures + 1})
         self._take_in(question, health)
         return None
+
+    def _take_in_progress(self, question: Question, health: Health | None, failures: int) -> float:
+        """Keeps how far a pod is; gives the seconds after which to ask again, which ends with the download."""
+        download = health.download if health else None
+        if download is None:
+            return RETRY_LOADING[min(failures, len(RETRY_LOADING) - 1)]
+        self._queue.succeeded(question)
+        if download != self._store.downloads(question.model).get(question.uid):
+            self._store.put_download(question.model, question.uid, download)
+            self._models.add(question.model)
+        left = download.seconds_left
+        return SOONEST if left is None else min(LATEST, max(SOONEST, left * SHARE))
 
     def _take_in(self, question: Question, health: Health | None) -> None:
         key, uid = question.model, question.uid
@@ -117,17 +149,24 @@ class FactsProber:
         shape = next((told for told in known.values() if told == shape), shape)
         if shape is not None or uid not in known:
             self._store.put_shape(key, uid, shape)
-        if question.ready:
+        if question.about is About.FACTS:
             self._store.put_facts(key, uid, msgspec.structs.replace(health, shape=None) if health else None)
-        if question.ready or shape is not None:
+        if question.about is About.FACTS or shape is not None:
             self._models.add(key)
+
+
+def _is_of(pod: PodState, about: About) -> bool:
+    """Whether a pod is still where it is asked for that."""
+    if about is About.PROGRESS:
+        return pod.downloading
+    return pod.ready if about is About.FACTS else pod.running and not pod.ready
 
 
 def _answers(question: Question, health: Health | None) -> bool:
     """Whether what a pod has said is what was asked for; it may still be reading its files, or has none to read."""
     if health is None:
         return False
-    return question.ready or health.shape is not None or health.status is not Phase.STARTING
+    return question.about is About.FACTS or health.shape is not None or health.status is not Phase.STARTING
 
 
 async def _detailed_health(session: aiohttp.ClientSession, ip: str) -> Health | None:

@@ -5,6 +5,7 @@ whole operator may have, for a dozen lines of request.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from moorage_operator.errors import (
     BY_STATUS,
     ApiError,
     BrokenError,
+    InvalidNameError,
     ThrottledError,
     UnauthorizedError,
     UnavailableError,
@@ -34,9 +36,13 @@ MOST_RETRY_AFTER: Final = 300.0
 RENEW_SECONDS: Final = 150
 """The API server ends a watch after this time, so that its renewal proves every so often that it is alive."""
 
+SILENT_RENEW_SECONDS: Final = 50
+"""The same for a kind whose watch may have nothing to say for longer than a silent connection is believed."""
+
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
 # The API server sends a bookmark every minute: a connection that is silent for longer is dead.
 _WATCH_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=70)
+_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _EVENT: Final = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -52,9 +58,16 @@ class Resource:
     def path(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
         """The request path; a namespace of None means all of them."""
         parts = ["api" if not self.group else f"apis/{self.group}", self.version]
-        parts += ["namespaces", namespace] if namespace else []
-        parts += [part for part in (self.plural, name, subresource) if part]
+        parts += ["namespaces", named(namespace)] if namespace else []
+        parts += [part for part in (self.plural, named(name) if name else None, subresource) if part]
         return "/" + "/".join(parts)
+
+
+def named(name: str) -> str:
+    """The name if an object can have it (all kinds here have DNS subdomains); else InvalidNameError."""
+    if not _NAME.fullmatch(name):
+        raise InvalidNameError(f"{name[:100]!r} is no name of an object")
+    return name
 
 
 INFERENCE_MODELS: Final = Resource("moorage.dev", "v1alpha1", "inferencemodels", "InferenceModel")
@@ -116,7 +129,9 @@ class Kube:
         self, resource: Resource, namespace: str | None, selectors: Mapping[str, str], version: str
     ) -> AsyncIterator[dict[str, Any] | None]:
         """The events since `version`, until the API server ends the watch; first None, when it has begun."""
-        since = {"resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(RENEW_SECONDS)}
+        # Events have no bookmarks (the API server keeps no cache of them), so that only the end of a watch is a sign.
+        seconds = SILENT_RENEW_SECONDS if resource is EVENTS else RENEW_SECONDS
+        since = {"resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
         path = resource.path(namespace)
         url = self._connection.server.rstrip("/") + path
         params = {"watch": "true", **selectors, **since}

@@ -4,10 +4,11 @@ Parsing happens here, at the edge, once for each event; what is kept is small, s
 memory.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from moorage_common.download import Download
 from moorage_common.facts import Health, Termination
 from moorage_common.labels import MODEL_UID_LABEL, REVISION_LABEL, TRIED_UNDER_ANNOTATION
 from moorage_common.shape import Shape
@@ -15,7 +16,7 @@ from moorage_operator.api.conditions import Problem, Reason
 from moorage_operator.desired.workload import CONTAINER_NAME
 from moorage_operator.preemption import Preemption
 from moorage_operator.scheduling import lacks
-from moorage_operator.startup import Start, start_of
+from moorage_operator.startup import FETCH_CONTAINER, Start, start_of
 
 _PULL_FAILURES: Final = {
     "ErrImagePull",
@@ -54,6 +55,9 @@ class PodState:
     lacks: tuple[str, ...] = ()
     requests: tuple[tuple[str, str], ...] = ()
     preempted: str | None = None
+    downloading: bool = False
+    """Whether the container that fetches the model runs."""
+
     running: bool = False
     ready: bool = False
     terminating: bool = False
@@ -132,6 +136,9 @@ class Observation:
     shapes: Mapping[str, Shape | None] = field(default_factory=dict)
     """What pods have said of their model's files, by pod uid."""
 
+    downloads: Mapping[str, Download] = field(default_factory=dict)
+    """How far pods that fetch their model have said to be, by pod uid."""
+
     gpu_memory: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     """Bytes of one GPU by resource and by how many of it a node has; empty where nodes do not say."""
 
@@ -150,9 +157,8 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
     metadata, status = pod["metadata"], pod.get("status", {})
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
     scheduled, labels, owner = conditions.get("PodScheduled", {}), metadata.get("labels") or {}, controller_of(pod)
-    container: Mapping[str, Any] = next(
-        (c for c in status.get("containerStatuses") or () if c["name"] == CONTAINER_NAME), {}
-    )
+    container = _named(status.get("containerStatuses"), CONTAINER_NAME)
+    fetching = _named(status.get("initContainerStatuses"), FETCH_CONTAINER)
     ready = conditions.get("Ready", {}).get("status") == "True"
     node: str = pod.get("spec", {}).get("nodeName") or ""
     waits = not node and scheduled.get("reason") == "Unschedulable"
@@ -173,15 +179,20 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
         lacks=lacks(unschedulable or ""),
         requests=() if node else _requests(pod),
         preempted=_preempted(conditions.get("DisruptionTarget", {})),
+        downloading="running" in fetching.get("state", {}),
         running="running" in container.get("state", {}),
         ready=ready,
         terminating="deletionTimestamp" in metadata,
         finished=status.get("phase") in ("Succeeded", "Failed"),
         restarts=container.get("restartCount", 0),
-        problem=None if ready else _container_problem(container),
+        problem=None if ready else _fetch_problem(fetching) or _container_problem(container),
         shape=None if ready else _shape_left(container),
         start=start_of(pod, container) if ready else None,
     )
+
+
+def _named(containers: Sequence[Mapping[str, Any]] | None, name: str) -> Mapping[str, Any]:
+    return next((container for container in containers or () if container["name"] == name), {})
 
 
 def _requests(pod: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -200,6 +211,11 @@ def _shape_left(container: Mapping[str, Any]) -> Shape | None:
     ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
     termination = Termination.decode(ended.get("message", ""))
     return termination.shape if termination else None
+
+
+def _fetch_problem(container: Mapping[str, Any]) -> Problem | None:
+    """Why the model cannot be fetched. A new attempt is explained by the last failure until it says that bytes come."""
+    return _container_problem({**container, "started": False})
 
 
 def _container_problem(container: Mapping[str, Any]) -> Problem | None:

@@ -14,7 +14,8 @@ from moorage_operator.api.v1alpha1 import MAX_PREEMPTIONS
 
 EVENT_REASON: Final = "Preempted"
 UNKNOWN: Final = ""
-_WORDS: Final = re.compile(r"Preempted by pod (\S+) on node (\S+)")
+_WORDS: Final = re.compile(r"Preempted by pod ([0-9A-Za-z-]{1,64}) on node ([a-z0-9.-]{1,253})")
+_POD_NAME: Final = re.compile(r"[a-z0-9.-]{1,253}")
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,13 @@ class Preemption:
     time: str
     node: str = ""
     by: str = UNKNOWN
+    vouched: bool = True
+    """Whether the pod was seen to say so itself; an Event of a pod that nobody has seen may be anybody's."""
 
     def completed_by(self, later: "Preemption") -> "Preemption":
         """This, with what `later` knows beyond it: the pod's condition comes first, the Event soon after."""
-        return Preemption(self.pod, self.time, self.node or later.node, self.by or later.by)
+        vouched = self.vouched or later.vouched
+        return Preemption(self.pod, self.time, self.node or later.node, self.by or later.by, vouched)
 
     def entry(self) -> dict[str, str]:
         """What the status says of it."""
@@ -56,11 +60,13 @@ def told_by(event: Mapping[str, Any]) -> tuple[PodRef, Preemption] | None:
         return None
     if victim.get("namespace") != event["metadata"]["namespace"]:
         return None  # an Event speaks for its own namespace only; the API server sees to it, for most
-    time = event.get("eventTime") or event.get("lastTimestamp") or event["metadata"].get("creationTimestamp") or ""
+    # The only one of its times that the API server has written, and not whoever made the Event.
+    time = event["metadata"].get("creationTimestamp") or ""
     pod = PodRef(*(str(victim.get(field) or "") for field in ("namespace", "name", "uid")))
+    if not _POD_NAME.fullmatch(pod.name):
+        return None
     by, node = words.groups()
-    # Of one preemption the Event knows microseconds and the pod whole seconds; the account keeps seconds.
-    return pod, Preemption(pod.name, f"{time[:19]}Z", node, by)
+    return pod, Preemption(pod.name, time, node, by)
 
 
 def account(before: Mapping[str, Any], news: Iterable[Preemption]) -> dict[str, Any]:

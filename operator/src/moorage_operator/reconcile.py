@@ -22,7 +22,7 @@ from moorage_operator.desired import desired
 from moorage_operator.desired.config import Circumstances, DesiredConfig
 from moorage_operator.desired.drift import drifted, with_hash
 from moorage_operator.engines.base import image_key
-from moorage_operator.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
+from moorage_operator.errors import ConflictError, ForbiddenError, InvalidError, InvalidNameError, NotFoundError
 from moorage_operator.kube import BY_KIND, INFERENCE_MODELS, REPLICA_SETS, Kube
 from moorage_operator.metrics import PREEMPTIONS, StartMetrics
 from moorage_operator.observe import Observation, PodState, controller_of
@@ -31,6 +31,7 @@ from moorage_operator.rollout import makes_room
 from moorage_operator.status import status
 from moorage_operator.status.warnings import warnings
 from moorage_operator.store import Key
+from moorage_operator.texts import printable
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class Reconciler:
             self._starts.forget(key)
             self._view.stand(key, ())
             return None
-        if live["metadata"].get("deletionTimestamp") or self._store.is_ending(key, live["metadata"]["uid"]):
+        if self._store.is_ending(key, live["metadata"]["uid"]):
             return None
         try:
             model = InferenceModel.model_validate(live)
@@ -120,9 +121,8 @@ class Reconciler:
             # Only an object stored under an older schema can get here; there is nothing to parse a status from either.
             log.error("the stored spec cannot be read", extra={"model": "/".join(key), "error": str(error)[:500]})
             return None
-        now = await self._circumstances(key, model)
         try:
-            blocked = await self._apply_children(key, model, now)
+            blocked = None if model.metadata.deletion_timestamp else await self._apply_children(key, model)
         except _NamespaceEndsError:
             self._store.note_ending(key, model.metadata.uid)
             return None
@@ -141,8 +141,8 @@ class Reconciler:
         tried_under = await rules_of(self._kube, key.namespace) if child.state.refused else child.state.tried_under
         return Circumstances(makes_room(child.state, await self._own_pods(key, model)), tried_under)
 
-    async def _apply_children(self, key: Key, model: InferenceModel, now: Circumstances) -> Problem | None:
-        children = desired(model, self._config, now)
+    async def _apply_children(self, key: Key, model: InferenceModel) -> Problem | None:
+        children = desired(model, self._config, await self._circumstances(key, model))
         if not children:
             wanted = image_key(model.spec)
             return Problem(
@@ -233,8 +233,8 @@ class Reconciler:
     async def _look_up_replica_set(self, key: Key, name: str) -> None:
         try:
             live = await self._kube.get(REPLICA_SETS, key.namespace, name)
-        except NotFoundError:
-            return
+        except (NotFoundError, InvalidNameError):
+            return  # an ownerReference may say anything
         owner = controller_of(live)
         if owner.get("kind") == "Deployment":
             self._store.note_replica_set(key, live["metadata"]["uid"], owner["uid"])
@@ -249,19 +249,20 @@ class Reconciler:
             place=self._view.line.place(key),
             most=self._view.most,
             shapes=self._store.shapes(key),
+            downloads=self._store.downloads(key),
             gpu_memory=self._view.gpu_memory,
             preemptions=self._store.preemptions(key),
         )
 
     async def _write_status(self, key: Key, model: InferenceModel, seen: Observation) -> None:
         now = self._clock()
-        wanted = status(model, seen, now)
+        wanted = printable(status(model, seen, now))
         self._starts.saw(key, seen.pods, model.status.get("startup") or {})
         if wanted == model.status:
             return
         await self._announce(key, model, wanted, now)
         for told in warnings(model, seen, wanted):
-            warning = Announcement("Warning", told.reason, told.message, told.subject)
+            warning = Announcement("Warning", told.reason, printable(told.message), told.subject)
             await self._announcer.tell(key, model.metadata.uid, warning, now)
         manifest = {
             "apiVersion": API_VERSION,
@@ -283,7 +284,7 @@ class Reconciler:
             lost = Announcement("Warning", "Preempted", f"{place} lost its place to {entry['by']}", entry["pod"])
             await self._announcer.tell(key, model.metadata.uid, lost, now)
             PREEMPTIONS.labels(*key).inc()
-            if not entry["by"].startswith("pod "):
+            if not entry["by"].startswith("pod ") and self._store.vouched(key, entry["pod"]):
                 taken = Announcement(
                     "Normal", "Preempting", f"took the place of {key.namespace}/{key.name}: {place}", entry["pod"]
                 )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-DOWNLOAD_CONTAINER: Final = "download"
+FETCH_CONTAINER: Final = "fetch"
 """The init container that fetches a model; others that somebody injects are no download."""
 
 
@@ -69,9 +69,7 @@ def start_of(pod: Mapping[str, Any], container: Mapping[str, Any]) -> Start | No
 
 def _download(status: Mapping[str, Any]) -> int | None:
     containers = status.get("initContainerStatuses") or ()
-    ended = next(
-        (c.get("state", {}).get("terminated") for c in containers if c.get("name") == DOWNLOAD_CONTAINER), None
-    )
+    ended = next((c.get("state", {}).get("terminated") for c in containers if c.get("name") == FETCH_CONTAINER), None)
     if not ended:
         return None
     began, end = _seconds(ended.get("startedAt")), _seconds(ended.get("finishedAt"))

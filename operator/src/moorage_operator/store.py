@@ -8,6 +8,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
+from moorage_common.download import Download
 from moorage_common.facts import Health
 from moorage_common.labels import MODEL_LABEL
 from moorage_common.shape import Shape
@@ -33,10 +34,18 @@ class _Model:
     pods: dict[str, PodState] = field(default_factory=dict)
     facts: dict[str, Health | None] = field(default_factory=dict)
     shapes: dict[str, Shape | None] = field(default_factory=dict)
+    downloads: dict[str, Download] = field(default_factory=dict)
     replica_sets: dict[str, str] = field(default_factory=dict)
     preemptions: dict[str, Preemption] = field(default_factory=dict)
     written: str | None = None
     ending: str | None = None
+
+
+class _GonePod(NamedTuple):
+    key: Key
+    name: str
+    said_preempted: bool | None
+    """None when its end was not seen."""
 
 
 def key_of(kind: str, obj: Mapping[str, Any]) -> Key | None:
@@ -54,7 +63,7 @@ class Store:
         self._pod_versions: dict[str, int] = {}
         self._gone: dict[str, int] = {}
         self._pod_keys: dict[str, Key] = {}
-        self._gone_pods: dict[str, tuple[Key, bool | None]] = {}
+        self._gone_pods: dict[str, _GonePod] = {}
 
     def models(self) -> list[Key]:
         """The models that are known, or that something is left of."""
@@ -99,7 +108,15 @@ class Store:
 
     def model_of_pod(self, uid: str) -> Key | None:
         """The model that a pod belongs to by its label, or did when it was there."""
-        return self._pod_keys.get(uid) or self._gone_pods.get(uid, (None, None))[0]
+        gone = self._gone_pods.get(uid)
+        return self._pod_keys.get(uid) or (gone.key if gone else None)
+
+    def pod_name(self, uid: str) -> str | None:
+        """The name of a pod that is, or was, there."""
+        if key := self._pod_keys.get(uid):
+            return self._models[key].pods[uid].name
+        gone = self._gone_pods.get(uid)
+        return gone.name if gone else None
 
     def is_ready(self, pod_uid: str) -> bool:
         """Whether that is a pod of a model, and ready."""
@@ -110,12 +127,19 @@ class Store:
         """Whether a pod has itself said that it lost its place; None of one that was not seen, or not to its end."""
         if key := self._pod_keys.get(uid):
             return self._models[key].pods[uid].preempted is not None
-        return self._gone_pods.get(uid, (None, None))[1]
+        gone = self._gone_pods.get(uid)
+        return gone.said_preempted if gone else None
 
     def preemptions(self, key: Key) -> tuple[Preemption, ...]:
         """The last times that pods of a model are known to have lost their place."""
         model = self._models.get(key)
         return tuple(model.preemptions.values()) if model else ()
+
+    def vouched(self, key: Key, pod: str) -> bool:
+        """Whether it was seen that a pod said of itself that it lost its place."""
+        model = self._models.get(key)
+        found = model.preemptions.get(pod) if model else None
+        return found is not None and found.vouched
 
     def note_preemption(self, key: Key, found: Preemption) -> None:
         """Keeps that a pod lost its place; what is known already of the same pod is completed."""
@@ -157,6 +181,17 @@ class Store:
         model = self._models.get(key)
         if model and model.shapes.get(pod_uid, ...) is None:
             del model.shapes[pod_uid]
+
+    def downloads(self, key: Key) -> dict[str, Download]:
+        """How far the pods of a model that fetch it have said to be, by pod uid."""
+        model = self._models.get(key)
+        return dict(model.downloads) if model else {}
+
+    def put_download(self, key: Key, pod_uid: str, download: Download) -> None:
+        """Keeps how far a pod is; forgotten with the pod, and when it ceases to fetch."""
+        model = self._models.get(key)
+        if model and pod_uid in model.pods and model.pods[pod_uid].downloading:
+            model.downloads[pod_uid] = download
 
     def owner_of_replica_set(self, key: Key, uid: str) -> str | None:
         """The uid of the Deployment that a ReplicaSet was last seen to belong to."""
@@ -201,6 +236,8 @@ class Store:
         model = self._models.setdefault(key, _Model())
         changed = model.pods.get(uid) != state
         model.pods[uid] = state
+        if not state.downloading:
+            model.downloads.pop(uid, None)
         self._pod_keys[uid] = key
         self._hear(key, state)
         return key if changed else None
@@ -234,8 +271,9 @@ class Store:
 
     def forget(self, key: Key) -> None:
         """Drops a model that is gone."""
-        for uid in list(self._models[key].pods) if key in self._models else ():
-            self._forget_pod(key, uid)
+        for uid, pod in list(self._models[key].pods.items()) if key in self._models else ():
+            # It may live on, and belong to a model of the same name again.
+            self._forget_pod(key, uid, said_preempted=pod.preempted is not None)
         self._models.pop(key, None)
 
     def retain(self, kind: str, uids: Set[str], namespace: str | None, version: int) -> set[Key]:
@@ -261,12 +299,13 @@ class Store:
         return lost
 
     def _forget_pod(self, key: Key, uid: str, *, said_preempted: bool | None = None) -> None:
-        self._models[key].pods.pop(uid, None)
+        pod = self._models[key].pods.pop(uid, None)
         self._models[key].facts.pop(uid, None)
         self._models[key].shapes.pop(uid, None)
+        self._models[key].downloads.pop(uid, None)
         self._pod_versions.pop(uid, None)
         if self._pod_keys.pop(uid, None):
-            self._gone_pods[uid] = key, said_preempted
+            self._gone_pods[uid] = _GonePod(key, pod.name if pod else "", said_preempted)
             _forget_oldest(self._gone_pods)
 
 

@@ -6,6 +6,7 @@ anything else than events. https://kubernetes.io/docs/reference/using-api/api-co
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -89,9 +90,31 @@ class WatchHealth:
 
 async def watch(kube: Kube, namespaces: tuple[str | None, ...], sink: Sink, health: WatchHealth) -> None:
     """Watches everything until cancelled."""
+    returned = Returned()
     async with asyncio.TaskGroup() as group:
         for resource, namespace in watches(namespaces):
-            group.create_task(Watch(kube, resource, namespace, sink, health).run())
+            group.create_task(Watch(kube, resource, namespace, sink, health, returned=returned).run())
+
+
+class Returned:
+    """Tells all watches that the API server, which was away, has answered one of them.
+
+    What one kind shows while another is not seen yet makes a status that is not true.
+    """
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def tell(self) -> None:
+        """It has answered."""
+        self._event.set()
+        self._event = asyncio.Event()
+
+    async def within(self, seconds: float) -> None:
+        """Returns when it has, or after so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
 
 
 def backoffs() -> Iterator[float]:
@@ -109,8 +132,19 @@ class _ExpiredError(Exception):
 class Watch:
     """One kind in one namespace, or in all of them."""
 
-    def __init__(self, kube: Kube, resource: Resource, namespace: str | None, sink: Sink, health: WatchHealth) -> None:
+    def __init__(  # noqa: PLR0913 - what it watches, with what, and for whom
+        self,
+        kube: Kube,
+        resource: Resource,
+        namespace: str | None,
+        sink: Sink,
+        health: WatchHealth,
+        *,
+        returned: Returned | None = None,
+    ) -> None:
         self._kube, self._resource, self._namespace = kube, resource, namespace
+        self._returned = returned or Returned()
+        self._broken = False
         self._sink, self._health = sink, health
         self._selectors = SELECTORS.get(resource, {})
         self._version: str | None = None
@@ -126,7 +160,9 @@ class Watch:
                     await self._list()
                 await self._follow()
             except BrokenError as error:
-                wait = self._wait(error, pauses)
+                self._broken = True
+                await self._returned.within(self._wait(error, pauses))
+                wait = 0.0
             except (ApiError, UnavailableError, _ExpiredError) as error:
                 # It answers, but with no events: the version is too old, or its store was set back and never had it.
                 self._version = None
@@ -148,12 +184,18 @@ class Watch:
         log.warning("a watch ended; it begins again", extra=extra)
         return wait
 
+    def _heard(self) -> None:
+        self._health.heard(self._resource, self._namespace)
+        if self._broken:
+            self._broken = False
+            self._returned.tell()
+
     async def _list(self) -> None:
         found: dict[str, str] = {}
         self._version = None
         version = ""
         async for page in self._kube.pages(self._resource, self._namespace, self._selectors):
-            self._health.heard(self._resource, self._namespace)
+            self._heard()
             version = page["metadata"]["resourceVersion"]
             for obj in page["items"]:
                 metadata = obj["metadata"]
@@ -165,7 +207,7 @@ class Watch:
     async def _follow(self) -> None:
         assert self._version is not None  # noqa: S101 - it was listed
         async for event in self._kube.watch(self._resource, self._namespace, self._selectors, self._version):
-            self._health.heard(self._resource, self._namespace)
+            self._heard()
             if event is None:
                 continue
             kind, obj = event["type"], event["object"]

@@ -1,4 +1,4 @@
-"""The command line: `moorage-runtime serve` and `moorage-runtime settings`.
+"""The command line: `moorage-runtime serve`, `moorage-runtime fetch` and `moorage-runtime settings`.
 
 argparse, and imports where they are needed: what this process imports is time that a model takes longer to start.
 """
@@ -19,9 +19,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="moorage-runtime", description="One HTTP API in front of one model.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("serve", help="load the model and serve; settings come from the environment")
-    commands.add_parser("settings", help="list the settings")
+    commands.add_parser("fetch", help="download the model's files into a folder; settings come from the environment")
+    commands.add_parser("settings", help="list the settings of serve and of fetch")
     command = parser.parse_args(arguments).command
-    return _serve() if command == "serve" else _settings()
+    return {"serve": _serve, "fetch": _fetch, "settings": _settings}[command]()
 
 
 def _serve() -> int:
@@ -76,11 +77,20 @@ def _wrong_settings(error: Exception) -> int:
     return 1
 
 
+def _fetch() -> int:
+    from moorage_runtime.fetch.command import main
+
+    return main(os.environ)
+
+
 def _settings() -> int:
+    from moorage_runtime.fetch import settings as fetch_settings
     from moorage_runtime.settings import describe
 
-    for name, default, meaning in describe():
-        print(f"{name}\n    {meaning}\n    default: {default or '-'}")
+    for title, rows in (("serve", describe()), ("fetch", fetch_settings.describe())):
+        print(f"-- moorage-runtime {title}")
+        for name, default, meaning in rows:
+            print(f"{name}\n    {meaning}\n    default: {default or '-'}")
     return 0
 
 

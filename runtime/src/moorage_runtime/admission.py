@@ -6,16 +6,17 @@ from collections import deque
 from moorage_common.http.message import Refusal
 from moorage_runtime.errors import too_many
 
-WAITING_PER_RUNNING = 4
-
 
 class Admission:
     """A counted door. `enter`, and after it `leave` with the same number of places, whatever happened in between."""
 
-    def __init__(self, limit: int) -> None:
-        """Let requests in that take `limit` places together."""
+    def __init__(self, limit: int, waiting: int) -> None:
+        """Let requests in that take `limit` places together, and let so many wait."""
         self.limit = limit
+        self.queue_limit = waiting
         self.running = 0
+        self.last = 0.0
+        """When somebody last left, by the loop's clock."""
         self._queue: deque[tuple[asyncio.Future[None], int]] = deque()
 
     @property
@@ -23,12 +24,18 @@ class Admission:
         """How many requests wait at the door."""
         return len(self._queue)
 
+    def idle(self) -> float:
+        """Give the seconds since the last request was here; 0 while there is one."""
+        if self.running or self._queue:
+            return 0.0
+        return asyncio.get_running_loop().time() - self.last
+
     async def enter(self, places: int = 1) -> None:
         """Come in, at once or in turn; raise Refusal where too many wait already."""
         if not self._queue and self.running + places <= self.limit:
             self.running += places
             return
-        if len(self._queue) >= self.limit * WAITING_PER_RUNNING:
+        if len(self._queue) >= self.queue_limit:
             raise Refusal(too_many(self.running, len(self._queue)))
         turn = asyncio.get_running_loop().create_future()
         self._queue.append((turn, places))
@@ -45,6 +52,7 @@ class Admission:
     def leave(self, places: int = 1) -> None:
         """Go out; whoever waits longest comes in, as soon as there are as many places as it needs."""
         self.running -= places
+        self.last = asyncio.get_running_loop().time()
         self._let_in()
 
     def _let_in(self) -> None:

@@ -6,6 +6,7 @@ thousand of them take it seconds each, because it looks for a name by going thro
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Annotated, Any, Final, NoReturn
 
@@ -14,7 +15,20 @@ from msgspec import Meta
 
 from moorage_common.http.message import Refusal
 from moorage_runtime.errors import bad_request, not_found
-from moorage_runtime.fields import CHAT, COMPLETIONS, INT32, NOT_PASSED_ON, Check
+from moorage_runtime.fields import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    FUSED,
+    IMAGES,
+    INT32,
+    NOT_PASSED_ON,
+    SIMILARITY,
+    TEXTS,
+    UNSHAPED,
+    Check,
+)
+from moorage_runtime.lengths import refuse_too_long
 
 MAX_MEMBERS: Final = 1024
 """Members of one object: the engine's time for an object grows with the square of their number."""
@@ -22,8 +36,6 @@ MAX_MEMBERS: Final = 1024
 MAX_DEPTH: Final = 64
 MAX_WORDS: Final = 100_000
 """Names, values and opening brackets of one field."""
-
-NO_DEFAULTS: Final[Mapping[str, msgspec.Raw]] = {}
 
 SAME: Final[Mapping[str, tuple[str, ...]]] = {"max_tokens": ("max_completion_tokens",)}
 """Other names of a field: who has given one has not left the field out."""
@@ -38,9 +50,30 @@ def _decoder(fields: Mapping[str, Check]) -> "msgspec.json.Decoder[Any]":
     return msgspec.json.Decoder(msgspec.defstruct("Body", raw, forbid_unknown_fields=True))
 
 
-FIELDS: Final[Mapping[str, Mapping[str, Check]]] = {"/v1/chat/completions": CHAT, "/v1/completions": COMPLETIONS}
+FIELDS: Final[Mapping[str, Mapping[str, Check]]] = {
+    "/v1/chat/completions": CHAT,
+    "/v1/completions": COMPLETIONS,
+    "/v1/embeddings": EMBEDDINGS,
+    "/embeddings/text": TEXTS,
+    "/embeddings/image": IMAGES,
+    "/embeddings/fused": FUSED,
+    "/similarity": SIMILARITY,
+}
 _DECODERS: Final = {path: _decoder(fields) for path, fields in FIELDS.items()}
-_REQUIRED: Final = {"/v1/chat/completions": "messages", "/v1/completions": "prompt"}
+_REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    "/v1/chat/completions": ("messages",),
+    "/v1/completions": ("prompt",),
+    "/v1/embeddings": ("input",),
+    "/embeddings/text": ("texts",),
+    "/embeddings/image": ("images",),
+    "/embeddings/fused": ("texts", "images"),
+    "/similarity": (),
+}
+_GENERATION: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
+"""The routes whose requests get defaults."""
+
+_PROMPTS_OF_ENGINES: Final = frozenset({"messages", "prompt", "input"})
+"""What is refused before the queue where it certainly cannot fit."""
 
 # msgspec has no other way to tell which field it was; where its words change, the answer has no `param`.
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`$", re.DOTALL)
@@ -56,6 +89,28 @@ _WORD: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[^\s\[\]{},:"]+')
 _START_OF_LIST: Final = re.compile(rb"\[\s*(.?)", re.DOTALL)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """What requests for one model may be."""
+
+    served: str
+    """What they have in `model`."""
+    limit: int
+    """How many answers one request can ask for: the places that the engine has."""
+    defaults: Mapping[str, msgspec.Raw] = field(default_factory=dict)
+    """What a request gets that leaves a field out, or has it as null."""
+    refused: frozenset[str] = frozenset()
+    """Fields that the engine has not: whoever asks for one is told so, rather than getting an answer without it."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """What the engine calls a field."""
+    capped: Mapping[str, int] = field(default_factory=dict)
+    """Fields that may say more than the engine takes, with the most that it takes."""
+    context: int | None = None
+    """Tokens that a prompt may have."""
+    longest_token: int | None = None
+    """Bytes of text that one token can stand for at most."""
+
+
 class Body(msgspec.Struct, frozen=True):
     """A request that may go to the engine."""
 
@@ -64,32 +119,59 @@ class Body(msgspec.Struct, frozen=True):
     """How many of the engine's slots it takes: one for each answer to each prompt."""
 
 
-def read_body(
-    path: str, content: bytes, *, served: str, limit: int, defaults: Mapping[str, msgspec.Raw] = NO_DEFAULTS
-) -> Body:
-    """Check a request for the model `served`, on an engine of `limit` slots; raise Refusal that says what is wrong.
-
-    Fields that it leaves out, or has as null, are those of `defaults`.
-    """
+def read_body(path: str, content: bytes, contract: Contract) -> Body:
+    """Check a request and write it anew for the engine; raise Refusal that says what is wrong."""
     given = _given(path, content)
-    _check_model(given.get("model"), served)
     fields = FIELDS[path]
+    if "model" in fields:
+        _check_model(given.get("model"), contract.served)
     for name, raw in given.items():
         problem = _problem(name, raw, fields[name])
         if problem is not None:
             _refuse(name, problem)
+        if name in contract.refused:
+            _refuse(name, "the engine of this model does not have it; leave it out")
     _check_together(given)
-    if _REQUIRED[path] not in given:
-        _refuse(_REQUIRED[path], "it is missing")
+    _refuse_inside(given, contract.refused)
+    _check_required(path, given, contract)
+    passed = {name: msgspec.Raw(raw) for name, raw in given.items() if name not in NOT_PASSED_ON}
+    for name, value in contract.defaults.items() if path in _GENERATION else ():
+        if name not in passed and given.keys().isdisjoint(SAME.get(name, ())):
+            passed[name] = value
+    for name, most in contract.capped.items():
+        if name in passed and msgspec.json.decode(passed[name]) > most:
+            passed[name] = msgspec.Raw(str(most).encode())
+    for name, theirs in contract.renamed.items():
+        if name in passed:
+            passed[theirs] = passed.pop(name)
+    return Body(msgspec.json.encode(passed), _places(given, contract.limit))
+
+
+def _refuse_inside(given: Mapping[str, bytes], refused: frozenset[str]) -> None:
+    """Refuse members of fields that the engine has not: `response_format.schema`, say."""
+    for name in refused:
+        outer, dot, inner = name.partition(".")
+        if dot and outer in given and inner in msgspec.json.decode(given[outer], type=dict[str, msgspec.Raw]):
+            _refuse(outer, f"the engine of this model has no {inner} in it; leave it out")
+
+
+def _check_required(path: str, given: Mapping[str, bytes], contract: Contract) -> None:
+    for name in _REQUIRED[path]:
+        if name not in given:
+            _refuse(name, "it is missing")
+        if name in _PROMPTS_OF_ENGINES:
+            refuse_too_long(given[name], contract.context, contract.longest_token)
+    if path == "/similarity" and given.keys().isdisjoint({"texts", "images"}):
+        _refuse("texts", 'it is missing, and so is "images"')
+
+
+def _places(given: Mapping[str, bytes], limit: int) -> int:
+    """Give how many of the engine's places a request takes: one for each answer to each prompt."""
     prompts = _count_prompts(given["prompt"], limit) if "prompt" in given else 1
     places = prompts * msgspec.json.decode(given.get("n", b"1"), type=int)
     if places > limit:
         _refuse("n", f"{places} answers are asked for; at most {limit} are possible in one request")
-    passed = {name: msgspec.Raw(raw) for name, raw in given.items() if name not in NOT_PASSED_ON}
-    for name, value in defaults.items():
-        if name not in passed and given.keys().isdisjoint(SAME.get(name, ())):
-            passed[name] = value
-    return Body(msgspec.json.encode(passed), places)
+    return places
 
 
 def _given(path: str, content: bytes) -> dict[str, bytes]:
@@ -155,7 +237,7 @@ def _decoded(raw: bytes, decoder: "msgspec.json.Decoder[Any]") -> Any:
 
 def _problem(name: str, raw: bytes, check: Check) -> str | None:
     try:
-        if name in NOT_PASSED_ON or name == "prompt":
+        if name in NOT_PASSED_ON or name in UNSHAPED:
             return check(raw)
         return _shape_problem(raw) or check(raw)
     except msgspec.DecodeError as error:

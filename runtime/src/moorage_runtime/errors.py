@@ -78,10 +78,20 @@ def engine_gone(detail: str) -> bytes:
     )
 
 
-def context_exceeded(prompt_tokens: int, context: int) -> Answer:
+def deadline_passed(seconds: float) -> bytes:
+    """Tell a client that its answer took too long, time in the queue included."""
+    return error_body(
+        f"The request was not answered in {seconds:g} s (REQUEST_TIMEOUT) and has been ended.",
+        kind="timeout_error",
+        code="request_timeout",
+    )
+
+
+def context_exceeded(prompt_tokens: int, context: int, *, at_least: bool = False) -> Answer:
     """Refuse a prompt that is longer than the context, with both numbers."""
+    count = f"at least {prompt_tokens}" if at_least else f"{prompt_tokens}"
     return bad_request(
-        f"This model's context length is {context} tokens, and the prompt has {prompt_tokens}. "
+        f"This model's context length is {context} tokens, and the prompt has {count}. "
         f"Shorten the prompt, or raise {CONTEXT_NAMES}.",
         code="context_length_exceeded",
     )
@@ -105,4 +115,4 @@ def plain_engine_error(status: int, error: dict[str, Any]) -> Answer:
         param=error["param"] if isinstance(error.get("param"), str) else None,
         code=code if isinstance(code, str) else None,
     )
-    return Answer(status, body, JSON)
+    return Answer(status, body, JSON, headers=((b"Retry-After", b"1"),) if status in {429, 503} else ())

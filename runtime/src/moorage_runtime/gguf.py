@@ -23,6 +23,9 @@ MAX_STRING: Final = 16 * 1024 * 1024
 MAX_HEADER: Final = 512 * 1024 * 1024
 MAX_KEPT_ARRAY: Final = 4096
 """Numeric arrays up to this length are kept (sizes by layer); longer ones and arrays of strings are the tokenizer's."""
+TOKENS: Final = "the entry 'tokenizer.ggml.tokens'"
+BYTE_VOCABULARIES: Final = {"gpt2", "llama"}
+"""Tokenizers (tokenizer.ggml.model) that keep every byte of a text."""
 MAX_DIMENSIONS: Final = 4
 MAX_NUMBER: Final = 2**63
 MAX_PARTS: Final = 999
@@ -55,6 +58,14 @@ class Header:
 
     entries: dict[str, Value] = field(repr=False)
     tensors: tuple[Tensor, ...] = field(repr=False)
+    longest_string: int = 0
+    """Bytes of the longest token of the vocabulary, as it is written there."""
+
+    @property
+    def longest_token(self) -> int | None:
+        """Bytes of text that a token can stand for at most, as `vocabulary` says; None where that is not certain."""
+        known = self.entries.get("tokenizer.ggml.model") in BYTE_VOCABULARIES
+        return self.longest_string or None if known else None
 
     @property
     def tensor_bytes(self) -> int:
@@ -101,7 +112,8 @@ def read_header(path: Path) -> Header:
     if missing:
         raise GGUFError(f"{path.name} is one of {parts} parts of a model, and {missing[0]} is missing")
     headers = [first, *map(_read_one, others)]
-    return Header(entries=first.entries, tensors=tuple(tensor for header in headers for tensor in header.tensors))
+    tensors = tuple(tensor for header in headers for tensor in header.tensors)
+    return Header(entries=first.entries, tensors=tensors, longest_string=first.longest_string)
 
 
 def _read_one(path: Path) -> Header:
@@ -129,6 +141,7 @@ class _Reader:
 
     def __init__(self, name: str, file: BufferedReader, size: int) -> None:
         self._name, self._file, self._size = name, file, size
+        self._longest = 0
         self._buffer = b""
         self._base = 0
         self._at = 0
@@ -168,7 +181,8 @@ class _Reader:
                     f"{self._name} is truncated or lies about its sizes: tensor {tensor.name!r} would end at byte "
                     f"{start + offset + tensor.size}, the file has {self._size}"
                 )
-        return Header(entries=entries, tensors=tuple(tensor for tensor, _ in found))
+        tensors_found = tuple(tensor for tensor, _ in found)
+        return Header(entries=entries, tensors=tensors_found, longest_string=self._longest)
 
     def take(self, length: int, what: str) -> int:
         """Make `length` bytes available and step over them; give their place in the buffer."""
@@ -243,7 +257,8 @@ class _Reader:
         kind = self._integer("I", what)
         length = self._integer("Q", what)
         if kind == _STRING:
-            self._skip_strings(length, what)
+            longest = self._skip_strings(length, what)
+            self._longest = longest if what == TOKENS else self._longest
             return None
         code = self._code(kind, what)
         size = struct.calcsize("<" + code)
@@ -255,10 +270,11 @@ class _Reader:
         values = list(self._unpack(f"<{length}{code}", what))
         return [bool(value) for value in values] if kind == _BOOL else values
 
-    def _skip_strings(self, count: int, what: str) -> None:
+    def _skip_strings(self, count: int, what: str) -> int:
+        """Step over strings; give the length of the longest."""
         if count > self._size // 8:
             raise _Truncated(what, self.position, count * 8)
-        unpack = _LENGTH.unpack_from
+        unpack, longest = _LENGTH.unpack_from, 0
         # A vocabulary has some 10^5 strings: this loop is most of the time that reading a header takes.
         for _ in range(count):
             at = self._at
@@ -266,11 +282,13 @@ class _Reader:
                 at = self.take(8, what)
             length = unpack(self._buffer, at)[0]
             self._at = at + 8 + length
+            longest = max(longest, length)
             if self._at > len(self._buffer):
                 self._at = at + 8
                 if length > MAX_STRING:
                     raise self._error(f"a string in {what} has {length} bytes, more than {MAX_STRING}")
                 self.take(length, what)
+        return longest
 
     def _code(self, kind: int, what: str) -> str:
         try:

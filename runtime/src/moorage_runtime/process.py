@@ -97,15 +97,26 @@ class Child:
 
     @property
     def complaints(self) -> str:
-        """The errors in the engine's log of these last seconds; older ones explain nothing."""
-        now = time.monotonic()
-        return " | ".join(text for at, text in self._errors if now - at < RECENT_SECONDS)
+        """The errors in the engine's log of these last seconds; older ones do not explain why it ended just now."""
+        return self.complaints_since(time.monotonic() - RECENT_SECONDS)
+
+    def complaints_since(self, begin: float) -> str:
+        """Give the errors in the engine's log since a time of the monotonic clock."""
+        return " | ".join(text for at, text in self._errors if at > begin)
 
     async def stop(self) -> None:
         """End the process and all that it started. It has no state worth a gentle end, and may not manage one."""
         self._stopped = True
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+        gone = asyncio.create_task(self._gone())
+        try:
+            await asyncio.shield(gone)
+        except asyncio.CancelledError:
+            await gone  # it was killed: this takes a moment, and then nothing of it is left
+            raise
+
+    async def _gone(self) -> None:
         await self._process.wait()
         for task in (self._announcement, self._log):
             task.cancel()

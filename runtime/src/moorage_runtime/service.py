@@ -14,7 +14,7 @@ from moorage_runtime.engines import load_engine
 from moorage_runtime.metrics import Metrics
 from moorage_runtime.process import Child
 from moorage_runtime.settings import RequestDefaults, Settings
-from moorage_runtime.supervise import DEFAULT_POLICY, SupervisionPolicy, Supervisor
+from moorage_runtime.supervise import DEFAULT_POLICY, SupervisionPolicy, Supervisor, Traffic
 
 
 @dataclass
@@ -38,21 +38,31 @@ class Service:
     ) -> "Service":
         """Put a runtime together; nothing starts yet."""
         relays: set[Relay] = set()
-        admission = Admission(settings.max_concurrent_requests)
+        admission = Admission(settings.concurrency, settings.queue_limit)
         supervisor = Supervisor(
             load_engine(settings.model_backend.value),
             settings,
-            silence=lambda: _silence(relays),
+            traffic=Traffic(silence=lambda: _silence(relays), idle=admission.idle),
             policy=policy,
-            first=first,
+            spare=first,
         )
-        metrics = Metrics(running=lambda: admission.running, waiting=lambda: admission.waiting)
+        metrics = Metrics(
+            running=lambda: admission.running,
+            waiting=lambda: admission.waiting,
+            detailed=settings.enable_detailed_metrics,
+        )
         metrics.watch_engine(
             ready=lambda: supervisor.phase is Phase.READY,
             restarts=lambda: supervisor.restarts,
-            load_seconds=lambda: supervisor.load_seconds,
+            unloads=lambda: supervisor.unloads,
+            load_phases=lambda: supervisor.load_phases,
         )
         return cls(settings, admission, metrics, supervisor, relays, _defaults(settings.request_defaults))
+
+    @property
+    def takes_requests(self) -> bool:
+        """True when a request that comes now is answered, be it after a load."""
+        return not self.draining and (self.phase is Phase.READY or self.supervisor.asleep)
 
     @property
     def phase(self) -> Phase:

@@ -1,29 +1,52 @@
-"""Tells a hung engine from a slow one.
+"""Tells a hung engine from a slow one, within two seconds where the engine does nothing at all.
 
 An engine that works on a long prompt may send nothing for minutes, and its HTTP threads may answer while its work loop
-is stuck. So silence alone proves nothing: what counts is silence on all running requests together with a probe that is
-not answered and a process that does nothing, each for some seconds.
+is stuck. So silence alone proves nothing. What it does is looked at first: a thread that runs, waits for a CPU or a
+disk, or CPU time that passes, is work, however slow, and is not disturbed by probes, each of which would hold one of
+the engine's threads until the batch is done. Only an engine that is silent on all running requests and does nothing is
+probed; one that does not even answer then is hung. One that answers may wait for a GPU, or be stuck behind its HTTP
+threads: it gets longer.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, kw_only=True)
 class WatchdogPolicy:
-    """When an engine counts as hung. Times in seconds."""
+    """When an engine counts as hung. Times in seconds.
 
-    tick: float = 1.0
-    silence: float = 10.0
+    One that is stopped is seen after at most silence + tick, to look twice, and tick + probe_timeout.
+    """
+
+    tick: float = 0.2
+    silence: float = 0.4
     """No byte on any running request for so long is suspicious."""
-    confirm: float = 4.0
+    confirm: float = 0.9
     """For so long a suspicion must hold."""
-    probe_timeout: float = 3.0
+    probe_timeout: float = 0.8
+    stall: float = 10.0
+    """An engine that answers, but neither works nor sends anything for so long, is hung, if work needs the CPU."""
     patience: float = 300.0
-    """A process that works but neither answers nor sends anything for so long is hung as well."""
+    """One that works but neither answers nor sends anything for so long is hung as well."""
+    patient_probe: float = 30.0
+    """So long it may take to answer then: it may be in the middle of a large batch."""
     idle_share: float = 0.02
     """Below this share of one CPU a process does nothing; answering probes takes less."""
+    idle_tick: float = 1.0
+    """The pause between looks at an engine that answered but does nothing."""
+
+
+class Activity(NamedTuple):
+    """What an engine has done so far, and whether it is at it."""
+
+    cpu_seconds: float
+    page_faults: int
+    """Weights that come from a slow disk cost faults instead of CPU time."""
+    works: bool
+    """A thread runs, or waits for a CPU or a disk."""
 
 
 @dataclass
@@ -39,63 +62,61 @@ async def hung(
     *,
     policy: WatchdogPolicy,
     silence: Callable[[], float],
-    probe: Callable[[], Awaitable[bool]],
-    activity: Callable[[], tuple[float, int]],
+    probe: Callable[[float], Awaitable[bool]],
+    activity: Callable[[], Activity],
     works_on_cpu: bool,
 ) -> str:
     """Watch until the engine hangs, and say how that was seen.
 
     `silence` gives the seconds since the last byte of any running request (0 when none runs), `probe` whether the
-    engine answers, `activity` its CPU seconds and major page faults so far.
+    engine answers within so many seconds, `activity` what it does.
     """
-    loop = asyncio.get_running_loop()
+    clock = asyncio.get_running_loop().time
     suspicion: Suspicion | None = None
+    pause = policy.tick
     while True:
-        await asyncio.sleep(policy.tick)
-        if silence() < policy.silence:
-            suspicion = None
-            continue
-        if suspicion is None:
-            suspicion = Suspicion(loop.time(), *activity())
-            continue
-        answers = await probe()
+        await asyncio.sleep(pause)
+        pause = policy.tick
         silent = silence()
         if silent < policy.silence:
+            suspicion = None
+            continue
+        now = activity()
+        if suspicion is None:
+            suspicion = Suspicion(clock(), now.cpu_seconds, now.page_faults)
+            continue
+        if busy(policy, suspicion, clock(), now):
+            suspicion = None
+            if silent >= policy.patience and not await probe(policy.patient_probe) and silence() >= policy.patience:
+                return f"it sent nothing for {silence():.0f} s and does not answer"
+            continue
+        answers = await probe(policy.probe_timeout)
+        silent = silence()
+        if silent < policy.silence or busy(policy, suspicion, clock(), activity()):
+            suspicion = None
             continue
         verdict = judge(
-            policy,
-            suspicion,
-            elapsed=loop.time() - suspicion.since,
-            silent=silent,
-            answers=answers,
-            activity=activity(),
-            works_on_cpu=works_on_cpu,
+            policy, elapsed=clock() - suspicion.since, silent=silent, answers=answers, works_on_cpu=works_on_cpu
         )
         if verdict is not None:
             return verdict
+        if answers:
+            pause = policy.idle_tick
 
 
-def judge(  # noqa: PLR0913 - the evidence, each by its name
-    policy: WatchdogPolicy,
-    suspicion: Suspicion,
-    *,
-    elapsed: float,
-    silent: float,
-    answers: bool,
-    activity: tuple[float, int],
-    works_on_cpu: bool,
-) -> str | None:
-    """Give the reason to call a silent engine hung, or None."""
-    cpu_seconds, page_faults = activity
-    # Weights that come from a slow disk cost faults instead of CPU time.
-    busy = (cpu_seconds - suspicion.cpu_seconds) / max(elapsed, 0.001) >= policy.idle_share
-    busy = busy or page_faults > suspicion.page_faults
+def busy(policy: WatchdogPolicy, suspicion: Suspicion, now: float, found: Activity) -> bool:
+    """Say whether an engine has done anything since the suspicion began."""
+    elapsed = max(now - suspicion.since, 0.001)
+    share = (found.cpu_seconds - suspicion.cpu_seconds) / elapsed
+    return found.works or share >= policy.idle_share or found.page_faults > suspicion.page_faults
+
+
+def judge(policy: WatchdogPolicy, *, elapsed: float, silent: float, answers: bool, works_on_cpu: bool) -> str | None:
+    """Give the reason to call an engine hung that was silent and did nothing for `elapsed` seconds, or None."""
     if elapsed < policy.confirm:
         return None
-    if not answers and not busy:
-        return f"it sent nothing for {silent:.0f} s, does not answer and does nothing"
-    if not busy and works_on_cpu:
+    if not answers:
+        return f"it sent nothing for {silent:.1f} s, does not answer and does nothing"
+    if works_on_cpu and silent >= policy.stall:
         return f"it sent nothing for {silent:.0f} s and does nothing, while requests run"
-    if not answers and silent >= policy.patience:
-        return f"it sent nothing for {silent:.0f} s and does not answer"
     return None

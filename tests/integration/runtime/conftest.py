@@ -38,9 +38,9 @@ class Runtime:
         facts: dict[str, Any] = httpx.get(f"{self.url}/health/detailed").json()
         return facts
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, seconds: float = READY_SECONDS) -> None:
         """Wait until it answers."""
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + seconds
         while httpx.get(f"{self.url}/health/ready").status_code != 200:
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.02)
@@ -50,17 +50,17 @@ class Runtime:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
-def start(log: IO[bytes], **settings: str) -> "subprocess.Popen[bytes]":
-    """Start the runtime with settings as its environment."""
+def start(log: IO[bytes], python: str = sys.executable, **settings: str) -> "subprocess.Popen[bytes]":
+    """Start the runtime, in the environment of `python`, with settings as its environment variables."""
     environment = {"PATH": os.environ["PATH"], "HOST": "127.0.0.1", "PORT": "0", **settings}
-    return subprocess.Popen([sys.executable, "-m", "moorage_runtime", "serve"], env=environment, stderr=log)
+    return subprocess.Popen([python, "-m", "moorage_runtime", "serve"], env=environment, stderr=log)
 
 
 @contextmanager
-def runtime_process(folder: Path, **settings: str) -> Iterator[Runtime]:
+def runtime_process(folder: Path, python: str = sys.executable, **settings: str) -> Iterator[Runtime]:
     """Run the runtime until the end of the block; it listens when the block begins."""
     log = folder / "runtime.log"
-    with log.open("wb") as output, start(output, **settings) as process:
+    with log.open("wb") as output, start(output, python, **settings) as process:
         try:
             yield Runtime(process, log, _port(log, process))
         finally:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 
@@ -13,6 +14,7 @@ from tests.integration.runtime.conftest import runtime_process
 # What is counted and comes with use only: copies of sliding windows, which Gemma 3 has in 15 of 18 layers.
 LEAST = -0.05
 MOST = {"smollm2": 0.08, "gemma3-270m": 0.25}
+EMBEDDING = 0.1
 
 
 @pytest.mark.parametrize(
@@ -49,3 +51,23 @@ def test_the_shape_of_a_real_file_is_that_of_its_card(tmp_path: Path) -> None:
     assert (shape.parameters, shape.layers, shape.heads, shape.kv_heads) == (134_515_008, 30, 9, 3)
     assert (shape.head_size, shape.vocabulary, shape.context_length) == (64, 49_152, 8192)
     assert sum(shape.tensor_bytes.values()) == shape.stored_bytes
+
+
+def test_the_estimate_for_embeddings_is_what_a_long_text_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {"MAX_INPUT_TOKENS": "1024", "MAX_CONCURRENT_REQUESTS": "2", "MODEL_TASK": "embed", "MODEL_NAME": "m"}
+    with runtime_process(tmp_path, MODEL_PATH=str(model_path("smollm2")), **asked) as runtime:
+        runtime.wait_ready()
+        texts = ["hello " * 1000]
+        answer = httpx.post(f"{runtime.url}/v1/embeddings", json={"model": "m", "input": texts}, timeout=100)
+        assert answer.status_code == 200
+        health = runtime.health()
+
+    shape, held = msgspec.convert(health, Health).shape, health["engineResidentBytes"]
+    assert shape is not None
+    found = estimate(shape, Demand("llamacpp", 1024, 2, embeds=True))
+    error = (found.total - held) / held
+    with capsys.disabled():
+        print(f"\nsmollm2, embeddings of 1024 tokens: {found}; held {mib(held)}: {error:+.1%}", end=" ")
+    assert LEAST < error < EMBEDDING

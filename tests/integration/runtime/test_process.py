@@ -1,5 +1,6 @@
 """The process as a whole: facts, crashes, signals, and ends with their reasons."""
 
+import contextlib
 import json
 import os
 import signal
@@ -99,6 +100,29 @@ def test_a_killed_engine_comes_back(smollm2: Path, tmp_path: Path) -> None:
         assert answer.status_code == 200
 
 
+def test_a_stopped_engine_is_seen_within_two_seconds_and_a_long_prompt_is_not(smollm2: Path, tmp_path: Path) -> None:
+    settings = {"MODEL_NAME": "m", "LLAMA_THREADS": "1", "MAX_INPUT_TOKENS": "2048"}
+    with runtime_process(tmp_path, MODEL_PATH=str(smollm2), **settings) as runtime:
+        runtime.wait_ready()
+        # Seconds without a byte: the prompt is read.
+        body = {"model": "m", "prompt": "hello world " * 700, "max_tokens": 300, "stream": True, "ignore_eos": True}
+        lines = []
+        with (
+            pytest.raises(httpx.RemoteProtocolError),
+            httpx.stream("POST", f"{runtime.url}/v1/completions", json=body, timeout=60) as response,
+        ):
+            for line in response.iter_lines():
+                lines.append(line)
+                if len(lines) == 3:
+                    engine_of(runtime).suspend()
+                    stopped = time.monotonic()
+
+        assert time.monotonic() - stopped < 2
+        assert json.loads([line for line in lines if line][-1].removeprefix("data: "))["error"]["code"] == "engine_gone"
+        eventually(lambda: runtime.health()["engineRestarts"] == 1)  # the prompt was no reason
+        runtime.wait_ready()
+
+
 def test_no_engine_outlives_a_killed_front(smollm2: Path, tmp_path: Path) -> None:
     with runtime_process(tmp_path, MODEL_PATH=str(smollm2)) as runtime:
         runtime.wait_ready()
@@ -108,6 +132,37 @@ def test_no_engine_outlives_a_killed_front(smollm2: Path, tmp_path: Path) -> Non
 
         psutil.wait_procs([engine], timeout=5)
         assert not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE
+
+
+def resident(process: psutil.Process) -> int:
+    """Memory of a process and all below it."""
+    found = 0
+    for one in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += one.memory_info().rss
+    return found
+
+
+def test_an_unloaded_model_gives_its_memory_back(smollm2: Path, tmp_path: Path) -> None:
+    idle = {"MODEL_UNLOAD_ENABLED": "true", "MODEL_IDLE_TIMEOUT": "1"}
+    with runtime_process(tmp_path, MODEL_PATH=str(smollm2), MODEL_NAME="m", LLAMA_THREADS="1", **idle) as runtime:
+        runtime.wait_ready()
+        body = {"model": "m", "prompt": "The capital of France is", "max_tokens": 4, "temperature": 0}
+        assert httpx.post(f"{runtime.url}/v1/completions", json=body, timeout=60).status_code == 200
+        process = psutil.Process(runtime.process.pid)
+        loaded, engine = resident(process), resident(engine_of(runtime))
+
+        eventually(lambda: not process.children())
+        unloaded = resident(process)
+        with_model = (
+            f"{loaded >> 20} MiB with the model ({engine >> 20} of them the engine's), {unloaded >> 20} without"
+        )
+        assert loaded - unloaded > 0.9 * engine, with_model
+        print(with_model)
+        assert httpx.get(f"{runtime.url}/health/ready").status_code == 200
+
+        answer = httpx.post(f"{runtime.url}/v1/completions", json=body, timeout=60)
+        assert "Paris" in answer.json()["choices"][0]["text"]
 
 
 def test_sigterm_lets_a_stream_finish(smollm2: Path, tmp_path: Path) -> None:

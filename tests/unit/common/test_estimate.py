@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from moorage_common.estimate import ENGINES, Demand, Estimate, context_of, estimate, gib, mib
 from moorage_common.estimate.llamacpp import CHECKPOINTS
 from moorage_common.estimate.terms import MIB, safetensors_weights
+from moorage_common.estimate.vllm import cpu_kv_cache
 from moorage_common.shape import Shape
 
 SMOLLM2 = Shape(
@@ -149,10 +150,17 @@ def test_vllm_keeps_blocks_of_16_tokens() -> None:
     assert on("vllm", LLAMA3_8B, 17, 1, gpus=1).kv_cache == 32 * 128 * 1024
 
 
+def test_vllm_on_the_cpu_keeps_blocks_of_128_tokens_and_has_three_processes() -> None:
+    found = on("vllm", LLAMA3_8B, 129, 3)
+    assert found.kv_cache == 3 * 256 * 128 * 1024
+    assert cpu_kv_cache(LLAMA3_8B, Demand("vllm", 129, 3)) == (3 + 1) * 256 * 128 * 1024
+    assert found.overhead > 2.3 * 1024**3
+
+
 def test_a_window_bounds_what_a_layer_keeps() -> None:
     assert on("transformers", GEMMA3, 100_000, 1).kv_cache == 2 * (1536 * 100_000 + 7680 * 512)
     # vLLM: the window, one batch, and a block.
-    assert on("vllm", GEMMA3, 100_000, 1).kv_cache == 2 * (1536 * 100_000 + 7680 * (8704 + 16))
+    assert on("vllm", GEMMA3, 100_000, 1, gpus=1).kv_cache == 2 * (1536 * 100_000 + 7680 * (8704 + 16))
 
 
 def test_more_gpus_than_kv_heads_hold_copies_of_them() -> None:

@@ -70,13 +70,40 @@ def test_pods_that_are_gone_when_the_event_comes_are_remembered() -> None:
     assert seen.store.preemptions(TINY)[0].by == "team-b/big"
 
 
-def test_pods_that_were_never_seen_are_known_by_their_names_if_such_models_are() -> None:
-    seen = view()
+def test_pods_that_went_before_we_came_are_known_by_their_names_if_such_models_are() -> None:
+    seen = ClusterView()
     assert seen.event(EVENTS, None, event()) == []
-    model = live_model()
-    seen.event(INFERENCE_MODELS, None, model)
-    assert seen.event(EVENTS, None, event()) == [TINY]
-    assert seen.store.preemptions(TINY)[0].by == "pod winner"
+    seen.event(INFERENCE_MODELS, None, live_model())
+    assert seen.complete() == [TINY]
+    (found,) = seen.store.preemptions(TINY)
+    assert (found.by, found.vouched) == ("pod winner", False)
+
+
+def test_a_forged_event_of_another_namespaces_pod_tells_nothing() -> None:
+    """Its uid is known to whoever it has taken the place of."""
+    seen = view()
+    seen.event(PODS, None, victim())
+    forged = event()
+    forged["metadata"] = {**forged["metadata"], "namespace": "evil"}
+    forged["involvedObject"] = {**forged["involvedObject"], "namespace": "evil"}
+    assert seen.event(EVENTS, "ADDED", forged) == []
+    assert seen.event(EVENTS, "ADDED", event(involvedObject={**event()["involvedObject"], "name": "other-abc-1"})) == []
+    assert [found.by for found in seen.store.preemptions(TINY)] == [""]
+
+
+def test_a_pod_that_outlives_its_model_makes_no_forged_event_credible() -> None:
+    seen = view()
+    seen.event(PODS, None, unharmed())
+    seen.store.forget(TINY)
+    seen.event(INFERENCE_MODELS, None, live_model())
+    assert seen.event(EVENTS, "ADDED", event()) == []
+    assert seen.store.preemptions(TINY) == ()
+
+
+def test_an_old_event_of_a_pod_that_nobody_saw_tells_nothing_at_a_later_list() -> None:
+    seen = view()
+    seen.event(INFERENCE_MODELS, None, live_model())
+    assert seen.event(EVENTS, None, event()) == []
 
 
 def test_events_that_come_before_the_pods_are_listed_wait() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from moorage_operator.api.source import Source
 from moorage_operator.api.v1alpha1 import InferenceModel
 from moorage_operator.desired import desired, names
 from moorage_operator.desired.config import DesiredConfig
@@ -29,7 +30,7 @@ from tests.unit.operator.support import CONFIG, MODEL_UID, model
 def test_a_claim_is_mounted_no_wider_than_the_folder_of_the_model(
     uri: str, claim: str, sub_path: str | None, path: str
 ) -> None:
-    files = storage(uri, "IfNotPresent")
+    files = storage(Source(uri=uri), "IfNotPresent")
     assert files.volume == {"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
     assert files.mount.get("subPath") == sub_path
     assert files.path == path
@@ -39,7 +40,7 @@ def test_a_claim_is_mounted_no_wider_than_the_folder_of_the_model(
     "reference", ["localhost/models/smollm2:135m-q4", "r.example:5000/a/b@sha256:" + "0" * 64, "models/x"]
 )
 def test_an_image_is_mounted_whole_and_with_the_pull_policy(reference: str) -> None:
-    files = storage(f"oci://{reference}", "Never")
+    files = storage(Source(uri=f"oci://{reference}"), "Never")
     assert files.volume == {"name": "model", "image": {"reference": reference, "pullPolicy": "Never"}}
     assert "subPath" not in files.mount
     assert files.path == "/models"
@@ -47,7 +48,7 @@ def test_an_image_is_mounted_whole_and_with_the_pull_policy(reference: str) -> N
 
 @pytest.mark.parametrize("uri", ["oci://models/x", "pvc://models", "pvc://models/a.gguf", "pvc://models/a/b"])
 def test_model_files_are_mounted_read_only(uri: str) -> None:
-    mount = storage(uri, "IfNotPresent").mount
+    mount = storage(Source(uri=uri), "IfNotPresent").mount
     assert (mount["name"], mount["mountPath"], mount["readOnly"]) == ("model", "/models", True)
 
 

@@ -35,6 +35,9 @@ def test_the_event_tells_victim_preemptor_node_and_time() -> None:
     [
         {"reason": "Killing"},
         {"message": "Preempted by a pod on node node-7"},
+        {"message": "Preempted by pod winner on node \x1b[31mRED"},
+        {"message": f"Preempted by pod {'w' * 65} on node node-7"},
+        {"involvedObject": {"kind": "Pod", "namespace": NAMESPACE, "name": "tiny\n-1", "uid": "victim"}},
         {"message": None},
         {"involvedObject": {"kind": "Node", "name": "n"}},
         {"involvedObject": {"kind": "Pod", "namespace": "elsewhere", "name": "x", "uid": "y"}},
@@ -45,7 +48,7 @@ def test_other_events_tell_nothing(fields: dict[str, Any]) -> None:
 
 
 def test_an_event_without_a_time_of_its_own_is_understood() -> None:
-    assert told_by(event(eventTime=None)) == told_by(event())
+    assert told_by(event(eventTime="2099-01-01T00:00:00Z", lastTimestamp="2099-01-01T00:00:00Z")) == told_by(event())
 
 
 def at(second: int, pod: str | None = None, by: str = "team-b/big") -> Preemption:

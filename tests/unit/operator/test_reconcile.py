@@ -292,9 +292,16 @@ async def test_a_model_that_is_gone_is_forgotten_and_nothing_is_written() -> Non
     assert bed.store.models() == []
 
 
-async def test_a_model_that_is_being_deleted_is_left_to_the_garbage_collector() -> None:
-    bed = Bed()
+async def test_a_model_that_is_being_deleted_gets_no_children_and_tells_the_truth() -> None:
+    """Somebody's finalizer may keep it for as long as they like."""
+    bed = Bed(gpu={"count": 1})
+    await bed.reconcile()
     bed.kube.objects["InferenceModel", "tiny"]["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
+    del bed.kube.objects["Deployment", "tiny"]
+    bed.store.forget_child(TINY, "Deployment")
+    assert await bed.reconcile() == ["status"]
+    assert (bed.status["phase"], by_type(bed.status)["Ready"]["message"]) == ("Stopped", "the model is being deleted")
+    assert bed.view.line.keys() == []
     assert await bed.reconcile() == []
 
 

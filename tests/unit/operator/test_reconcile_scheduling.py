@@ -228,3 +228,15 @@ async def test_fault_16_in_a_namespace_that_is_being_deleted_nothing_is_tried_tw
     bed.kube.objects.pop(("Deployment", "tiny"))
     bed.store.forget_child(TINY, "Deployment")
     assert "Service" in await bed.reconcile()
+
+
+async def test_nobody_else_hears_of_a_preemption_that_only_an_event_tells() -> None:
+    """An Event of a pod that went before the operator came may be anybody's."""
+    bed = Bed(**GPUS)
+    bed.kube.put("InferenceModel", live_model("big", uid="uid-of-big"))
+    await bed.reconcile()
+    bed.view.event(PODS, "ADDED", live_pod("big-abc-1", model_name="big", uid="winner"))
+    bed.view.event(EVENTS, None, event())
+    bed.view.complete()
+    assert await bed.reconcile() == ["Event", "status"]
+    assert list(events(bed)) == ["tiny Preempted"]

@@ -41,7 +41,7 @@ def started(
     return pod
 
 
-def terminated(begin: int, end: int, name: str = "download") -> Object:
+def terminated(begin: int, end: int, name: str = "fetch") -> Object:
     """An init container that has ended."""
     return {"name": name, "state": {"terminated": {"startedAt": at(begin), "finishedAt": at(end)}}}
 

@@ -62,6 +62,20 @@ SITUATIONS: dict[str, tuple[dict[str, Any], Observation, str]] = {
         Observation(deployment(), (ready(),), {"new": LOADED}),
         "Running | True Serving | True Scheduled | True Loaded | False Complete",
     ),
+    "serving, its model unloaded": (
+        {},
+        Observation(deployment(), (ready(),), {"new": Health(Phase.UNLOADED, FACTS)}),
+        "Running | True Serving | True Scheduled | False Unloaded | False Complete",
+    ),
+    "serving, one of two unloaded": (
+        {"replicas": 2},
+        Observation(
+            deployment(2, current_replicas=2, updated_replicas=2, available_replicas=2),
+            (ready(), ready("other")),
+            {"new": Health(Phase.UNLOADED, FACTS), "other": LOADED},
+        ),
+        "Running | True Serving | True Scheduled | True Loaded | False Complete",
+    ),
     "serving, not asked yet": (
         {},
         Observation(deployment(), (ready(),), {}),

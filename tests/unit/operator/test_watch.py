@@ -12,7 +12,7 @@ from aiohttp import web
 
 from moorage_operator.credentials import Connection
 from moorage_operator.kube import PODS, Kube, Resource
-from moorage_operator.watch import EVERYWHERE, SHORT_SECONDS, WatchHealth, watch, watches
+from moorage_operator.watch import EVERYWHERE, SHORT_SECONDS, Returned, WatchHealth, watch, watches
 
 KINDS = [resource for resource, _ in watches(EVERYWHERE)]
 LISTED_AGAIN_SECONDS = 10
@@ -203,3 +203,13 @@ async def test_a_server_that_ends_every_watch_at_once_is_not_asked_without_end()
             asked = len(server.since[PODS.path(None)])
             await server.until(len(KINDS), lists=1, watches_of=(PODS, asked + 1))
         assert len(server.since[PODS.path(None)]) < 8
+
+
+async def test_when_one_watch_gets_through_the_others_do_not_wait_any_longer() -> None:
+    returned = Returned()
+    waiting = [asyncio.create_task(returned.within(60)) for _ in range(3)]
+    await asyncio.sleep(0)
+    returned.tell()
+    await asyncio.wait_for(asyncio.gather(*waiting), 1)
+    late = asyncio.create_task(returned.within(0.01))
+    await late  # what was told before is no news

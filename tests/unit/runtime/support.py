@@ -22,7 +22,7 @@ DEADLINE = 20.0
 
 QUICK = SupervisionPolicy(
     backoff=(0.01,),
-    watchdog=WatchdogPolicy(tick=0.05, silence=0.3, confirm=0.2, probe_timeout=0.2, patience=1.0),
+    watchdog=WatchdogPolicy(tick=0.05, silence=0.3, confirm=0.2, probe_timeout=0.5),
 )
 
 

@@ -15,7 +15,7 @@ async def entered(door: Admission, places: int) -> "asyncio.Task[None]":
 
 
 async def test_bad_input_50_a_request_takes_as_many_places_as_it_has_prompts() -> None:
-    door = Admission(4)
+    door = Admission(4, 16)
     await door.enter(3)
     waits = await entered(door, 2)
     assert (door.running, door.waiting) == (3, 1)
@@ -27,7 +27,7 @@ async def test_bad_input_50_a_request_takes_as_many_places_as_it_has_prompts() -
 
 
 async def test_a_small_request_does_not_overtake_a_big_one() -> None:
-    door = Admission(4)
+    door = Admission(4, 16)
     await door.enter(2)
     big, small = await entered(door, 4), await entered(door, 1)
     assert door.waiting == 2
@@ -42,7 +42,7 @@ async def test_a_small_request_does_not_overtake_a_big_one() -> None:
 
 
 async def test_bad_input_53_those_behind_a_client_that_left_come_in() -> None:
-    door = Admission(4)
+    door = Admission(4, 16)
     await door.enter(2)
     big, small = await entered(door, 4), await entered(door, 1)
 
@@ -53,7 +53,7 @@ async def test_bad_input_53_those_behind_a_client_that_left_come_in() -> None:
 
 
 async def test_bad_input_53_a_turn_that_comes_to_a_client_that_leaves_is_given_on() -> None:
-    door = Admission(1)
+    door = Admission(1, 4)
     await door.enter()
     first, second = await entered(door, 1), await entered(door, 1)
 
@@ -65,7 +65,7 @@ async def test_bad_input_53_a_turn_that_comes_to_a_client_that_leaves_is_given_o
 
 
 async def test_bad_input_54_the_queue_is_bounded() -> None:
-    door = Admission(1)
+    door = Admission(1, 4)
     await door.enter()
     waiting = [await entered(door, 1) for _ in range(4)]
 

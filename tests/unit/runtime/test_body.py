@@ -8,15 +8,15 @@ import msgspec
 import pytest
 
 from moorage_common.http.message import Refusal
-from moorage_runtime.body import Body, read_body
+from moorage_runtime.body import Body, Contract, read_body
 
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
 def read(path: str, body: bytes | dict[str, Any], limit: int = 4) -> Body:
     content = body if isinstance(body, bytes) else json.dumps({"model": "m", **body}).encode()
-    return read_body(path, content, served="m", limit=limit)
+    return read_body(path, content, Contract(served="m", limit=limit))
 
 
 def passed(path: str, **fields: Any) -> Any:
@@ -148,7 +148,7 @@ DEFAULTS = {"temperature": msgspec.Raw(b"0.5"), "max_tokens": msgspec.Raw(b"7")}
 
 def with_defaults(path: str, **fields: Any) -> Any:
     content = json.dumps({"model": "m", **fields}).encode()
-    return json.loads(read_body(path, content, served="m", limit=4, defaults=DEFAULTS).content)
+    return json.loads(read_body(path, content, Contract(served="m", limit=4, defaults=DEFAULTS)).content)
 
 
 @pytest.mark.parametrize(("path", "what"), [(CHAT, {"messages": MESSAGES}), (COMPLETIONS, {"prompt": "x"})])
@@ -325,3 +325,108 @@ def test_two_grammars_are_one_too_many() -> None:
     assert completion(grammar="root ::= x", json_schema={})[0] == "grammar"
     tool = {"type": "function", "function": {"name": "f"}}
     assert chat(grammar="root ::= x", tools=[tool])[0] == "tools"
+
+
+# -- what an engine has not, or calls otherwise ------------------------------------------------------------------------
+
+
+def test_a_field_that_the_engine_has_not_is_refused_by_its_name() -> None:
+    contract = Contract(served="m", limit=4, refused=frozenset({"tools"}))
+    body = {"model": "m", "messages": MESSAGES, "tools": []}
+    with pytest.raises(Refusal) as raised:
+        read_body(CHAT, json.dumps(body).encode(), contract)
+    error = json.loads(raised.value.answer.body)["error"]
+    assert (error["param"], "does not have it" in error["message"]) == ("tools", True)
+    assert read_body(CHAT, json.dumps({**body, "tools": None}).encode(), contract)
+
+
+def test_a_field_goes_by_the_engine_s_name_for_it_also_where_it_is_a_default() -> None:
+    contract = Contract(
+        served="m",
+        limit=4,
+        renamed={"repeat_penalty": "repetition_penalty"},
+        defaults={"repeat_penalty": msgspec.Raw(b"1.1")},
+    )
+    body = json.dumps({"model": "m", "prompt": "x"}).encode()
+    assert json.loads(read_body(COMPLETIONS, body, contract).content)["repetition_penalty"] == 1.1
+
+
+# -- embeddings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["a", ["a", "b"], [1, 2], [[1], [2, 3]]])
+def test_what_is_embedded_is_text_or_tokens_one_or_many(value: object) -> None:
+    assert passed(EMBEDDINGS, input=value, encoding_format="base64", user="u") == {
+        "model": "m",
+        "input": value,
+        "encoding_format": "base64",
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("", "empty"),
+        ([], "empty"),
+        (["a", ""], "empty"),
+        ([[]], "empty"),
+        (["a", 1], "different types"),
+        ([-1], "text, a list of token numbers"),
+        ({"text": "a"}, "text, a list of token numbers"),
+        (["a"] * 2049, "2049"),
+        ([[1]] * 2049, "more than 2048"),
+    ],
+)
+def test_bad_input_50_what_cannot_be_embedded_is_told(value: object, said: str) -> None:
+    param, message = refused(EMBEDDINGS, {"input": value})
+    assert param == "input"
+    assert said in message
+
+
+def test_embeddings_get_no_defaults_of_generation() -> None:
+    contract = Contract(served="m", limit=4, defaults=DEFAULTS)
+    body = json.dumps({"model": "m", "input": "x"}).encode()
+    assert json.loads(read_body(EMBEDDINGS, body, contract).content) == {"model": "m", "input": "x"}
+
+
+TEXT, IMAGE, FUSED, SIMILARITY = "/embeddings/text", "/embeddings/image", "/embeddings/fused", "/similarity"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (TEXT, {"texts": ["a"], "instruction": "i", "truncate": True}),
+        (IMAGE, {"images": ["data:,"], "is_query": False}),
+        (FUSED, {"texts": ["a"], "images": ["data:,"], "is_query": True}),
+        (SIMILARITY, {"texts": ["a"], "images": ["data:,"]}),
+        (SIMILARITY, {"images": ["data:,"]}),
+    ],
+)
+def test_the_routes_of_the_embedding_service_name_no_model(path: str, body: dict[str, Any]) -> None:
+    assert json.loads(read_body(path, json.dumps(body).encode(), Contract(served="m", limit=4)).content) == body
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param", "said"),
+    [
+        (TEXT, {"texts": []}, "texts", "empty"),
+        (TEXT, {"texts": ["a", ""]}, "texts", "empty"),
+        (TEXT, {"texts": "a"}, "texts", "array"),
+        (TEXT, {"texts": ["a", 1]}, "texts", "str"),
+        (TEXT, {"texts": ["a"] * 100_000}, "texts", "100000 texts"),
+        (TEXT, {}, "texts", "missing"),
+        (TEXT, {"texts": ["a"], "images": ["x"]}, "images", "not a field"),
+        (TEXT, {"texts": ["a"], "model": "m"}, "model", "not a field"),
+        (IMAGE, {"images": ["x"] * 65}, "images", "65 images"),
+        (FUSED, {"texts": ["a"]}, "images", "missing"),
+        (SIMILARITY, {}, "texts", 'so is "images"'),
+    ],
+)
+def test_bad_input_50_lists_of_texts_and_images_are_bounded(
+    path: str, body: dict[str, Any], param: str, said: str
+) -> None:
+    with pytest.raises(Refusal) as raised:
+        read_body(path, json.dumps(body).encode(), Contract(served="m", limit=4))
+    error = json.loads(raised.value.answer.body)["error"]
+    assert (raised.value.answer.status, error["param"]) == (400, param)
+    assert said in error["message"]

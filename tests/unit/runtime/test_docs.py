@@ -1,10 +1,14 @@
 """docs/runtime.md says what the code does: its settings, fields, routes, errors and limits of requests."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from moorage_common.facts import LoadError
-from moorage_runtime.engines.llamacpp_options import OPTIONS
+from moorage_runtime.engines.llamacpp_options import OPTIONS as LLAMACPP_OPTIONS
+from moorage_runtime.engines.vllm_options import OPTIONS as VLLM_OPTIONS
 from moorage_runtime.fields import CHAT, COMPLETIONS
 from moorage_runtime.routes import ROUTES
 from moorage_runtime.settings import describe
@@ -13,7 +17,7 @@ PAGE = Path("docs/runtime.md").read_text()
 
 
 def test_the_table_of_settings_is_what_the_command_lists() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)`( \(or [A-Z_]+\))? \| (.*?) \| (.*) \|$", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| `([A-Z0-9_]+)`( \(or [A-Z_]+\))? \| (.*?) \| (.*) \|$", PAGE, re.MULTILINE)
 
     assert [(name + alias, "" if default == "-" else default, meaning) for name, alias, default, meaning in rows] == (
         describe()
@@ -26,5 +30,9 @@ def test_every_field_route_and_reason_is_on_the_page() -> None:
     assert {*CHAT, *COMPLETIONS, *ROUTES, *LoadError} <= named
 
 
-def test_every_option_of_llama_cpp_is_on_the_page() -> None:
-    assert sorted(re.findall(r"^\| `(--[a-z-]+)` \|", PAGE, re.MULTILINE)) == sorted(OPTIONS)
+@pytest.mark.parametrize(("engine", "options"), [("llama.cpp", LLAMACPP_OPTIONS), ("vLLM", VLLM_OPTIONS)])
+def test_every_option_of_an_engine_is_on_the_page(engine: str, options: Mapping[str, object]) -> None:
+    section = PAGE.partition(f"### Options of {engine}\n")[2].partition("\n## ")[0].partition("\n### ")[0]
+    rows = re.findall(r"^\| (`--.*?) \|", section, re.MULTILINE)
+
+    assert sorted(option for row in rows for option in re.findall(r"`(--[a-z-]+)`", row)) == sorted(options)

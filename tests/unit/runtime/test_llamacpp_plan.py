@@ -11,8 +11,8 @@ from moorage_runtime import machine
 from moorage_runtime.engines.base import Plan
 from moorage_runtime.engines.llamacpp import ENGINE, ChildConfig, device_used
 from moorage_runtime.errors import LoadFailure
-from moorage_runtime.settings import Settings
-from tests.unit.runtime.support import LLAMA, gguf, number
+from moorage_runtime.settings import Settings, Task
+from tests.unit.runtime.support import LLAMA, gguf, number, string
 
 GIB = 1024**3
 
@@ -140,6 +140,11 @@ def test_bad_input_15_16_files_that_could_run_code_are_no_model(tmp_path: Path) 
 @pytest.mark.parametrize("asked", ["q4_k_m", "Q4_K_M"])
 def test_the_asked_quantization_may_be_in_any_case(model: Path, asked: str) -> None:
     assert plan(model_path=model, model_quantization=asked).facts.quantization == "q4_k_m"
+
+
+def test_bits_are_a_quantization_too(model: Path) -> None:
+    assert plan(model_path=model, model_quantization="4bit").facts.quantization == "q4_k_m"
+    assert failure(model_path=model, model_quantization="8bit")[0] is LoadError.INVALID_MODEL_CONFIG
 
 
 def test_another_quantization_is_refused_with_both_names(model: Path) -> None:
@@ -299,3 +304,52 @@ def test_on_a_gpu_the_memory_limit_of_the_container_does_not_decide(
 )
 def test_lines_of_the_engine_keep_their_level(line: str, level: int, text: str) -> None:
     assert ENGINE.log_line(line) == (level, text)
+
+
+@pytest.mark.parametrize(
+    ("templates", "refused"),
+    [
+        ({}, True),
+        ({"tokenizer.chat_template": "{% for message in messages %}{{ message.content }}{% endfor %}"}, True),
+        ({"tokenizer.chat_template": "{% if tools %}{{ tools }}{% endif %}"}, False),
+        ({"tokenizer.chat_template": "x", "tokenizer.chat_template.tool_use": "{{ tools }}"}, False),
+    ],
+)
+def test_tools_are_refused_of_a_model_whose_template_knows_none(
+    tmp_path: Path, templates: dict[str, str], *, refused: bool
+) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(gguf([*LLAMA, *(string(name, value) for name, value in templates.items())]))
+
+    assert ("tools" in plan(model_path=path).refused) is refused
+
+
+@pytest.mark.parametrize(("stored", "pooling"), [(None, "MEAN"), (0, "MEAN"), (1, "MEAN"), (2, "CLS"), (3, "LAST")])
+def test_embeddings_are_pooled_as_the_file_says(tmp_path: Path, stored: int | None, pooling: str) -> None:
+    path = tmp_path / "m.gguf"
+    said = () if stored is None else (number("llama.pooling_type", stored),)
+    path.write_bytes(gguf([*LLAMA, *said]))
+
+    found = plan(model_path=path, model_task=Task.EMBED)
+
+    assert config(found).pooling == pooling
+    assert found.routes == {"/v1/embeddings"}
+    assert "dimensions" in found.refused
+
+
+def test_a_model_that_ranks_makes_no_embeddings(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(gguf([*LLAMA, number("llama.pooling_type", 4)]))
+
+    assert failure(model_path=path, model_task=Task.EMBED)[0] is LoadError.INVALID_MODEL_CONFIG
+
+
+def test_bad_input_48_an_input_over_the_batch_is_over_the_context() -> None:
+    words = "input (3001 tokens) is too large to process. increase the physical batch size (current batch size: 1024)"
+    answer = ENGINE.error(500, {"code": 500, "message": words, "type": "server_error"})
+
+    assert answer.status == 400
+    error = msgspec.json.decode(answer.body)["error"]
+    assert error["code"] == "context_length_exceeded"
+    assert "3001" in error["message"]
+    assert "1024" in error["message"]

@@ -1,6 +1,7 @@
 """The routes of a runtime with the dummy engine: what is answered, and what is refused with which words."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -136,14 +137,83 @@ async def test_metrics_count_requests_and_tokens(runtime: Running) -> None:
     assert 'moorage_runtime_requests_total{route="/v1/chat/completions",status="200"} 2.0' in found
     assert 'moorage_runtime_requests_total{route="/v1/chat/completions",status="400"} 1.0' in found
     assert "moorage_runtime_output_tokens_total 7.0" in found
-    assert 'moorage_runtime_time_to_first_token_seconds_count{route="/v1/chat/completions"} 1.0' in found
+    assert 'gen_ai_server_time_to_first_token_seconds_count{gen_ai_operation_name="chat"} 1.0' in found
     assert "moorage_runtime_engine_ready 1.0" in found
+    assert "moorage_runtime_input_tokens_total 1.0" in found  # a stream without usage does not tell
+    usage = 'gen_ai_client_token_usage_sum{gen_ai_operation_name="chat",gen_ai_token_type="output"} 7.0'
+    assert usage in found
+    assert 'gen_ai_server_request_duration_seconds_count{gen_ai_operation_name="chat"} 3.0' in found
+    assert 'gen_ai_server_time_per_output_token_seconds_count{gen_ai_operation_name="chat"} 1.0' in found
+    assert "moorage_runtime_queue_seconds_count 3.0" in found
+    assert 'moorage_runtime_batch_size_bucket{le="1.0"} 3.0' in found
+    for phase in ("check", "load", "first_answer"):
+        assert re.search(rf'moorage_runtime_load_phase_seconds{{phase="{phase}"}} \d', found)
     assert "_created" not in found
+
+
+async def test_times_between_pieces_are_counted(runtime: Running) -> None:
+    async with runtime.streaming("!tokens=5 !delay=0.02") as lines:
+        _ = [line async for line in lines]
+
+    found = (await runtime.client.get("/metrics")).text
+    counts = {le: float(n) for le, n in re.findall(r'inter_token_seconds_bucket{le="(\S+)"} (\S+)', found)}
+    assert counts["+Inf"] >= 4
+    assert counts["+Inf"] - counts["0.01"] >= 4  # each took longer than 10 ms
+    assert float(re.findall(r"inter_token_seconds_sum (\S+)", found)[0]) >= 0.08
+
+
+async def test_what_costs_something_for_each_piece_can_be_switched_off() -> None:
+    async with running(enable_detailed_metrics=False) as runtime:
+        async with runtime.streaming("!tokens=5") as lines:
+            _ = [line async for line in lines]
+
+        assert "inter_token" not in (await runtime.client.get("/metrics")).text
+
+
+async def test_the_number_of_series_does_not_grow_with_what_clients_say(runtime: Running) -> None:
+    async def series() -> int:
+        return len((await runtime.client.get("/metrics")).text.splitlines())
+
+    async def ask(number: int) -> None:
+        await runtime.client.post("/v1/chat/completions", json={**chat(f"{number}"), "model": f"m{number}"})
+        await runtime.chat(f"!tokens=1 {number}", user=f"u{number}")
+        await runtime.client.get(f"/{number}")
+
+    await ask(0)
+    before = await series()
+    for number in range(1, 20):
+        await ask(number)
+
+    assert await series() == before
+
+
+async def test_memory_is_told_now_and_at_most(runtime: Running) -> None:
+    told = (await runtime.client.get("/health/memory")).json()
+
+    assert told["status"] == "ready"
+    found = told["memory"]
+    assert found["current_usage_bytes"] == found["front_bytes"] + found["engine_bytes"]
+    assert found["peak_usage_bytes"] >= found["current_usage_bytes"] > 2 * 1024**2
+    assert found["limit_bytes"] > found["current_usage_bytes"]
+    assert 0 < found["current_usage_percent"] < 100
+
+
+async def test_health_in_the_words_of_the_small_model_server(runtime: Running) -> None:
+    health = (await runtime.client.get("/health/detailed")).json()
+
+    assert (health["status"], health["engine"], health["engine_version"], health["device"]) == (
+        *("ready", "dummy"),
+        *("1", "cpu"),
+    )
+    assert health["memory"]["current_usage_percent"] > 0
+    assert health["queue"] == {"running": 0, "waiting": 0, "limit": 8}
+    assert {"dtype", "quantization", "requested_quantization", "weights_bytes"} <= set(health)
+    assert health["uptime_seconds"] > 0
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/probe", "/tokenize", "/slots", "/props", "/v1/embeddings", "/health/", "/v1//models", "/v1/%6dodels"],
+    ["/probe", "/tokenize", "/slots", "/props", "/v1/responses", "/health/", "/v1//models", "/v1/%6dodels"],
 )
 async def test_bad_input_56_only_our_routes_are_reachable(runtime: Running, path: str) -> None:
     for method in ("GET", "POST"):
@@ -259,3 +329,20 @@ async def test_a_client_that_leaves_the_queue_leaves_no_trace(runtime: Running) 
 
     await until(lambda: admission.waiting == 0)
     assert {response.status_code for response in await asyncio.gather(*running_tasks)} == {200}
+
+
+async def test_a_route_that_the_model_s_engine_has_not_is_said_to_be_missing(runtime: Running) -> None:
+    response = await runtime.client.post("/v1/embeddings", json={"model": "dummy", "input": "x"})
+    assert response.status_code == 404
+    assert "/v1/embeddings" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *(("GET", path) for path in ("/", "/stats")),
+        *(("POST", path) for path in ("/embeddings/text", "/embeddings/image", "/embeddings/fused", "/similarity")),
+    ],
+)
+async def test_a_model_that_generates_has_no_routes_of_embeddings(runtime: Running, method: str, path: str) -> None:
+    assert (await runtime.client.request(method, path)).status_code == 404

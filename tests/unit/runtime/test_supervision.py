@@ -240,6 +240,6 @@ def test_the_model_file_of_the_dummy_is_json(tmp_path: Path) -> None:
     from moorage_runtime.engines.dummy import DummyModel
 
     assert set(DummyModel.__struct_fields__) == {
-        *("load_seconds", "failure", "crash_file", "smoke_fails", "context"),
+        *("load_seconds", "failure", "crash_file", "smoke_fails", "context", "loads_file"),
         *("shape", "device", "quantization", "memory_bytes"),
     }

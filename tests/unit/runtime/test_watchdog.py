@@ -1,87 +1,167 @@
 """When a silent engine is called hung, and when it is only slow."""
 
 import asyncio
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
 
+import httpx
+import psutil
 import pytest
 
-from moorage_runtime.watchdog import Suspicion, WatchdogPolicy, hung, judge
+from moorage_runtime import machine
+from moorage_runtime.supervise import DEFAULT_POLICY
+from moorage_runtime.watchdog import Activity, Suspicion, WatchdogPolicy, busy, hung, judge
+from tests.unit.runtime.support import events, running, until
 
-POLICY = WatchdogPolicy(silence=10, confirm=4, patience=300)
+T = TypeVar("T")
+
+POLICY = WatchdogPolicy()
 SUSPICION = Suspicion(since=100.0, cpu_seconds=50.0, page_faults=7)
 
 
 @pytest.mark.parametrize(
-    ("elapsed", "silent", "answers", "activity", "works_on_cpu", "verdict"),
+    ("found", "is_busy"),
     [
-        pytest.param(5, 15, False, (50.0, 7), True, "does not answer and does nothing", id="stopped"),
-        pytest.param(5, 15, True, (50.0, 7), True, "does nothing, while requests run", id="stuck-behind-its-http"),
-        pytest.param(5, 15, True, (50.0, 7), False, None, id="works-elsewhere"),
-        pytest.param(5, 15, False, (50.0, 7), False, "does not answer", id="stopped-works-elsewhere"),
-        pytest.param(5, 15, False, (54.0, 7), True, None, id="long-prompt"),
-        pytest.param(5, 15, False, (50.0, 9), True, None, id="slow-disk"),
-        pytest.param(300, 310, True, (350.0, 7), True, None, id="very-long-prompt"),
-        pytest.param(300, 310, False, (350.0, 7), True, "sent nothing for 310 s and does not answer", id="spinning"),
-        pytest.param(3, 13, False, (50.0, 7), True, None, id="not-confirmed"),
-        pytest.param(5, 15, False, (50.05, 7), True, "does nothing", id="answers-cost-a-little"),
+        pytest.param(Activity(50.0, 7, works=False), False, id="stopped"),
+        pytest.param(Activity(50.01, 7, works=False), False, id="answers-cost-a-little"),
+        pytest.param(Activity(50.5, 7, works=False), True, id="long-prompt"),
+        pytest.param(Activity(50.0, 9, works=False), True, id="slow-disk"),
+        pytest.param(Activity(50.0, 7, works=True), True, id="gets-no-cpu"),
+    ],
+)
+def test_work_is_seen_however_slow(found: Activity, *, is_busy: bool) -> None:
+    assert busy(POLICY, SUSPICION, 101.0, found) is is_busy
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "silent", "answers", "works_on_cpu", "verdict"),
+    [
+        pytest.param(1, 1.4, False, True, "does not answer and does nothing", id="stopped"),
+        pytest.param(1, 1.4, False, False, "does not answer", id="stopped-works-elsewhere"),
+        pytest.param(0.5, 0.9, False, True, None, id="not-confirmed"),
+        pytest.param(1, 1.4, True, True, None, id="answers"),
+        pytest.param(9.7, 10.1, True, True, "does nothing, while requests run", id="stuck-behind-its-http"),
+        pytest.param(60, 61, True, False, None, id="works-elsewhere"),
     ],
 )
 def test_a_verdict_needs_all_its_evidence(
-    *,
-    elapsed: float,
-    silent: float,
-    answers: bool,
-    activity: tuple[float, int],
-    works_on_cpu: bool,
-    verdict: str | None,
+    *, elapsed: float, silent: float, answers: bool, works_on_cpu: bool, verdict: str | None
 ) -> None:
-    found = judge(
-        POLICY,
-        SUSPICION,
-        elapsed=elapsed,
-        silent=silent,
-        answers=answers,
-        activity=activity,
-        works_on_cpu=works_on_cpu,
-    )
+    found = judge(POLICY, elapsed=elapsed, silent=silent, answers=answers, works_on_cpu=works_on_cpu)
 
     assert (found is None) == (verdict is None)
     assert verdict is None or verdict in (found or "")
 
 
-async def test_a_byte_ends_the_suspicion() -> None:
-    silences = iter([0.0, 20.0, 20.0, 0.0])  # quiet, silent twice, a byte
-    probes = 0
+class Scene:
+    """An engine as the watchdog sees it: silences and activities in turn, the last for ever."""
 
-    async def probe() -> bool:
-        nonlocal probes
-        probes += 1
-        return False
+    def __init__(self, silences: list[float], activities: list[Activity], *, answers: bool = False) -> None:
+        self.silences, self.activities, self.answers = silences, activities, answers
+        self.probes: list[float] = []
+        self.looks = 0
 
-    with pytest.raises(StopIteration):  # it never came to a verdict
-        try:
-            await hung(
-                policy=WatchdogPolicy(tick=0.0, silence=10, confirm=0),
-                silence=lambda: next(silences),
-                probe=probe,
-                activity=lambda: (0.0, 0),
+    def silence(self) -> float:
+        self.looks += 1
+        return self._next(self.silences)
+
+    def _next(self, values: list[T]) -> T:
+        return values.pop(0) if len(values) > 1 else values[0]
+
+    async def probe(self, seconds: float) -> bool:
+        self.probes.append(seconds)
+        return self.answers
+
+    async def verdict(self, looks: int = 40) -> str | None:
+        """What is said, or None where nothing is said in so many looks."""
+        policy = WatchdogPolicy(tick=0.0, idle_tick=0.0, silence=10, confirm=0.0)
+        watching = asyncio.create_task(
+            hung(
+                policy=policy,
+                silence=self.silence,
+                probe=self.probe,
+                activity=lambda: self._next(self.activities),
                 works_on_cpu=True,
             )
-        except RuntimeError as error:  # a StopIteration cannot leave a coroutine
-            raise error.__cause__ or error from None
-    assert probes == 1
+        )
+        await until(lambda: watching.done() or self.looks > looks)
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            return await watching
+        return None
+
+
+IDLE, WORKS = Activity(1.0, 0, works=False), Activity(1.0, 0, works=True)
+
+
+async def test_a_byte_ends_the_suspicion() -> None:
+    scene = Scene([20.0, 20.0, 0.0], [IDLE])
+
+    assert await scene.verdict() is None
+    assert len(scene.probes) == 1  # it spoke while it was being asked
 
 
 async def test_a_silence_that_holds_is_a_hang() -> None:
-    async def probe() -> bool:
-        return False
+    assert await Scene([20.0], [IDLE]).verdict() == "it sent nothing for 20.0 s, does not answer and does nothing"
 
-    async with asyncio.timeout(5):
-        reason = await hung(
-            policy=WatchdogPolicy(tick=0.001, silence=10, confirm=0.01),
-            silence=lambda: 20.0,
-            probe=probe,
-            activity=lambda: (0.0, 0),
-            works_on_cpu=True,
-        )
 
-    assert reason == "it sent nothing for 20 s, does not answer and does nothing"
+async def test_one_that_works_is_not_even_asked() -> None:
+    scene = Scene([20.0], [WORKS])
+
+    assert await scene.verdict() is None
+    assert scene.probes == []
+
+
+async def test_one_that_works_during_the_probe_is_not_hung() -> None:
+    assert await Scene([20.0], [IDLE, IDLE, WORKS]).verdict() is None
+
+
+async def test_one_that_only_works_for_ever_is_asked_patiently() -> None:
+    scene = Scene([301.0], [WORKS])
+
+    assert await scene.verdict() == "it sent nothing for 301 s and does not answer"
+    assert scene.probes == [POLICY.patient_probe]
+    assert await Scene([301.0], [WORKS], answers=True).verdict() is None
+
+
+def test_a_thread_that_runs_is_work() -> None:
+    assert machine.session_works(os.getsid(0))  # the test itself runs
+
+
+def test_threads_of_no_session_do_nothing(tmp_path: Path) -> None:
+    task = tmp_path / "7" / "task" / "8"
+    task.mkdir(parents=True)
+    stat = "7 (a) b) {} 1 7 7 0 0 0 0 0 3 0 0 0 0 0"
+    (tmp_path / "7" / "stat").write_text(stat.format("S"))
+    for state, works in {"S": False, "T": False, "R": True, "D": True, "Z": False}.items():
+        (task / "stat").write_text(stat.format(state))
+        assert machine.session_works(7, tmp_path) is works
+    assert not machine.session_works(9, tmp_path)
+
+
+@pytest.mark.parametrize(("number", "limit"), [(signal.SIGSTOP, 2.0), (signal.SIGKILL, 2.0)])
+async def test_a_stopped_or_killed_engine_is_seen_within_two_seconds(number: signal.Signals, limit: float) -> None:
+    """With the times that are used in earnest; 50 ms a token, so that it is silent only when it is stopped."""
+    async with running(policy=DEFAULT_POLICY) as runtime:
+        loop = asyncio.get_running_loop()
+        waiting = asyncio.create_task(runtime.chat("!tokens=1 !wait=60"))
+        received: list[str] = []
+        stopped = 0.0
+        with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+            async with runtime.streaming("!tokens=1000 !delay=0.05") as lines:
+                async for line in lines:
+                    received.append(line)
+                    if len(received) == 9:
+                        psutil.Process(runtime.server.service.supervisor.pid).send_signal(number)
+                        stopped = loop.time()
+        seen = loop.time() - stopped
+
+        assert seen < limit
+        assert events(received)[-1]["error"]["code"] == "engine_gone"
+        assert (await waiting).status_code == 502
+        await until(lambda: runtime.server.service.supervisor.restarts == 1)
+        await runtime.ready()
+        assert (await runtime.chat("!tokens=1")).status_code == 200

@@ -42,13 +42,13 @@ def estimate(shape: Shape, demand: Demand) -> Estimate:
     """
     context = round_up(demand.context, CELLS)
     kv_cache = _kv_cache(shape, context, demand.requests)
-    compute = _compute_buffer(shape, context, demand.requests, flash=demand.option("flash-attn") != "off")
+    compute = _compute_buffer(shape, demand)
     if demand.gpus:
         layers, all_layers = on_gpus(shape, demand.gpu_layers)
         kv_cache = 0 if demand.option("no-kv-offload") is not None else kv_cache * layers // all_layers
         return Estimate(shape.stored_bytes * layers // all_layers, kv_cache, demand.gpus * (CUDA_CONTEXT + compute))
     process = PROCESS + shape.vocabulary * (VOCABULARY_BYTES + demand.requests * CANDIDATE)
-    logits = demand.requests * shape.vocabulary * LOGIT
+    logits = (context if demand.embeds else demand.requests) * shape.vocabulary * LOGIT
     twice = shape.repacked_bytes if demand.option("no-mmap") is None else 0
     return Estimate(shape.stored_bytes, kv_cache, process + compute + logits + twice)
 
@@ -68,9 +68,12 @@ def _window_cells(shape: Shape, context: int) -> int:
     return min(context, round_up(shape.window + UBATCH, CELLS))
 
 
-def _compute_buffer(shape: Shape, context: int, slots: int, *, flash: bool) -> int:
-    batch = min(UBATCH, context * slots)
+def _compute_buffer(shape: Shape, demand: Demand) -> int:
+    context, flash = round_up(demand.context, CELLS), demand.option("flash-attn") != "off"
+    # An embedding needs its whole prompt in one batch, and llama.cpp keeps a row of logits for each token of it.
+    batch = context if demand.embeds else min(UBATCH, context * demand.requests)
+    rows = batch if demand.embeds else demand.requests
     masks = (context if shape.kv_numbers else 0) + (_window_cells(shape, context) if shape.window_kv_numbers else 0)
     scores = 0 if flash else batch * shape.heads * context
-    widest = max(batch * 3 * shape.feed_forward, slots * shape.vocabulary, scores)
+    widest = max(batch * 3 * shape.feed_forward, rows * shape.vocabulary, scores)
     return 4 * (batch * 5 * shape.embedding + widest) + (2 if flash else 4) * batch * masks

@@ -27,6 +27,8 @@ class Demand(NamedTuple):
     gpus: int = 0
     gpu_layers: int | None = None
     options: tuple[str, ...] = ()
+    embeds: bool = False
+    """Embeddings are asked for: a prompt is computed in one piece."""
 
     def option(self, name: str) -> str | None:
         """The value of an option, empty for one that has none; None when it is not set."""

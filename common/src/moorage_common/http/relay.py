@@ -5,8 +5,9 @@ error. What was cut short never looks complete: an event with the error ends it,
 last chunk.
 """
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from moorage_common.http.client import AnswerTooLong, UpstreamConnection
@@ -25,6 +26,7 @@ class Relay:
     """One answer on its way from an upstream to a client."""
 
     __slots__ = (
+        "_bounds",
         "_clock",
         "_pieces",
         "_responder",
@@ -32,13 +34,19 @@ class Relay:
         "content_type",
         "first_byte",
         "flow",
+        "gaps",
         "last_byte",
         "status",
         "streamed",
     )
 
-    def __init__(self, responder: Responder, clock: Callable[[], float]) -> None:
-        """Write to `responder`; `clock` gives the times of the first and last byte."""
+    def __init__(
+        self, responder: Responder, clock: Callable[[], float], gap_bounds: Sequence[float] | None = None
+    ) -> None:
+        """Write to `responder`; `clock` gives the times of the first and last byte.
+
+        With `gap_bounds`, the times between pieces are counted in `gaps` by these upper bounds.
+        """
         self._responder = responder
         self._clock = clock
         self._pieces: deque[bytes] = deque()
@@ -49,6 +57,8 @@ class Relay:
         self.content_type = JSON
         self.first_byte: float | None = None
         self.last_byte = clock()
+        self._bounds = gap_bounds
+        self.gaps = [0] * (len(gap_bounds) + 1) if gap_bounds is not None else []
 
     @property
     def held_back(self) -> bool:
@@ -69,6 +79,8 @@ class Relay:
         now = self._clock()
         if self.first_byte is None:
             self.first_byte = now
+        elif self._bounds is not None:
+            self.gaps[bisect_left(self._bounds, now - self.last_byte)] += 1
         self.last_byte = now
         self._pieces.append(data)
         if self.streamed:

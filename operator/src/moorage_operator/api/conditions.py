@@ -36,6 +36,7 @@ class Reason(StrEnum):
     LIMIT_RANGE_VIOLATED = "LimitRangeViolated"
     PODS_REFUSED = "PodsRefused"
     FORBIDDEN = "Forbidden"
+    DOWNLOADING = "Downloading"
     LOADED = "Loaded"
     LOADING = "Loading"
     UNLOADED = "Unloaded"
@@ -60,9 +61,15 @@ class Reason(StrEnum):
     # What a runtime says when a model cannot be loaded; the values of moorage_common.facts.LoadError.
     MODEL_NOT_FOUND = "ModelNotFound"
     MODEL_FILE_INVALID = "ModelFileInvalid"
+    UNSAFE_WEIGHTS = "UnsafeWeights"
+    REMOTE_CODE_REQUIRED = "RemoteCodeRequired"
     OUT_OF_MEMORY = "OutOfMemory"
     INVALID_MODEL_CONFIG = "InvalidModelConfig"
     ENGINE_FAILED = "EngineFailed"
+    DOWNLOAD_FAILED = "DownloadFailed"
+    DOWNLOAD_UNAUTHORIZED = "DownloadUnauthorized"
+    DOWNLOAD_DISK_FULL = "DownloadDiskFull"
+    CHECKSUM_MISMATCH = "ChecksumMismatch"
 
 
 @dataclass(frozen=True)

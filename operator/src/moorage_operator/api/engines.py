@@ -18,6 +18,7 @@ MAX_VARIABLES: Final = 32
 
 _NUMBER: Final = "[1-9][0-9]{0,6}"
 _NAME: Final = "[a-z0-9_]{1,40}"
+_CAPITALS: Final = "[A-Z0-9_]{1,40}"
 
 
 class Framework(StrEnum):
@@ -35,6 +36,8 @@ GGUF_TYPES: Final = (
     *("iq4_nl", "iq4_xs"),
 )
 TENSOR_TYPES: Final = ("none", "gptq", "awq", "fp8", "compressed-tensors", "bitsandbytes-8bit", "bitsandbytes-4bit")
+VLLM_TYPES: Final = ("none", "gptq", "awq", "fp8", "compressed-tensors")
+"""bitsandbytes left vLLM with version 0.32."""
 QUANTIZATIONS: Final = (*TENSOR_TYPES, *GGUF_TYPES)
 
 
@@ -147,7 +150,7 @@ class EngineApi:
 
     def options_in_words(self) -> list[str]:
         """The options as a message shows them."""
-        shown = {"": "", _NUMBER: "=NUMBER", _NAME: "=NAME"}
+        shown = {"": "", _NUMBER: "=NUMBER", _NAME: "=NAME", _CAPITALS: "=NAME"}
         return [f"--{name}{shown.get(value, f'={value}')}" for name, value in sorted(self.options.items())]
 
 
@@ -186,9 +189,10 @@ ENGINES: Final[Mapping[Framework, EngineApi]] = {
     ),
     Framework.VLLM: EngineApi(
         block=VllmSettings,
-        quantizations=TENSOR_TYPES,
-        quantizations_in_words=f"one of {', '.join(TENSOR_TYPES)}",
+        quantizations=VLLM_TYPES,
+        quantizations_in_words=f"one of {', '.join(VLLM_TYPES)}",
         options={
+            "attention-backend": _CAPITALS,
             "block-size": "8|16|32|64|128",
             "cpu-offload-gb": _NUMBER,
             "dtype": "auto|half|float16|bfloat16|float|float32",
@@ -203,14 +207,14 @@ ENGINES: Final[Mapping[Framework, EngineApi]] = {
             "no-enable-prefix-caching": "",
             "reasoning-parser": _NAME,
             "seed": _NUMBER,
-            "tokenizer-mode": "auto|slow|mistral",
+            "tokenizer-mode": "auto|hf|mistral",
             "tool-call-parser": _NAME,
         },
         variables=(
             *_COMMON_VARIABLES,
             *_TORCH_VARIABLES,
             *("NCCL_CUMEM_ENABLE", "NCCL_DEBUG", "NCCL_IB_DISABLE", "NCCL_P2P_DISABLE", "NCCL_P2P_LEVEL"),
-            *("NCCL_SHM_DISABLE", "VLLM_ATTENTION_BACKEND", "VLLM_CPU_KVCACHE_SPACE", "VLLM_CPU_OMP_THREADS_BIND"),
+            *("NCCL_SHM_DISABLE", "VLLM_CPU_KVCACHE_SPACE", "VLLM_CPU_OMP_THREADS_BIND"),
             *("VLLM_LOGGING_LEVEL", "VLLM_USE_FLASHINFER_SAMPLER"),
         ),
     ),

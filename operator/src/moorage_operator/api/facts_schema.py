@@ -24,7 +24,7 @@ def shape_schema() -> Schema:
     return _object(
         "What the model's files say of its size; known once a pod has read them, and kept while none runs.",
         {
-            "source": _text("The address of the files that this is about.", 1024),
+            "source": _text("The address of the files that this is about, and which of them.", 1100),
             "architecture": _text("The family of models, such as llama.", MAX_TEXT),
             "storedBytes": _count("Bytes of all tensors as the files hold them."),
             "quantization": _text("The precision that the files hold.", MAX_TEXT),

@@ -26,7 +26,8 @@ from moorage_operator.api.engines import (
 from moorage_operator.api.parameters import Parameters
 from moorage_operator.api.placement import MAX_SELECTORS, MAX_TOLERATIONS, SELECTOR_RULE, LabelValue, Toleration
 from moorage_operator.api.quantities import Cpu, Memory
-from moorage_operator.api.schema import IMAGE_REFERENCE, PLAIN_CHARACTER, ApiModel, literal, matching, rule, rules
+from moorage_operator.api.schema import IMAGE_REFERENCE, PLAIN_CHARACTER, ApiModel, matching, rule, rules
+from moorage_operator.api.source import Source
 
 GROUP: Final = "moorage.dev"
 VERSION: Final = "v1alpha1"
@@ -42,43 +43,6 @@ MAX_FACT_LENGTH: Final = 64
 
 MAX_PREEMPTIONS: Final = 10
 """Preemptions that a status keeps."""
-
-
-class Source(ApiModel):
-    """Where the model's files are."""
-
-    uri: str = Field(
-        description=(
-            "Address of the model. oci://IMAGE mounts an OCI image with the files, read-only, cached on the node. "
-            "pvc://CLAIM/PATH reads a file or a folder of a PersistentVolumeClaim in the same namespace."
-        ),
-        examples=["oci://localhost/models/smollm2:135m-q4"],
-        min_length=7,
-        max_length=1024,
-        json_schema_extra=rules(
-            rule(
-                "self.startsWith('oci://') || self.startsWith('pvc://')",
-                "the scheme must be oci:// (an OCI image) or pvc:// (a PersistentVolumeClaim of this namespace), "
-                "for example oci://registry.example/models/qwen2:7b or pvc://models/qwen2.gguf",
-            ),
-            rule(
-                f"!self.startsWith('oci://') || self.matches({literal(f'^oci://{IMAGE_REFERENCE}$')})",
-                "an oci:// address must be an image reference, REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST, "
-                "without spaces, for example oci://registry.example/models/qwen2:7b",
-            ),
-            rule(
-                "!self.matches('^oci://(169[.]254[.]|metadata[.]google[.]internal)')",
-                "the address is that of a cloud's metadata, which no model comes from; name a registry, "
-                "for example oci://registry.example/models/qwen2:7b",
-            ),
-            rule(
-                "!self.startsWith('pvc://') || (self.matches('^pvc://[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
-                "(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$') && !self.contains('..'))",
-                "a pvc:// address must be pvc://CLAIM/PATH, the path of letters, digits, '.', '_' and '-', "
-                "without '..', '//' or '%', for example pvc://models/qwen2/qwen2-q4.gguf",
-            ),
-        ),
-    )
 
 
 class Gpu(ApiModel):
@@ -159,7 +123,7 @@ class InferenceModelSpec(ApiModel):
         None,
         description=(
             "Precision that the weights must have; absent means as they are. For llamacpp a GGUF type such as q4_k_m, "
-            "checked against the file; for vllm and transformers none, gptq, awq, fp8, compressed-tensors, "
+            "checked against the file; for vllm none, gptq, awq, fp8 or compressed-tensors; for transformers these, "
             "bitsandbytes-8bit or bitsandbytes-4bit."
         ),
         examples=["q4_k_m"],
@@ -275,6 +239,12 @@ class InferenceModelSpec(ApiModel):
         return 0 if self.suspend else self.replicas
 
     @property
+    def files(self) -> str:
+        """What names the model's files: two specs with the same one have the same files."""
+        chooses = self.source.is_fetched and self.framework is Framework.LLAMACPP and self.quantization
+        return f"{self.source.identity}#{self.quantization}" if chooses else self.source.identity
+
+    @property
     def tensor_parallel_size(self) -> int:
         """GPUs that one copy of the model is split over."""
         asked = self.vllm.tensor_parallel_size if self.vllm else None
@@ -289,6 +259,7 @@ class Metadata(ApiModel):
     uid: str
     generation: int = 1
     creation_timestamp: str = ""
+    deletion_timestamp: str = ""
 
 
 class InferenceModel(ApiModel):

@@ -10,6 +10,7 @@ from moorage_operator.api.v1alpha1 import InferenceModel, InferenceModelSpec
 from moorage_operator.desired import names
 from moorage_operator.desired.config import Circumstances, DesiredConfig
 from moorage_operator.desired.drift import digest
+from moorage_operator.desired.fetch import fetch_container
 from moorage_operator.desired.storage import ModelStorage, storage
 from moorage_operator.engines import ENGINES, environment
 
@@ -47,7 +48,8 @@ def deployment(model: InferenceModel, image: str, config: DesiredConfig, now: Ci
 
 
 def _pod(model: InferenceModel, image: str, config: DesiredConfig) -> dict[str, Any]:
-    files = storage(model.spec.source.uri, config.image_pull_policy)
+    files = storage(model.spec.source, config.image_pull_policy)
+    fetched = model.spec.source.is_fetched
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -60,6 +62,7 @@ def _pod(model: InferenceModel, image: str, config: DesiredConfig) -> dict[str, 
             "fsGroup": RUN_AS,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
+        **({"initContainers": [fetch_container(model, image, config.image_pull_policy)]} if fetched else {}),
         "containers": [_container(model, image, files, config)],
         "volumes": [files.volume, {"name": "tmp", "emptyDir": {}}],
         **_placement(model.spec),
@@ -73,6 +76,8 @@ def _container(model: InferenceModel, image: str, files: ModelStorage, config: D
         **dict(sorted((variable.name, variable.value) for variable in model.spec.env or ())),
         **environment(model, files.path),
         "DRAIN_TIMEOUT": str(DRAIN_SECONDS),
+        # All files are there before it starts; an engine that looks for more on the network hangs, or leaks.
+        "HF_HUB_OFFLINE": "1",
         "HOME": "/tmp",  # noqa: S108 - the pod's own volume
         "PORT": str(engine.port),
     }

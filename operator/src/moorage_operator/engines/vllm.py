@@ -7,7 +7,7 @@ from moorage_operator.api.v1alpha1 import InferenceModelSpec
 from moorage_operator.engines.base import Engine
 
 DEFAULT_GPU_SHARE: Final = 0.9
-"""vLLM's own default of gpu_memory_utilization."""
+"""The default of the setting GPU_MEMORY_UTILIZATION; vLLM's own moves with its versions (0.32: 0.92)."""
 
 
 def _settings(spec: InferenceModelSpec) -> Mapping[str, str]:

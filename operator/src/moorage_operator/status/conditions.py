@@ -3,7 +3,6 @@
 from moorage_common.facts import Health
 from moorage_common.facts import Phase as RuntimePhase
 from moorage_operator.api.conditions import ConditionType, Reason
-from moorage_operator.observe import PodState
 from moorage_operator.status.view import WAITING_FOR_RESOURCES, Verdict, View
 
 
@@ -17,17 +16,21 @@ def ready(view: View) -> Verdict:
         return "False", Reason.STOPPED, _why_stopped(view)
     if view.problem:
         return "False", view.problem.reason, view.problem.message
-    return "False", Reason.STARTING, _start_message(view.current)
+    return "False", Reason.STARTING, _start_message(view)
 
 
 def _why_stopped(view: View) -> str:
+    if view.deleted:
+        return "the model is being deleted"
     return "spec.suspend is true" if view.model.spec.suspend else "spec.replicas is 0"
 
 
-def _start_message(pods: tuple[PodState, ...]) -> str:
-    starting = [pod for pod in pods if not pod.terminating]
+def _start_message(view: View) -> str:
+    starting = [pod for pod in view.current if not pod.terminating]
     if any(pod.running for pod in starting):
         return "the model is loading"
+    if view.download:
+        return f"the model is being fetched: {view.download}"
     if any(pod.scheduled for pod in starting):
         return "the container is being started"
     return "the pod has not been placed yet"
@@ -48,19 +51,33 @@ def scheduled(view: View) -> Verdict:
 
 def model_loaded(view: View) -> Verdict:
     """Whether an engine has the model in memory."""
-    facts = view.facts(view.ready)
-    if any(health and health.status is RuntimePhase.READY for health in facts):
-        return "True", Reason.LOADED, "an engine has the model in memory"
     if view.ready:
-        return _loaded_before(view) or ("Unknown", Reason.FACTS_UNAVAILABLE, _why_no_facts(view, facts))
-    problem = next((pod.problem for pod in view.current if pod.problem and not pod.terminating), None)
-    if problem:
+        return _told(view)
+    return _not_loaded(view)
+
+
+def _not_loaded(view: View) -> Verdict:
+    problems = [view.problem_of(pod) for pod in view.current if not pod.terminating]
+    if problem := next((problem for problem in problems if problem), None):
         return "False", problem.reason, problem.message
     if any(pod.running and not pod.terminating for pod in view.current):
         return "False", Reason.LOADING, "the model is loading"
+    if view.download:
+        return "False", Reason.DOWNLOADING, view.download
     if any(pod.running and pod.terminating for pod in view.pods):
         return "False", Reason.STOPPING, "the engines that run are finishing their requests"
     return "False", Reason.UNLOADED, _why_stopped(view) if view.wanted == 0 else "no engine runs"
+
+
+def _told(view: View) -> Verdict:
+    """What the pods that are ready say."""
+    facts = view.facts(view.ready)
+    states = {health.status for health in facts if health}
+    if RuntimePhase.READY in states:
+        return "True", Reason.LOADED, "an engine has the model in memory"
+    if RuntimePhase.UNLOADED in states:
+        return "False", Reason.UNLOADED, "unloaded after an idle time; the next request loads it again, and waits"
+    return _loaded_before(view) or ("Unknown", Reason.FACTS_UNAVAILABLE, _why_no_facts(view, facts))
 
 
 def _loaded_before(view: View) -> Verdict | None:

@@ -17,7 +17,7 @@ def shape(view: View) -> dict[str, Any]:
     if view.shape is None:
         return {}
     known = msgspec.to_builtins(msgspec.structs.replace(view.shape, tensor_bytes={}))
-    return {"source": view.model.spec.source.uri, **known}
+    return {"source": view.model.spec.files, **known}
 
 
 def estimate(view: View) -> dict[str, Any]:

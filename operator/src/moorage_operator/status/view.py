@@ -16,6 +16,9 @@ from moorage_operator.observe import Observation, PodState
 from moorage_operator.preemption import account
 from moorage_operator.scheduling import cause, refused, unschedulable
 
+LOADED_ONCE: Final = {Phase.READY, Phase.UNLOADED}
+"""States of a runtime in which the facts of its engine are known."""
+
 Verdict = tuple[str, Reason, str]
 """Status (True, False or Unknown), reason and message of a condition."""
 
@@ -40,8 +43,13 @@ class View:
 
     @property
     def wanted(self) -> int:
-        """Pods that the spec asks for."""
-        return self.model.spec.wanted_replicas
+        """Pods that the spec asks for; none by a model that is being deleted and has stopped answering."""
+        return 0 if self.deleted and not self.ready else self.model.spec.wanted_replicas
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the model is being deleted: it stays as long as somebody's finalizer, or its children, are there."""
+        return bool(self.model.metadata.deletion_timestamp)
 
     @cached_property
     def pods(self) -> tuple[PodState, ...]:
@@ -73,7 +81,7 @@ class View:
     def engines(self) -> list[tuple[PodState, EngineFacts]]:
         """The pods whose facts are the model's, each with what its engine has said of itself after loading."""
         told = [(pod, health) for pod in self.speaking for health in self.facts((pod,)) if health]
-        return [(pod, health.facts) for pod, health in told if health.facts and health.status is Phase.READY]
+        return [(pod, health.facts) for pod, health in told if health.facts and health.status in LOADED_ONCE]
 
     @cached_property
     def about_to_tell(self) -> bool:
@@ -93,7 +101,7 @@ class View:
     @property
     def _shape_before(self) -> Shape | None:
         kept = self.model.status.get("shape") or {}
-        if kept.get("source") != self.model.spec.source.uri:
+        if kept.get("source") != self.model.spec.files:
             return None
         try:
             return msgspec.convert(kept, Shape)
@@ -149,7 +157,25 @@ class View:
         if self.waiting:
             return self.waiting
         newest = max(self.current, key=lambda pod: (not pod.terminating, pod.created, pod.name), default=None)
-        return newest.problem if newest else None
+        return self.problem_of(newest) if newest else None
+
+    def problem_of(self, pod: PodState) -> Problem | None:
+        """What keeps a pod from getting on; a failed download is none any more once bytes come again."""
+        download = self.seen.downloads.get(pod.uid) if pod.downloading else None
+        return None if download and download.bytes_per_second > 0 else pod.problem
+
+    @cached_property
+    def download(self) -> str:
+        """How far the model's files are, in words; empty while no pod fetches them."""
+        fetching = [pod for pod in self.current if pod.downloading and not pod.terminating]
+        told = [self.seen.downloads[pod.uid] for pod in fetching if pod.uid in self.seen.downloads]
+        farthest = max(told, key=lambda download: download.bytes_done, default=None)
+        if not fetching or farthest:
+            return farthest.words() if farthest else ""
+        # An operator that has just started has not asked yet, and must not take back what is about as true as before.
+        before = self.before(ConditionType.MODEL_LOADED)
+        said = before.get("reason") == Reason.DOWNLOADING and self.seen.facts is not None
+        return before["message"] if said else "the model's files are being fetched"
 
     @property
     def refused(self) -> Problem | None:

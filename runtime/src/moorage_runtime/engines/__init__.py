@@ -7,6 +7,8 @@ from moorage_runtime.engines.base import Engine
 
 ENGINES: Final[dict[str, str]] = {
     "llamacpp": "moorage_runtime.engines.llamacpp",
+    "transformers": "moorage_runtime.engines.transformers",
+    "vllm": "moorage_runtime.engines.vllm",
     "dummy": "moorage_runtime.engines.dummy",
 }
 

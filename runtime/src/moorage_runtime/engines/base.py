@@ -8,7 +8,7 @@ serves HTTP on loopback and announces its port → the front relays bytes to it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -38,6 +38,18 @@ class Plan:
     """A route whose answer needs the engine's work loop, not only its HTTP threads."""
     routes: frozenset[str]
     """The POST routes that the engine has."""
+    refused: frozenset[str] = frozenset()
+    """Fields of requests that the engine has not."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """What the engine calls a field of requests."""
+    capped: Mapping[str, int] = field(default_factory=dict)
+    """Fields of requests that may say more than the engine takes, with the most that it takes."""
+    metrics_path: str | None = None
+    """A route with the engine's own metrics."""
+    metrics_prefix: bytes = b""
+    """What the names of those metrics begin with that are passed on."""
+    longest_token: int | None = None
+    """Bytes of text that one token can stand for at most, where that is certain (`vocabulary`)."""
     shape: Shape | None = None
     """What the header of the model's files says of its size."""
     works_on_cpu: bool = True
@@ -56,6 +68,10 @@ class Announcement(msgspec.Struct, frozen=True, omit_defaults=True):
     version: str | None = None
     device: str | None = None
     memory_bytes: int | None = None
+    quantization: str | None = None
+    """What the weights in memory really have; None where the files' word is enough."""
+    dtype: str | None = None
+    weights_bytes: int | None = None
     failure: LoadError | None = None
     message: str = ""
 

@@ -17,10 +17,10 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -29,15 +29,29 @@ from moorage_common.http.message import EVENT_STREAM, Answer, Limits, Request, j
 from moorage_common.http.server import ServerConnection
 from moorage_common.shape import Shape
 from moorage_runtime.engines.base import LOOPBACK, Announce, Announcement, Plan
+from moorage_runtime.engines.dummy_answers import Answer as Made
+from moorage_runtime.engines.dummy_answers import answer, embeddings, logprobs, orders, prompts_of, usage
 from moorage_runtime.errors import LoadFailure, context_exceeded, plain_engine_error
 from moorage_runtime.hf_shape import hf_shape
 from moorage_runtime.safetensors import SafetensorsError
+from moorage_runtime.settings import Task
 
 if TYPE_CHECKING:
     from moorage_common.http.responder import Responder
     from moorage_runtime.settings import Settings
 
 CONTEXT = 4096
+
+ROUTES: Final = {
+    Task.GENERATE: frozenset({"/v1/chat/completions", "/v1/completions"}),
+    Task.EMBED: frozenset({"/v1/embeddings"}),
+}
+
+REFUSED: Final = frozenset(
+    {"response_format", "json_schema", "grammar", "tools", "tool_choice", "parallel_tool_calls"}
+    | {"dimensions", "truncate"}
+)
+"""What it does not do, and says so."""
 
 
 class DummyModel(msgspec.Struct, frozen=True):
@@ -47,6 +61,8 @@ class DummyModel(msgspec.Struct, frozen=True):
     failure: LoadError | None = None
     crash_file: str | None = None
     """While this file holds a number above 0, the load counts it down and ends the process."""
+    loads_file: str | None = None
+    """Each load adds a line to this file."""
     smoke_fails: bool = False
     context: int = CONTEXT
     shape: Shape | None = None
@@ -69,7 +85,11 @@ class Dummy:
     def plan(self, settings: Settings) -> Plan:
         """Read the file that stands in for a model."""
         model = _model(settings.model_path) if settings.model_path is not None else DummyModel()
+        if settings.max_input_tokens is not None:
+            model = msgspec.structs.replace(model, context=settings.max_input_tokens)
         name = settings.model_name or "dummy"
+        smoke = b'{"prompt": "!tokens=1"}' if not model.smoke_fails else b'{"prompt": "!status=500"}'
+        embeds = settings.model_task is Task.EMBED
         return Plan(
             served_name=name,
             facts=EngineFacts(
@@ -80,10 +100,11 @@ class Dummy:
             ),
             shape=model.shape,
             config=msgspec.json.encode(_Config(name=name, model=model)),
-            smoke_path="/v1/completions",
-            smoke_body=b'{"prompt": "!tokens=1"}' if not model.smoke_fails else b'{"prompt": "!status=500"}',
+            smoke_path="/v1/embeddings" if embeds else "/v1/completions",
+            smoke_body=b'{"input": "x"}' if embeds else smoke,
             probe_path="/probe",
-            routes=frozenset({"/v1/chat/completions", "/v1/completions"}),
+            routes=ROUTES[settings.model_task],
+            refused=REFUSED,
         )
 
     def preload(self) -> None:
@@ -119,6 +140,9 @@ def _model(path: Path) -> DummyModel:
 
 
 def _load(model: DummyModel) -> None:
+    if model.loads_file is not None:
+        with Path(model.loads_file).open("a") as file:
+            file.write("loaded\n")
     if model.crash_file is not None:
         counter = Path(model.crash_file)
         left = int(counter.read_text())
@@ -157,6 +181,16 @@ class _Source:
         self.open.set()
 
 
+class _Job(NamedTuple):
+    """A request that is being answered."""
+
+    body: dict[str, Any]
+    chat: bool
+    ordered: dict[str, str]
+    answers: list[Made]
+    usage: dict[str, int]
+
+
 class _Service:
     def __init__(self, config: _Config) -> None:
         self._name = config.name
@@ -170,66 +204,88 @@ class _Service:
             return
         self._running += 1
         try:
-            await self._generate(request, responder)
+            await self._answer(request, responder)
         finally:
             self._running -= 1
 
-    async def _generate(self, request: Request, responder: Responder) -> None:
+    async def _answer(self, request: Request, responder: Responder) -> None:
         body = msgspec.json.decode(request.body)
         chat = request.path.endswith("/chat/completions")
-        prompt = str(body["messages"][-1]["content"] if chat else body["prompt"])
-        orders = _orders(prompt.split())
-        if "overflow" in orders:
-            error = {"code": 400, "type": "exceed_context_size_error", "message": "too long"}
-            responder.send(json_answer(400, {"error": {**error, "n_prompt_tokens": 9000, "n_ctx": self._context}}))
+        prompts = prompts_of(body, chat=chat)
+        ordered = orders(prompts[-1])
+        refusal = self._refusal(prompts, ordered)
+        if refusal is not None:
+            responder.send(refusal)
             return
-        if "status" in orders:
-            error = {"code": int(orders["status"]), "message": "as ordered", "type": "server_error"}
-            responder.send(json_answer(int(orders["status"]), {"error": error}))
+        if request.path == "/v1/embeddings":
+            responder.send(json_answer(200, {**embeddings(body, prompts), "model": self._name}))
             return
-        count = int(orders.get("tokens", body.get("max_tokens") or 4))
-        await asyncio.sleep(float(orders.get("wait", 0)))
+        await asyncio.sleep(float(ordered.get("wait", 0)))
+        answers = [answer(body, ordered, index) for index in range(len(prompts) * (body.get("n") or 1))]
+        job = _Job(body, chat, ordered, answers, usage(prompts, answers))
         if body.get("stream"):
-            await self._stream(responder, orders, count, chat=chat)
+            await self._stream(responder, job)
             return
-        for number in range(count):
-            await _obey(orders, number, responder)
-        text = "".join(map(_word, range(count)))
-        choice = {"index": 0, "finish_reason": "stop"}
-        choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-        usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": count, "total_tokens": count}
-        responder.send(json_answer(200, {**self._envelope(chat=chat), "choices": [choice], "usage": usage}))
+        for number in range(max(len(one.pieces) for one in answers)):
+            await _obey(ordered, number, responder)
+        choices = [
+            {
+                "index": index,
+                "finish_reason": one.finish,
+                "logprobs": logprobs(one.pieces, body, chat=chat),
+                **({"message": {"role": "assistant", "content": one.text}} if chat else {"text": one.text}),
+            }
+            for index, one in enumerate(answers)
+        ]
+        responder.send(json_answer(200, {**self._envelope(chat=chat), "choices": choices, "usage": job.usage}))
 
-    async def _stream(self, responder: Responder, orders: dict[str, str], count: int, *, chat: bool) -> None:
+    def _refusal(self, prompts: list[list[str]], ordered: dict[str, str]) -> Answer | None:
+        longest = max(map(len, prompts))
+        if "overflow" in ordered or longest >= self._context:
+            error = {"code": 400, "type": "exceed_context_size_error", "message": "too long"}
+            count = 9000 if "overflow" in ordered else longest
+            return json_answer(400, {"error": {**error, "n_prompt_tokens": count, "n_ctx": self._context}})
+        if "status" in ordered:
+            error = {"code": int(ordered["status"]), "message": "as ordered", "type": "server_error"}
+            return json_answer(int(ordered["status"]), {"error": error})
+        return None
+
+    async def _stream(self, responder: Responder, job: _Job) -> None:
         source = _Source()
         responder.start(200, EVENT_STREAM, flow=source)
-        for number in range(count):
-            await _obey(orders, number, responder)
+        longest = max(len(one.pieces) for one in job.answers)
+        for number in range(longest):
+            await _obey(job.ordered, number, responder)
             await source.open.wait()
-            word = _word(number)
-            self._event(responder, {"delta": {"content": word}} if chat else {"text": word}, chat=chat, end=None)
-        await _obey(orders, count, responder)
-        self._event(responder, {"delta": {}} if chat else {"text": ""}, chat=chat, end="stop", count=count)
+            for index, one in enumerate(job.answers):
+                if number < len(one.pieces):
+                    self._event(responder, job, index, one.pieces[number])
+        await _obey(job.ordered, longest, responder)
+        for index, one in enumerate(job.answers):
+            self._event(responder, job, index, None, finish=one.finish)
+        if (job.body.get("stream_options") or {}).get("include_usage"):
+            self._write(responder, {**self._envelope(chat=job.chat, chunk=job.chat), "choices": [], "usage": job.usage})
         responder.write(b"data: [DONE]\n\n")
         responder.finish()
 
     def _event(
-        self, responder: Responder, choice: dict[str, Any], *, chat: bool, end: str | None, count: int = 0
+        self, responder: Responder, job: _Job, index: int, piece: str | None, *, finish: str | None = None
     ) -> None:
-        body = self._envelope(chat=chat, chunk=chat)
-        body["choices"] = [{"index": 0, **choice, "finish_reason": end}]
-        if end is not None:
-            body["timings"] = {"predicted_n": count}
-        responder.write(b"data: " + msgspec.json.encode(body) + b"\n\n")
+        choice: dict[str, Any] = {"index": index, "finish_reason": finish}
+        choice |= {"delta": {} if piece is None else {"content": piece}} if job.chat else {"text": piece or ""}
+        if piece is not None:
+            choice["logprobs"] = logprobs((piece,), job.body, chat=job.chat)
+        event = {**self._envelope(chat=job.chat, chunk=job.chat), "choices": [choice]}
+        if finish is not None:
+            event["timings"] = {"predicted_n": job.usage["completion_tokens"]}
+        self._write(responder, event)
+
+    def _write(self, responder: Responder, event: dict[str, Any]) -> None:
+        responder.write(b"data: " + msgspec.json.encode(event) + b"\n\n")
 
     def _envelope(self, *, chat: bool, chunk: bool = False) -> dict[str, Any]:
         kind = ("chat.completion.chunk" if chunk else "chat.completion") if chat else "text_completion"
         return {"id": "dummy-1", "object": kind, "created": 0, "model": self._name}
-
-
-def _orders(words: Iterable[str]) -> dict[str, str]:
-    pairs = (word[1:].partition("=") for word in words if word.startswith("!"))
-    return {name: value for name, _, value in pairs}
 
 
 async def _obey(orders: dict[str, str], number: int, responder: Responder) -> None:
@@ -246,10 +302,6 @@ async def _obey(orders: dict[str, str], number: int, responder: Responder) -> No
     if orders.get("cut") == at:
         responder.break_off()
         raise asyncio.CancelledError
-
-
-def _word(number: int) -> str:
-    return f"word{number} "
 
 
 ENGINE = Dummy()

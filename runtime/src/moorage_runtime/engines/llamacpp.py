@@ -6,47 +6,53 @@ memory. Child side: the server of xllamacpp on a free port of loopback. Reasons 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import signal
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from moorage_common.estimate import Demand, context_of, estimate, mib
-from moorage_common.estimate.llamacpp import CELLS, CHECKPOINTS, on_gpus
-from moorage_common.estimate.terms import MIB, round_up
+from moorage_common.estimate import Demand, estimate
+from moorage_common.estimate.llamacpp import CHECKPOINTS, on_gpus
 from moorage_common.facts import CPU, EngineFacts, LoadError
-from moorage_common.shape import Shape
 from moorage_runtime import machine
+from moorage_runtime.engines import llamacpp_python
 from moorage_runtime.engines.base import LOOPBACK, Announce, Announcement, Plan
+from moorage_runtime.engines.llamacpp_checks import (
+    TOOLS,
+    check_memory,
+    check_quantization,
+    checked_slots,
+    context_of_slot,
+    knows_tools,
+    pooling_of,
+)
 from moorage_runtime.engines.llamacpp_options import read_options, set_options
 from moorage_runtime.errors import (
-    CONCURRENCY_NAMES,
-    CONTEXT_NAMES,
-    MEMORY_NAMES,
     LoadFailure,
     context_exceeded,
     plain_engine_error,
 )
-from moorage_runtime.gguf import GGUFError, Header, read_header
+from moorage_runtime.gguf import GGUFError, read_header
 from moorage_runtime.gguf_shape import gguf_shape
 from moorage_runtime.model_files import find_gguf
+from moorage_runtime.settings import Task
 
 if TYPE_CHECKING:
     from moorage_common.http.message import Answer
     from moorage_runtime.settings import Settings
 
-MAX_SLOTS: Final = 256
-"""LLAMA_MAX_SEQ of llama.cpp."""
-
-FRONT_BYTES: Final = 40 * MIB
-"""Resident memory of this process, the front, which shares the container with the engine's."""
+LLAMA_CPP_PYTHON: Final = "llama-cpp-python"
 
 ACCELERATORS: Final = {"GGML_BACKEND_DEVICE_TYPE_GPU", "GGML_BACKEND_DEVICE_TYPE_IGPU"}
 """ggml's devices of type ACCEL are libraries that help the CPU."""
+
+# An embedding that does not go into one batch is refused by words only.
+TOO_LARGE: Final = re.compile(r"^input \((\d+) tokens\) is too large to process.*batch size: (\d+)\)")
 
 LOG_LINE: Final = re.compile(r"^[\d.]+ ([DIWE]) +(.*)$")
 
@@ -64,6 +70,29 @@ LOG_IGNORED: Final = re.compile(
 LOG_FATAL: Final = re.compile(r"^(terminate called|Fatal Python error|\S+:\d+: GGML_ASSERT\()")
 
 
+class Job(NamedTuple):
+    """What a task means for the plan."""
+
+    routes: frozenset[str]
+    refused: frozenset[str]
+    smoke_path: str
+    smoke_body: bytes
+
+
+GENERATION: Final = Job(
+    frozenset({"/v1/chat/completions", "/v1/completions"}),
+    frozenset(),
+    "/v1/completions",
+    msgspec.json.encode({"prompt": "Hi", "max_tokens": 1, "cache_prompt": False}),
+)
+EMBEDDING: Final = Job(
+    frozenset({"/v1/embeddings"}),
+    frozenset({"dimensions", "truncate"}),
+    "/v1/embeddings",
+    msgspec.json.encode({"input": "Hi"}),
+)
+
+
 class ChildConfig(msgspec.Struct, frozen=True):
     """What the child needs to know."""
 
@@ -77,6 +106,9 @@ class ChildConfig(msgspec.Struct, frozen=True):
     verbose: bool = False
     gpu_layers: int | None = None
     options: dict[str, str] = {}
+    pooling: str | None = None
+    """How the vectors of a prompt's tokens become one: the engine makes embeddings."""
+    driver: str = "xllamacpp"
 
 
 class LlamaCpp:
@@ -88,7 +120,8 @@ class LlamaCpp:
 
     def plan(self, settings: Settings) -> Plan:
         """Check file, quantization, context and memory, in the order in which a person would mend them."""
-        options = read_options(settings.extra_args)
+        one_by_one = settings.llamacpp_driver == LLAMA_CPP_PYTHON
+        options = _options_of_driver(settings) if one_by_one else read_options(settings.extra_args)
         path = find_gguf(settings.model_path)
         try:
             header = read_header(path)
@@ -100,10 +133,12 @@ class LlamaCpp:
             ) from error
         shape = gguf_shape(header)
         try:
-            _check_quantization(settings.model_quantization, header, path.name)
-            context, slots = _context(settings.max_input_tokens, shape), _slots(settings.max_concurrent_requests)
-            demand = Demand(self.name, context, slots, options=settings.extra_args or ())
-            _check_memory(shape, demand, path.name)
+            check_quantization(settings.model_quantization, header, path.name)
+            context = context_of_slot(settings.max_input_tokens, shape)
+            slots = 1 if one_by_one else checked_slots(settings.concurrency)
+            embeds = settings.model_task is Task.EMBED
+            demand = Demand(self.name, context, slots, options=settings.extra_args or (), embeds=embeds)
+            check_memory(shape, demand, path.name)
         except LoadFailure as failure:
             raise LoadFailure(failure.termination.reason, failure.termination.message, shape) from failure
         served_name = settings.model_name or path.stem
@@ -118,7 +153,11 @@ class LlamaCpp:
             verbose=settings.log_level == "DEBUG",
             gpu_layers=settings.llama_gpu_layers,
             options=options,
+            pooling=pooling_of(header) if embeds else None,
+            driver=settings.llamacpp_driver,
         )
+        job = EMBEDDING if embeds else GENERATION
+        refused = job.refused if knows_tools(header) else job.refused | TOOLS
         return Plan(
             served_name=served_name,
             facts=EngineFacts(
@@ -128,11 +167,13 @@ class LlamaCpp:
                 weights_bytes=shape.stored_bytes,
             ),
             shape=shape,
+            longest_token=header.longest_token,
             config=msgspec.json.encode(config),
-            smoke_path="/v1/completions",
-            smoke_body=msgspec.json.encode({"prompt": "Hi", "max_tokens": 1, "cache_prompt": False}),
+            smoke_path=job.smoke_path,
+            smoke_body=job.smoke_body,
             probe_path="/slots",
-            routes=frozenset({"/v1/chat/completions", "/v1/completions"}),
+            routes=job.routes,
+            refused=refused | llamacpp_python.REFUSED if one_by_one else refused,
             notes=(
                 f"loading {path} with {slots} slots of {context} tokens on {config.threads} threads, "
                 f"estimated at {estimate(shape, demand)}",
@@ -141,13 +182,17 @@ class LlamaCpp:
 
     def preload(self) -> None:
         """Import the native library."""
-        import xllamacpp  # noqa: F401
+        with contextlib.suppress(ModuleNotFoundError):  # it may be the other driver that is here
+            import xllamacpp  # noqa: F401
 
     def serve(self, config: bytes, announce: Announce) -> None:
         """Load the model and serve; the process ends by a signal, never by taking the server down."""
+        wanted = msgspec.json.decode(config, type=ChildConfig)
+        if wanted.driver == LLAMA_CPP_PYTHON:
+            llamacpp_python.serve(wanted, announce)
+            return
         import xllamacpp
 
-        wanted = msgspec.json.decode(config, type=ChildConfig)
         before = _free_memory()
         server = xllamacpp.Server(server_parameters(wanted))
         port = int(server.listening_address.rpartition(":")[2])
@@ -160,6 +205,8 @@ class LlamaCpp:
         """Give a prompt over the context its OpenAI code; the rest is passed on."""
         if error.get("type") == "exceed_context_size_error":
             return context_exceeded(int(error.get("n_prompt_tokens", 0)), int(error.get("n_ctx", 0)))
+        if found := TOO_LARGE.match(str(error.get("message", ""))):
+            return context_exceeded(int(found[1]), int(found[2]))
         return plain_engine_error(status, error)
 
     def log_line(self, line: str) -> tuple[int, str]:
@@ -168,6 +215,17 @@ class LlamaCpp:
         if found is None:
             return logging.ERROR if LOG_FATAL.match(line) else logging.DEBUG, line
         return logging.DEBUG if LOG_IGNORED.search(found[2]) else LOG_LEVELS[found[1]], found[2]
+
+
+def _options_of_driver(settings: Settings) -> dict[str, str]:
+    """Refuse what llama-cpp-python has not."""
+    for name, given in (("EXTRA_ARGS", settings.extra_args), ("MODEL_TASK", settings.model_task is Task.EMBED)):
+        if given:
+            raise LoadFailure(
+                LoadError.INVALID_MODEL_CONFIG,
+                f"{name}: the driver llama-cpp-python has no options and no embeddings; set LLAMACPP_DRIVER=xllamacpp",
+            )
+    return {}
 
 
 def _free_memory() -> dict[str, int]:
@@ -211,55 +269,17 @@ def server_parameters(wanted: ChildConfig) -> Any:
     parameters.n_ctx_checkpoints = CHECKPOINTS
     # What is asked for is what is made: fitting to free memory would silently shorten the context.
     parameters.fit_params = False
+    if wanted.pooling is not None:
+        parameters.embedding = True
+        parameters.pooling_type = xllamacpp.llama_pooling_type[f"LLAMA_POOLING_TYPE_{wanted.pooling}"]
+        parameters.n_batch = parameters.n_ubatch = wanted.context
+        # With a cache for each slot, prompts of several slots are computed in pieces of equal length, and the mean is
+        # that of the last piece only.
+        parameters.kv_unified = True
     if wanted.gpu_layers is not None:
         parameters.n_gpu_layers = wanted.gpu_layers
     set_options(parameters, wanted.options)
     return parameters
-
-
-def _check_quantization(asked: str | None, header: Header, file_name: str) -> None:
-    if asked is None or (header.file_type or "").lower() == asked.lower():
-        return
-    found = f"is {header.file_type}" if header.file_type else "does not say its quantization (general.file_type)"
-    raise LoadFailure(LoadError.INVALID_MODEL_CONFIG, f"the quantization asked for is {asked}, but {file_name} {found}")
-
-
-def _context(asked: int | None, shape: Shape) -> int:
-    """Give the context length that llama.cpp will really make for one slot."""
-    trained = shape.context_length
-    if asked is not None and trained and asked > trained:
-        raise LoadFailure(
-            LoadError.INVALID_MODEL_CONFIG,
-            f"the context length asked for is {asked} tokens, but the model was trained with {trained}; "
-            f"set {CONTEXT_NAMES} to at most {trained}",
-        )
-    return round_up(context_of(asked, trained), CELLS)
-
-
-def _slots(asked: int) -> int:
-    if asked > MAX_SLOTS:
-        raise LoadFailure(
-            LoadError.INVALID_MODEL_CONFIG,
-            f"{CONCURRENCY_NAMES} is {asked}, and llama.cpp works on at most {MAX_SLOTS} requests at once",
-        )
-    return asked
-
-
-def _check_memory(shape: Shape, demand: Demand, file_name: str) -> None:
-    if machine.has_accelerator():
-        return  # its memory holds the model, and llama.cpp says so if it cannot
-    limit = machine.memory_limit()
-    # The kernel gives the file's pages back when memory is short, so weights of which there is a copy count once.
-    needed = estimate(msgspec.structs.replace(shape, repacked_bytes=0), demand)
-    needed = needed._replace(overhead=needed.overhead + FRONT_BYTES)
-    if limit is None or needed.total <= limit.size:
-        return
-    raise LoadFailure(
-        LoadError.OUT_OF_MEMORY,
-        f"{file_name} needs about {needed} for {demand.requests} requests of {demand.context} tokens, and "
-        f"{limit.source} is {mib(limit.size)}; lower {CONTEXT_NAMES} or {CONCURRENCY_NAMES}, or raise {MEMORY_NAMES} "
-        f"to at least {mib(needed.total)}",
-    )
 
 
 ENGINE = LlamaCpp()

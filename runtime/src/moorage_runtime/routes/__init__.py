@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from moorage_common.http.message import Request
 from moorage_common.http.responder import Responder
 from moorage_runtime.errors import not_found, wrong_method
-from moorage_runtime.routes import generate, info
+from moorage_runtime.routes import embed, generate, info
 from moorage_runtime.service import Service
 
 Route = Callable[[Service, Request, Responder], Awaitable[None]]
@@ -13,11 +13,19 @@ Route = Callable[[Service, Request, Responder], Awaitable[None]]
 ROUTES: dict[str, dict[str, Route]] = {
     "/v1/chat/completions": {"POST": generate.relay},
     "/v1/completions": {"POST": generate.relay},
+    "/v1/embeddings": {"POST": generate.relay},
+    "/embeddings/text": {"POST": generate.relay},
+    "/embeddings/image": {"POST": generate.relay},
+    "/embeddings/fused": {"POST": generate.relay},
+    "/similarity": {"POST": generate.relay},
+    "/stats": {"GET": embed.stats},
+    "/": {"GET": embed.index},
     "/v1/models": {"GET": info.models},
     "/health": {"GET": info.alive},
     "/health/ready": {"GET": info.ready},
     "/ready": {"GET": info.ready},
     "/health/detailed": {"GET": info.detailed},
+    "/health/memory": {"GET": info.memory_use},
     "/metrics": {"GET": info.metrics},
 }
 

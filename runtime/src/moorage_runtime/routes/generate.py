@@ -9,40 +9,49 @@ from moorage_common.http.client import UpstreamGone
 from moorage_common.http.message import Refusal, Request
 from moorage_common.http.relay import Relay
 from moorage_common.http.responder import Responder
-from moorage_runtime.body import read_body
-from moorage_runtime.errors import engine_error, engine_gone, not_found, unavailable
+from moorage_runtime.body import Contract, read_body
+from moorage_runtime.errors import deadline_passed, engine_error, engine_gone, not_found, unavailable
+from moorage_runtime.metrics import GAP_BOUNDS
 from moorage_runtime.service import Service
 
-# Both OpenAI's usage and llama.cpp's timings; a text cannot contain either, as its quotes are escaped.
-_TOKENS: Final = re.compile(rb'"(?:completion_tokens|predicted_n)":\s*(\d+)')
+# OpenAI's usage, and llama.cpp's timings, which its streams have without being asked; a text cannot contain either, as
+# its quotes are escaped.
+_GENERATED: Final = re.compile(rb'"(?:completion_tokens|predicted_n)":\s*(\d+)')
+_ASKED: Final = re.compile(rb'"prompt_tokens":\s*(\d+)')
+_CACHED: Final = re.compile(rb'"cache_n":\s*(\d+)')
+_MOST_READ: Final = 16 * 1024
+_READ: Final = re.compile(rb'"prompt_n":\s*(\d+)')
 
 
 async def relay(service: Service, request: Request, responder: Responder) -> None:
     """Pass a request to the engine and its answer to the client."""
     clock = asyncio.get_running_loop().time
     begun = clock()
-    answer = Relay(responder, clock)
+    answer = Relay(responder, clock, GAP_BOUNDS if service.metrics.gaps is not None else None)
     try:
-        served = _check_state(service, request)
-        limit = service.admission.limit
-        body = read_body(request.path, request.body, served=served, limit=limit, defaults=service.defaults)
-        await service.admission.enter(body.places)
-        try:
-            await _exchange(service, request.path, body.content, answer)
-        finally:
-            service.admission.leave(body.places)
+        body = read_body(request.path, request.body, _contract(service, request))
+        async with asyncio.timeout(service.settings.request_timeout):
+            await service.admission.enter(body.places)
+            service.metrics.entered(clock() - begun, service.admission.running)
+            try:
+                await _exchange(service, request.path, body.content, answer)
+            finally:
+                service.admission.leave(body.places)
+    except TimeoutError:
+        service.metrics.timed_out()
+        answer.broken(504, deadline_passed(service.settings.request_timeout))
     except Refusal as refusal:
         responder.send(refusal.answer)
     finally:
         # 499 is what nginx writes for a client that left before it had an answer.
         service.metrics.answered(request.path, responder.status or 499, clock() - begun)
         if responder.status == 200:
-            _count(service, request.path, answer, begun, streamed=answer.streamed)
+            _count(service, request.path, answer, begun)
 
 
 async def _exchange(service: Service, path: str, body: bytes, answer: Relay) -> None:
     supervisor = service.supervisor
-    pool = supervisor.backend
+    pool = await supervisor.awake()
     if pool is None:
         raise Refusal(unavailable("The engine is being started again.", "engine_restarting"))
     answer.last_byte = asyncio.get_running_loop().time()
@@ -58,22 +67,43 @@ async def _exchange(service: Service, path: str, body: bytes, answer: Relay) -> 
         service.relays.discard(answer)
 
 
-def _check_state(service: Service, request: Request) -> str:
-    """Give the name of the model that is served; raise Refusal where none is now, or not on this route."""
+def _contract(service: Service, request: Request) -> Contract:
+    """Give what requests may be; raise Refusal where none is taken now, or not on this route."""
     phase = service.phase
     if phase is Phase.DRAINING:
         raise Refusal(unavailable("This runtime is shutting down.", "shutting_down", close=True))
-    if phase is not Phase.READY:
+    if not service.takes_requests:
         raise Refusal(unavailable(f"The model is not ready: {phase.value}.", "model_not_ready"))
     plan = service.supervisor.plan
     if plan is None or request.path not in plan.routes:
         raise Refusal(not_found(f"The engine of this model has no {request.path}."))
-    return plan.served_name
+    return Contract(
+        served=plan.served_name,
+        limit=service.admission.limit,
+        defaults=service.defaults,
+        refused=plan.refused,
+        renamed=plan.renamed,
+        capped=plan.capped,
+        context=plan.facts.context_length,
+        longest_token=plan.longest_token,
+    )
 
 
-def _count(service: Service, route: str, answer: Relay, begun: float, *, streamed: bool) -> None:
-    if streamed and answer.first_byte is not None:
-        service.metrics.streamed(route, answer.first_byte - begun)
-    found = _TOKENS.findall(answer.kept())
-    if found:
-        service.metrics.generated(int(found[-1]))
+def _count(service: Service, route: str, answer: Relay, begun: float) -> None:
+    """Take what a complete answer says of tokens and times."""
+    metrics, told = service.metrics, answer.kept()
+    if len(told) > _MOST_READ:
+        told = told[: _MOST_READ // 2] + told[-_MOST_READ // 2 :]  # usage stands before or after what is long
+    asked, generated = _last(_ASKED, told), _last(_GENERATED, told)
+    if answer.streamed and answer.first_byte is not None:
+        rest = answer.last_byte - answer.first_byte
+        metrics.streamed(route, answer.first_byte - begun, rest, generated)
+        if metrics.gaps is not None:
+            metrics.gaps.add(answer.gaps, rest)
+    if asked or generated:
+        metrics.counted(route, asked or _last(_CACHED, told) + _last(_READ, told), generated)
+
+
+def _last(pattern: re.Pattern[bytes], text: bytes) -> int:
+    found = pattern.findall(text)
+    return int(found[-1]) if found else 0

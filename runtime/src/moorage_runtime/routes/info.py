@@ -1,15 +1,33 @@
-"""What the runtime says of itself: models, health, readiness, facts, metrics. None of these asks the engine."""
+"""What the runtime says of itself: models, health, readiness, facts, metrics. Only metrics asks the engine."""
 
 import time
+from dataclasses import replace
 
 import msgspec
 
 from moorage_common.facts import EngineFacts, Phase
-from moorage_common.http.message import Answer, Request, json_answer
+from moorage_common.http.message import Request, json_answer
 from moorage_common.http.responder import Responder
 from moorage_common.shape import Shape
 from moorage_runtime import machine
+from moorage_runtime.engine_metrics import engine_metrics
+from moorage_runtime.memory import Memory, memory
 from moorage_runtime.service import Service
+
+
+class Details(msgspec.Struct, frozen=True):
+    """The same in the words of the small-model server, which programs of its users read."""
+
+    memory: Memory
+    engine: str | None
+    engine_version: str | None
+    device: str | None
+    dtype: str | None
+    quantization: str | None
+    requested_quantization: str | None
+    weights_bytes: int | None
+    queue: dict[str, int]
+    uptime_seconds: float
 
 
 class DetailedHealth(msgspec.Struct, frozen=True, rename="camel"):
@@ -46,8 +64,7 @@ async def alive(service: Service, request: Request, responder: Responder) -> Non
 
 async def ready(service: Service, request: Request, responder: Responder) -> None:
     """Say whether a request sent now would be answered."""
-    phase = service.phase
-    responder.send(json_answer(200 if phase is Phase.READY else 503, {"status": phase}))
+    responder.send(json_answer(200 if service.takes_requests else 503, {"status": service.phase}))
 
 
 async def detailed(service: Service, request: Request, responder: Responder) -> None:
@@ -63,13 +80,37 @@ async def detailed(service: Service, request: Request, responder: Responder) -> 
         queued=service.admission.waiting,
         max_concurrent_requests=service.admission.limit,
         engine_restarts=supervisor.restarts,
-        engine_resident_bytes=machine.resident_bytes(supervisor.pid) if supervisor.pid is not None else None,
+        engine_resident_bytes=machine.session_resident(supervisor.pid) if supervisor.pid is not None else None,
         load_seconds=supervisor.load_seconds,
         uptime_seconds=round(time.monotonic() - service.started, 3),
     )
-    responder.send(Answer(200, msgspec.json.encode(health)))
+    responder.send(json_answer(200, {**msgspec.to_builtins(health), **msgspec.to_builtins(_details(service))}))
+
+
+def _details(service: Service) -> Details:
+    facts, admission = service.supervisor.facts, service.admission
+    return Details(
+        memory=memory(service.supervisor.pid),
+        engine=facts.engine if facts else None,
+        engine_version=facts.engine_version if facts else None,
+        device=facts.device if facts else None,
+        dtype=getattr(facts, "dtype", None),
+        quantization=facts.quantization if facts else None,
+        requested_quantization=service.settings.model_quantization,
+        weights_bytes=facts.weights_bytes if facts else None,
+        queue={"running": admission.running, "waiting": admission.waiting, "limit": admission.queue_limit},
+        uptime_seconds=round(time.monotonic() - service.started, 3),
+    )
+
+
+async def memory_use(service: Service, request: Request, responder: Responder) -> None:
+    """Say how much memory front and engine have, now and at most."""
+    told = msgspec.to_builtins(memory(service.supervisor.pid))
+    responder.send(json_answer(200, {"status": service.phase, "memory": told}))
 
 
 async def metrics(service: Service, request: Request, responder: Responder) -> None:
-    """Write the metrics."""
-    responder.send(service.metrics.answer())
+    """Write the metrics, and the engine's own after them."""
+    ours, supervisor = service.metrics.answer(), service.supervisor
+    theirs = await engine_metrics(supervisor.plan, supervisor.backend)
+    responder.send(replace(ours, body=ours.body + theirs) if theirs else ours)

@@ -1,0 +1,47 @@
+"""generate() of transformers, one by one and in static left-padded batches; runs in the environment of the engine.
+
+Each line of standard input is a task, `{"way", "prompts", "limits"}` with prompts as token numbers; each is answered by
+a line with the seconds that it took. The first line of output says that the model is loaded.
+"""
+
+import json
+import sys
+import time
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+
+def one_by_one(model: Any, prompts: list[list[int]], limits: list[int]) -> None:
+    """Answer each prompt by itself."""
+    for prompt, limit in zip(prompts, limits, strict=True):
+        ids = torch.tensor([prompt])
+        model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=limit, min_new_tokens=limit, do_sample=False
+        )
+
+
+def static(model: Any, prompts: list[list[int]], limits: list[int]) -> None:
+    """Answer all prompts in one batch, padded on the left, until the longest answer is there."""
+    longest, limit = max(map(len, prompts)), max(limits)
+    ids = torch.tensor([[2] * (longest - len(prompt)) + prompt for prompt in prompts])
+    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    model.generate(ids, attention_mask=mask, max_new_tokens=limit, min_new_tokens=limit, do_sample=False)
+
+
+def main() -> None:
+    """Answer tasks until the input ends."""
+    torch.set_num_threads(int(sys.argv[2]))
+    model = AutoModelForCausalLM.from_pretrained(sys.argv[1], local_files_only=True, dtype="auto").eval()
+    print("loaded", flush=True)
+    for line in sys.stdin:
+        task = json.loads(line)
+        begun = time.monotonic()
+        with torch.inference_mode():
+            (static if task["way"] == "static" else one_by_one)(model, task["prompts"], task["limits"])
+        print(time.monotonic() - begun, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""`python -m hack.engines`."""
+
+from hack.engines.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Embeddings by the engine `transformers`: `front` plans, `child` serves; the batching between them knows no model."""

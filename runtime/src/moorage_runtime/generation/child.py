@@ -1,0 +1,94 @@
+"""The child's life: load, look at what was loaded, listen, and end when the loop that generates ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+
+import msgspec
+import torch
+import transformers
+
+from moorage_common.http.message import Limits
+from moorage_common.http.server import ServerConnection
+from moorage_runtime.engines.base import LOOPBACK, Announce, Announcement
+from moorage_runtime.generation.batch import Batch
+from moorage_runtime.generation.config import ChildConfig
+from moorage_runtime.generation.load import Found, defaults, ends, found, load
+from moorage_runtime.generation.service import Service
+from moorage_runtime.generation.tokens import Words
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 0.25
+GRACE_SECONDS = 0.25
+"""Requests that failed with the loop get their answers in this time."""
+
+
+def serve(config: bytes, announce: Announce) -> None:
+    """Serve until the process ends."""
+    wanted = msgspec.json.decode(config, type=ChildConfig)
+    _configure_logs(verbose=wanted.verbose)
+    torch.set_num_threads(wanted.threads)
+    model, tokenizer = load(wanted)
+    facts = found(model)
+    log.info("loaded %s as %s, %d bytes on %s", facts.quantization, facts.dtype, facts.weights_bytes, facts.device)
+    marks = ends(model, tokenizer)
+    batch = Batch(model, wanted, marks)
+    batch.start(warm=wanted.compile)
+    words = Words(tokenizer, model.get_input_embeddings().num_embeddings, marks)
+    service = Service(batch, words, name=wanted.name, context=wanted.context, defaults=defaults(model))
+
+    async def live() -> None:
+        if wanted.compile:
+            await batch.warm()
+        await _listen(service, batch, facts, announce)
+
+    asyncio.run(live())
+
+
+async def _listen(service: Service, batch: Batch, facts: Found, announce: Announce) -> None:
+    connections: set[ServerConnection] = set()
+    server = await asyncio.get_running_loop().create_server(
+        # The front has checked the body's size already; rewriting it may have made it a little longer.
+        lambda: ServerConnection(
+            service.handle,
+            limits=Limits(body_bytes=64 * 1024 * 1024),
+            connections=connections,
+            is_draining=lambda: False,
+        ),
+        LOOPBACK,
+        0,
+    )
+    announce(
+        Announcement(
+            port=server.sockets[0].getsockname()[1],
+            version=transformers.__version__,
+            device=facts.device,
+            memory_bytes=facts.memory_bytes,
+            quantization=facts.quantization,
+            dtype=facts.dtype,
+            weights_bytes=facts.weights_bytes,
+        )
+    )
+    while batch.alive:  # noqa: ASYNC110 - a thread that ends sets no event
+        await asyncio.sleep(WATCH_SECONDS)
+    log.critical("the loop that generates has ended")
+    await asyncio.sleep(GRACE_SECONDS)
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _configure_logs(*, verbose: bool) -> None:
+    """Write lines that begin with their level, which is how the front knows it."""
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(message)s", level=logging.WARNING)
+    logging.getLogger("moorage_runtime").setLevel(logging.INFO)
+    transformers.utils.logging.disable_default_handler()
+    transformers.utils.logging.enable_propagation()
+    transformers.utils.logging.disable_progress_bar()
+    # At every start it says of each layer that bfloat16 becomes float16 on the way.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    if verbose:
+        transformers.utils.logging.set_verbosity_info()
