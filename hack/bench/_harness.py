@@ -5,6 +5,7 @@ on a busy machine say little. The last line that a benchmark prints is one JSON 
 """
 
 import asyncio
+import contextlib
 import importlib.metadata
 import json
 import math
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
@@ -114,11 +116,8 @@ async def quiet(patience: float, busy_percent: float = 20.0) -> bool:
 def machine() -> str:
     """Name the machine in a few words: processor, cores usable here, load at this moment."""
     model = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as info:  # noqa: PTH123 - a kernel file, read once
-            model = next((line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), model)
-    except OSError:
-        pass
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as info:
+        model = next((line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), model)
     return f"{model}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}"
 
 

@@ -24,6 +24,15 @@ DEPLOYMENTS = "/apis/apps/v1/namespaces/{}/deployments"
 MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
+STUCK_SECONDS = 20.0
+"""A pod that does not run by then has been forgotten by the scheduler until it looks at all again, after five minutes:
+a victim that is gone at once, as those of fake nodes are, may come too early for it (kubernetes/kubernetes#141694)."""
+
+
+class StuckError(Exception):
+    """What has the high priority does not run, though its victims are gone."""
+
+
 @dataclass(frozen=True)
 class Arrival:
     """Seconds from the POST of what has the high priority.
@@ -81,7 +90,7 @@ class Models:
         gpu = {"count": self._taken, "resourceName": OUR_GPU}
         began = time.perf_counter()
         await _post(self._http, self._path, model(name, gpu=gpu, priority=HIGH, resources=SMALL))
-        ran = await seen.until(f"{name} runs", lambda: bool(seen.ready_pods(MODEL_LABEL, name)))
+        ran = await _running(seen, MODEL_LABEL, name)
         ready = await seen.until(f"{name} Ready", lambda: condition(seen.models.get(name, {}), "Ready") == "True")
         by = f"{self.name}/{name}"
         await seen.until("every victim tells", lambda: len(_told(seen, by)) == len(_lost(seen, began)) >= self._taken)
@@ -96,6 +105,13 @@ class Models:
 
     def stop(self) -> None:
         self._seen.stop()
+
+
+async def _running(seen: Seen, label: str, name: str) -> float:
+    try:
+        return await seen.until(f"{name} runs", lambda: bool(seen.ready_pods(label, name)), STUCK_SECONDS)
+    except TimeoutError as error:
+        raise StuckError(name) from error
 
 
 def _lost(seen: Seen, since: float) -> dict[str, float]:
@@ -131,7 +147,7 @@ class Deployments:
         name = f"high-{number}"
         began = time.perf_counter()
         await _post(self._http, self._path, deployment(name, HIGH, 1, self._taken))
-        ran = await self._seen.until(f"{name} runs", lambda: bool(self._seen.ready_pods("app", name)))
+        ran = await _running(self._seen, "app", name)
         made = min(self._seen.made_at[pod] for pod in self._seen.ready_pods("app", name))
         lost = min(_lost(self._seen, began).values())
         return Arrival(made - began, lost - began, ran - began, ran - began)

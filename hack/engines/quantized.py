@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hack.cluster.progress import step
 from hack.engines.environments import HERE, ROOT, python_of
 from hack.engines.errors import EngineError
+from hack.engines.made import made_once, run_offline
 from hack.engines.models import MODELS, model_folder
 from hack.images.inputs import digest_of, one_file
 from hack.models import models_root
@@ -44,28 +40,7 @@ def quantized_folder(name: str) -> Path:
     if name not in QUANTIZED:
         raise EngineError(f"There is no checkpoint {name}; there are {', '.join(QUANTIZED)}.")
     model = QUANTIZED[name]
-    folder = model.folder()
-    if not folder.exists():
-        source = model_folder(model.source)
-        with (models_root() / f"{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not folder.exists():
-                _quantize(model, source, folder)
-    return folder
-
-
-def _quantize(model: QuantizedModel, source: Path, folder: Path) -> None:
-    unfinished = folder.with_suffix(".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    with step(f"quantize {source.name} to {folder}"):
-        done = subprocess.run(
-            [str(python_of(model.environment)), str(model.script), str(source), str(unfinished)],
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if done.returncode:
-        raise EngineError(f"{model.script.name} failed:\n{done.stderr.strip()[-4000:]}")
-    # Whole or absent: others look for the folder without taking the lock.
-    unfinished.rename(folder)
+    return made_once(
+        model.folder(),
+        lambda folder: run_offline(python_of(model.environment), model.script, model_folder(model.source), folder),
+    )

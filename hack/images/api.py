@@ -13,12 +13,13 @@ from hack.cluster.paths import cache_root
 from hack.cluster.progress import say, step
 from hack.docker import docker_answers
 from hack.images import base
-from hack.images.catalog import ROOT, SPECS, ImageSpec
-from hack.images.engine import DOCKER_BASE, Buildah, Docker, Engine, require_buildah
+from hack.images.catalog import QUICK, ROOT, SPECS, ImageSpec
+from hack.images.engine import DOCKER_BASE, Buildah, Docker, Engine, Recipe, require_buildah
 from hack.images.errors import ImageError
 from hack.images.inputs import Input, digest_of
 
-NAMES = tuple(SPECS)
+NAMES = tuple(spec.name for spec in QUICK)
+"""Those that are meant where nobody says which."""
 ARCHIVES_KEPT = 2
 # A build is tried again when somebody saves a file of the image during it.
 _ATTEMPTS = 3
@@ -60,7 +61,7 @@ def plan(names: Iterable[str] = NAMES, *, docker: bool) -> dict[str, Image]:
     names = list(names)
     unknown = [name for name in names if name not in SPECS]
     if unknown:
-        raise ImageError(f"There is no image {', '.join(unknown)}; there are {', '.join(NAMES)}.")
+        raise ImageError(f"There is no image {', '.join(unknown)}; there are {', '.join(SPECS)}.")
     base_inputs = [("base", DOCKER_BASE.encode())] if docker else base.recipe(ROOT)
     return {name: _plan_one(SPECS[name], base_inputs) for name in names}
 
@@ -119,7 +120,8 @@ def _prepare(spec: ImageSpec) -> None:
 
 def _build_one(spec: ImageSpec, image: Image, engine: Engine, arguments: Mapping[str, str]) -> None:
     folder = _context(spec)
-    engine.build(folder.with_suffix(".Dockerfile"), folder, image.reference, arguments if spec.needs_base else {})
+    recipe = Recipe(folder.with_suffix(".Dockerfile"), folder, spec.target, arguments if spec.needs_base else {})
+    engine.build(recipe, image.reference)
     # Whole or absent: others look for the archive without taking the lock.
     unfinished = image.archive.with_suffix(".unfinished")
     unfinished.unlink(missing_ok=True)
@@ -141,7 +143,7 @@ def _ensure_base(engine: Engine) -> str:
         with step(f"make the base image: Debian {base.SUITE}, {', '.join(base.PACKAGES)}"):
             base.make_root_tar(folder / "base.tar")
     with step("import the base image"):
-        engine.build(base.DOCKERFILE, folder, reference, {})
+        engine.build(Recipe(base.DOCKERFILE, folder), reference)
     for old in images_root().glob("base-*"):
         if old != folder:
             shutil.rmtree(old, ignore_errors=True)

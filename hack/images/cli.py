@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hack.docker import docker_answers
+from hack.engines.errors import EngineError
 from hack.images import api
 from hack.images.errors import ImageError
 from hack.models import ModelUnavailable
@@ -17,7 +18,11 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Builds the i
 
 
 @app.command()
-def build(names: Annotated[list[str] | None, typer.Argument(help=f"{', '.join(api.NAMES)} or all.")] = None) -> None:
+def build(
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"{', '.join(api.SPECS)}, or all that a demo needs.")
+    ] = None,
+) -> None:
     """Build what has changed; print each image's name, reference and archive."""
     wanted = api.NAMES if not names or names == ["all"] else names
     for name, image in api.build_all(wanted).items():
@@ -44,6 +49,6 @@ def main() -> None:
     """Run the command line; what a person can act upon is printed without a traceback."""
     try:
         app()
-    except (ImageError, ModelUnavailable, UvMissing) as error:
+    except (EngineError, ImageError, ModelUnavailable, UvMissing) as error:
         print(error, file=sys.stderr)
         sys.exit(1)

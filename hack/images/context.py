@@ -27,9 +27,10 @@ def export_command(uv: str, package: str, extras: Iterable[str]) -> list[str]:
 
 def install_command(uv: str, requirements: Path, target: Path, machine: str) -> list[str]:
     """Give the command that unpacks the wheels for the image's Python and platform."""
+    # By links where the file system can, as the wheels of an engine are gigabytes; nothing writes to them afterwards.
     where = ["--target", str(target), "--python-version", PYTHON_VERSION]
     which = ["--python-platform", f"{machine}-{MANYLINUX}", "--only-binary", ":all:", "--no-deps", "--require-hashes"]
-    return [uv, "pip", "install", "--quiet", "--link-mode", "copy", *where, *which, "-r", str(requirements)]
+    return [uv, "pip", "install", "--quiet", "--link-mode", "hardlink", *where, *which, "-r", str(requirements)]
 
 
 def wheel_command(uv: str, package: str, target: Path) -> list[str]:
@@ -50,7 +51,8 @@ def prepare_python(folder: Path, *, uv: str, requirements: str, packages: Iterab
         needed.mkdir(parents=True)
     locked = wheels / "requirements.txt"
     locked.write_text(requirements, encoding="utf-8")
-    run(install_command(uv, locked, dependencies, platform.machine()), cwd=root)
+    if requirements:
+        run(install_command(uv, locked, dependencies, platform.machine()), cwd=root)
     # Commands whose first line names this machine's Python, and what uv leaves behind.
     shutil.rmtree(dependencies / "bin", ignore_errors=True)
     (dependencies / ".lock").unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +14,21 @@ from hack.images.errors import ImageError
 from hack.images.process import run
 
 DOCKER_BASE = "docker.io/library/python:3.13-slim-trixie"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an image is built from: a Dockerfile, a context, a stage ("" is the last) and build arguments."""
+
+    dockerfile: Path
+    folder: Path
+    target: str = ""
+    arguments: Mapping[str, str] = field(default_factory=dict)
+
+    def options(self) -> list[str]:
+        """Give them as options that buildah and docker share, with the context at the end left out."""
+        target = ["--target", self.target] if self.target else []
+        return [*(f"--build-arg={name}={value}" for name, value in self.arguments.items()), *target]
 
 
 class Engine(Protocol):
@@ -25,7 +40,7 @@ class Engine(Protocol):
     def has(self, reference: str) -> bool:
         """Say whether an image is in the engine's storage."""
 
-    def build(self, dockerfile: Path, folder: Path, reference: str, arguments: Mapping[str, str]) -> None:
+    def build(self, recipe: Recipe, reference: str) -> None:
         """Build an image."""
 
     def save(self, reference: str, archive: Path) -> None:
@@ -45,13 +60,12 @@ class Buildah:
         where = ["--root", str(self.storage / "root"), "--runroot", str(self.storage / "run")]
         return ["buildah", *where, "--storage-driver", "overlay", *arguments]
 
-    def build_command(self, dockerfile: Path, folder: Path, reference: str, arguments: Mapping[str, str]) -> list[str]:
+    def build_command(self, recipe: Recipe, reference: str) -> list[str]:
         # Layers without times are the same bytes whenever they are built, so nodes recognise them. The base keeps its
         # times: the bytecode in it was made for them.
-        times = ["--timestamp", "0"] if arguments else []
-        given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
-        how = ["--isolation", "chroot", "--layers", "--pull-never", *times, *given]
-        return self.command("bud", *how, "-f", str(dockerfile), "-t", reference, str(folder))
+        times = ["--timestamp", "0"] if recipe.arguments else []
+        how = ["--isolation", "chroot", "--layers", "--pull-never", *times, *recipe.options()]
+        return self.command("bud", *how, "-f", str(recipe.dockerfile), "-t", reference, str(recipe.folder))
 
     def save_command(self, reference: str, archive: Path) -> list[str]:
         target = f"oci-archive:{archive}:{reference}"
@@ -70,8 +84,8 @@ class Buildah:
     def has(self, reference: str) -> bool:
         return reference in self._references()
 
-    def build(self, dockerfile: Path, folder: Path, reference: str, arguments: Mapping[str, str]) -> None:
-        run(self.build_command(dockerfile, folder, reference, arguments))
+    def build(self, recipe: Recipe, reference: str) -> None:
+        run(self.build_command(recipe, reference))
 
     def save(self, reference: str, archive: Path) -> None:
         run(self.save_command(reference, archive))
@@ -101,9 +115,9 @@ class Docker:
 
     repositories: tuple[str, ...]
 
-    def build_command(self, dockerfile: Path, folder: Path, reference: str, arguments: Mapping[str, str]) -> list[str]:
-        given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
-        return ["docker", "build", "--quiet", *given, "-f", str(dockerfile), "-t", reference, str(folder)]
+    def build_command(self, recipe: Recipe, reference: str) -> list[str]:
+        where = ["-f", str(recipe.dockerfile), "-t", reference, str(recipe.folder)]
+        return ["docker", "build", "--quiet", *recipe.options(), *where]
 
     def open(self) -> None:
         """An engine that answers is ready."""
@@ -112,8 +126,8 @@ class Docker:
         command = ["docker", "image", "inspect", reference]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
-    def build(self, dockerfile: Path, folder: Path, reference: str, arguments: Mapping[str, str]) -> None:
-        run(self.build_command(dockerfile, folder, reference, arguments))
+    def build(self, recipe: Recipe, reference: str) -> None:
+        run(self.build_command(recipe, reference))
 
     def save(self, reference: str, archive: Path) -> None:
         run(["docker", "save", "--output", str(archive), reference])

@@ -1,9 +1,5 @@
 """The runtime as a process in the environment of transformers, with a model for embeddings."""
 
-import json
-import os
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +8,7 @@ from typing import Any
 import httpx
 
 from hack.engines.environments import python_of, variables
+from tests.integration.runtime.conftest import runtime_process
 
 READY_SECONDS = 240.0
 
@@ -19,10 +16,9 @@ READY_SECONDS = 240.0
 class EmbeddingRuntime:
     """A runtime that answers."""
 
-    def __init__(self, port: int, log: Path) -> None:
-        """Ask it on `port`."""
-        self.url = f"http://127.0.0.1:{port}"
-        self.log = log
+    def __init__(self, url: str) -> None:
+        """Ask it at `url`."""
+        self.url = url
 
     def post(self, path: str, **body: Any) -> httpx.Response:
         """Send a request."""
@@ -49,36 +45,10 @@ class EmbeddingRuntime:
 @contextmanager
 def embedding_runtime(folder: Path, model: Path, **settings: str) -> Iterator[EmbeddingRuntime]:
     """Run the runtime until the end of the block; it is ready when the block begins."""
-    environment = {
-        **{"PATH": os.environ["PATH"], "HOST": "127.0.0.1", "PORT": "0", **variables()},
+    values = {
         **{"MODEL_BACKEND": "transformers", "MODEL_TASK": "embed", "MODEL_PATH": str(model), "MODEL_NAME": "m"},
-        **{"TERMINATION_MESSAGE_PATH": str(folder / "termination"), **settings},
+        **{"TERMINATION_MESSAGE_PATH": str(folder / "termination"), **variables(), **settings},
     }
-    log = folder / "runtime.log"
-    command = [str(python_of("transformers")), "-m", "moorage_runtime", "serve"]
-    with log.open("wb") as output, subprocess.Popen(command, env=environment, stderr=output) as process:
-        try:
-            runtime = EmbeddingRuntime(_port(log, process), log)
-            deadline = time.monotonic() + READY_SECONDS
-            while httpx.get(f"{runtime.url}/ready").status_code != 200:
-                assert time.monotonic() < deadline, log.read_text()
-                assert process.poll() is None, log.read_text()
-                time.sleep(0.05)
-            yield runtime
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            finally:
-                process.kill()
-
-
-def _port(log: Path, process: "subprocess.Popen[bytes]") -> int:
-    deadline = time.monotonic() + READY_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        for line in log.read_text().splitlines():
-            found = json.loads(line)
-            if found["message"] == "listening":
-                return int(found["port"])
-        time.sleep(0.02)
-    raise AssertionError(log.read_text())
+    with runtime_process(folder, python=str(python_of("transformers")), **values) as process:
+        process.wait_ready(READY_SECONDS)
+        yield EmbeddingRuntime(process.url)

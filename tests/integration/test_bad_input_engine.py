@@ -70,6 +70,15 @@ def test_more_slots_than_llama_cpp_has_are_refused(api: Api) -> None:
     assert_says(refusal(api, {"maxConcurrency": 257}), "spec.maxConcurrency", "at most 256")
 
 
+def test_a_task_that_is_none_is_refused(api: Api) -> None:
+    assert_says(refusal(api, {"task": "rerank"}), "spec.task", "rerank", "generate", "embed")
+
+
+def test_parameters_of_answers_are_refused_for_embeddings(api: Api) -> None:
+    text = refusal(api, {"task": "embed", "parameters": {"temperature": 1}})
+    assert_says(text, "spec.parameters", "with task embed remove them")
+
+
 NO_OPTIONS = {
     "vllm": [
         *("--trust-remote-code", "--api-key=x", "--host=0.0.0.0", "--port=1", "--chat-template=/x", "--middleware=os"),

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import httpx
@@ -55,12 +56,11 @@ class Watcher:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._changed = asyncio.Event()
         try:
-            async with self._api.concurrent() as http, asyncio.TaskGroup() as group:
-                for kind in PATHS:
-                    group.create_task(self._follow(http, kind))
-                group.create_task(self._tell())
-        except asyncio.CancelledError:
-            pass
+            with suppress(asyncio.CancelledError):
+                async with self._api.concurrent() as http, asyncio.TaskGroup() as group:
+                    for kind in PATHS:
+                        group.create_task(self._follow(http, kind))
+                    group.create_task(self._tell())
         except BaseException as failure:  # noqa: BLE001 - it is raised again by stop(), in the test's thread
             self._failure = failure
 

@@ -113,3 +113,6 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
 
     download: Download | None = None
     """How far the files are, while they are fetched."""
+
+    unload_after: float | None = None
+    """Seconds without a request after which the model is unloaded; None where it stays."""

@@ -5,6 +5,7 @@ model whose quota has been raised must not wait for that. Whenever the rules, or
 the Deployment gets their name as an annotation; its controller hands it on to the ReplicaSet, which is tried at once.
 """
 
+from contextlib import suppress
 from typing import Any, Final
 
 from moorage_operator.desired.drift import digest
@@ -26,9 +27,7 @@ async def rules_of(kube: Kube, namespace: str) -> str:
                 found += [[obj["spec"], obj.get("status")] for obj in page["items"]]
         except ForbiddenError:
             continue
-    try:
+    with suppress(ForbiddenError):
         labels = (await kube.get(NAMESPACES, None, namespace))["metadata"].get("labels") or {}
         found.append({name: value for name, value in labels.items() if name.startswith(_POD_SECURITY)})
-    except ForbiddenError:
-        pass
     return digest(found)

@@ -107,25 +107,30 @@ class ClusterView:
             return []
         victim, found = told
         key, taker = self._model_of(victim), self.store.model_of_pod(found.by)
-        if key is None or not self._is_credible(victim, event, early=early):
+        if key is None:
             return []
-        vouched = bool(self.store.said_preempted(victim.uid))
-        by = "/".join(taker) if taker else f"pod {found.by}"
-        self.store.note_preemption(key, replace(found, by=by, vouched=vouched))
-        return [key]
-
-    def _is_credible(self, victim: PodRef, event: Object, *, early: bool) -> bool:
-        """Whether the victim says so too, as anybody may write Events in a namespace who may edit it.
-
-        The scheduler marks the pod before it writes the Event. What cannot be known of the pod, because it went while
-        nobody watched, is believed; of a pod that was never seen, nothing is that was written since we watch.
-        """
         said = self.store.said_preempted(victim.uid)
         if said is False:
-            self._held[victim.uid] = self._clock() + HELD_SECONDS, event
-            while len(self._held) > MOST_HELD:
-                del self._held[next(iter(self._held))]
+            self._hold(victim, event)
+        if not self._is_credible(victim, said, early=early):
+            return []
+        by = "/".join(taker) if taker else f"pod {found.by}"
+        self.store.note_preemption(key, replace(found, by=by, vouched=bool(said)))
+        return [key]
+
+    def _is_credible(self, victim: PodRef, said: bool | None, *, early: bool) -> bool:
+        """Whether the victim says so too, as anybody may write Events in a namespace who may edit it.
+
+        What cannot be known of the pod, because it went while nobody watched, is believed; of a pod that was never
+        seen, nothing is that was written since we watch.
+        """
         return bool(said) or (said is None and (early or self.store.model_of_pod(victim.uid) is not None))
+
+    def _hold(self, victim: PodRef, event: Object) -> None:
+        """Keep an Event until its pod says so too: the scheduler marks the pod first, but it comes by another watch."""
+        self._held[victim.uid] = self._clock() + HELD_SECONDS, event
+        while len(self._held) > MOST_HELD:
+            del self._held[next(iter(self._held))]
 
     def _heard(self, pod_uid: str) -> None:
         """A pod has said something: perhaps what an Event has said already."""

@@ -4,6 +4,7 @@ from typing import Final
 
 from moorage_common.estimate import Demand, Estimate, context_of, estimate
 from moorage_common.shape import Shape
+from moorage_operator.api.engines import Task
 from moorage_operator.api.v1alpha1 import InferenceModelSpec
 from moorage_operator.desired.drift import quantity
 from moorage_operator.engines import ENGINES
@@ -17,11 +18,12 @@ def needed(spec: InferenceModelSpec, shape: Shape) -> Estimate | None:
     asked = Demand(
         engine=spec.framework.value,
         context=context_of(spec.context_length, shape.context_length),
-        requests=spec.max_concurrency,
+        requests=spec.concurrency,
         quantization=spec.quantization,
         gpus=split(spec),
         gpu_layers=spec.llamacpp.gpu_layers if spec.llamacpp else None,
         options=tuple(spec.extra_args or ()),
+        embeds=spec.task is Task.EMBED,
     )
     found = estimate(shape, asked)
     return found if found.total <= LARGEST else None

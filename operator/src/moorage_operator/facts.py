@@ -1,9 +1,10 @@
 """Asks pods what they are loading and what they really run: `/health/detailed`.
 
 A pod is asked while it fetches its model, again and again, for how far it is; while it loads, for the shape of its
-model; and once for each time that it becomes ready, for its facts. An answer that is news goes into the store and the
-model is reconciled again. A pod that does not answer is asked a few times, ever later, and then left alone until its
-readiness changes: what is missing makes a condition Unknown or leaves it out, never a model unready.
+model; and once for each time that it becomes ready, for its facts. One that says that it unloads its model when nobody
+uses it is asked every few seconds whether it has, because nothing else tells. An answer that is news goes into the
+store and the model is reconciled again. A pod that does not answer is asked a few times, ever later, and then left
+alone until its readiness changes: what is missing makes a condition Unknown or leaves it out, never a model unready.
 """
 
 import asyncio
@@ -30,6 +31,9 @@ RETRY_READY: Final = (1.0, 1.0)
 RETRY_LOADING: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """The same for one that loads: its process may not listen yet, and reading the header of a large file may take long."""
 
+LOOK_SECONDS: Final = 10.0
+"""Between two questions whether a model is unloaded."""
+
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5, sock_connect=2)
 _ANSWER_LIMIT: Final = 64 * 1024
 
@@ -47,6 +51,7 @@ class About(Enum):
     PROGRESS = "how far it is with fetching its model"
     SHAPE = "the shape of the model that it loads"
     FACTS = "what it runs, as it is ready"
+    PHASE = "whether its model is still in memory"
 
 
 class Question(NamedTuple):
@@ -83,11 +88,11 @@ class FactsProber:
             elif pod.uid not in shapes:
                 self._put(Question(key, pod.uid, About.SHAPE))
 
-    def _put(self, question: Question) -> None:
+    def _put(self, question: Question, delay: float = 0.0) -> None:
         # News of a pod must not hasten an attempt that waits for its time.
         if question not in self._open:
             self._open.add(question)
-            self._queue.add(question)
+            self._queue.add(question, delay)
 
     async def run(self) -> None:
         """Works until cancelled."""
@@ -121,6 +126,8 @@ class FactsProber:
         failures = self._queue.failures(question)
         if question.about is About.PROGRESS:
             return self._take_in_progress(question, health, failures)
+        if question.about is About.PHASE:
+            return self._take_in_phase(question, health)
         pauses = RETRY_READY if question.about is About.FACTS else RETRY_LOADING
         if not _answers(question, health) and failures < len(pauses):
             return pauses[failures]
@@ -141,6 +148,18 @@ class FactsProber:
         left = download.seconds_left
         return SOONEST if left is None else min(LATEST, max(SOONEST, left * SHARE))
 
+    def _take_in_phase(self, question: Question, health: Health | None) -> float:
+        """Keeps whether a model is in memory; gives the seconds after which to ask again, while the pod is ready."""
+        self._queue.succeeded(question)
+        known = self._store.facts(question.model).get(question.uid)
+        if health and known and health.status is not known.status:
+            self._keep(question, health)
+            self._models.add(question.model)
+        return LOOK_SECONDS
+
+    def _keep(self, question: Question, health: Health | None) -> None:
+        self._store.put_facts(question.model, question.uid, health and msgspec.structs.replace(health, shape=None))
+
     def _take_in(self, question: Question, health: Health | None) -> None:
         key, uid = question.model, question.uid
         shape = msgspec.structs.replace(health.shape, tensor_bytes={}) if health and health.shape else None
@@ -150,7 +169,9 @@ class FactsProber:
         if shape is not None or uid not in known:
             self._store.put_shape(key, uid, shape)
         if question.about is About.FACTS:
-            self._store.put_facts(key, uid, msgspec.structs.replace(health, shape=None) if health else None)
+            self._keep(question, health)
+            if health and health.unload_after is not None:
+                self._put(Question(key, uid, About.PHASE), LOOK_SECONDS)
         if question.about is About.FACTS or shape is not None:
             self._models.add(key)
 
@@ -159,7 +180,7 @@ def _is_of(pod: PodState, about: About) -> bool:
     """Whether a pod is still where it is asked for that."""
     if about is About.PROGRESS:
         return pod.downloading
-    return pod.ready if about is About.FACTS else pod.running and not pod.ready
+    return pod.running and not pod.ready if about is About.SHAPE else pod.ready
 
 
 def _answers(question: Question, health: Health | None) -> bool:

@@ -6,7 +6,7 @@ safetensors and files that name code to run, checks the headers of the safetenso
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -74,9 +74,7 @@ def check_folder(path: Path | None) -> HFFolder:
         if "config.json" not in _names(folder, files):
             raise LoadFailure(LoadError.MODEL_NOT_FOUND, f"{folder} holds no config.json; it holds {_shown(folder)}")
         _refuse_unsafe(folder, files)
-        configs = {name: _read(folder / name) for name in _CONFIGS if (folder / name).is_file()}
-        _refuse_remote_code(configs)
-        _refuse_foreign_modules(folder)
+        configs = _refuse_code(folder, files)
         shape = hf_shape(folder)
         templates = _has_template(folder, configs.get("tokenizer_config.json", {}))
     except SafetensorsError as error:
@@ -95,6 +93,17 @@ def check_folder(path: Path | None) -> HFFolder:
         has_chat_template=templates,
         has_tokenizer=_has_tokenizer(folder),
     )
+
+
+def check_small_files(folder: Path, names: Iterable[str]) -> None:
+    """Refuse a model by its small files alone, before gigabytes are fetched: raise LoadFailure as `check_folder` does.
+
+    `names` are those of the files that are there, by their path in the folder.
+    """
+    try:
+        _refuse_code(folder, [folder / name for name in names])
+    except SafetensorsError as error:
+        raise LoadFailure(LoadError.MODEL_FILE_INVALID, str(error)) from error
 
 
 def context_length(asked: int | None, folder: HFFolder, *, default: int) -> int:
@@ -160,6 +169,14 @@ def _refuse_unsafe(folder: Path, files: list[Path]) -> None:
         )
     if folder not in safe:
         raise LoadFailure(LoadError.MODEL_NOT_FOUND, f"{folder} holds no safetensors files; it holds {_shown(folder)}")
+
+
+def _refuse_code(folder: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Refuse files that name code to be run (CVE-2025-66448, CVE-2026-22807); give the configurations by their path."""
+    configs = {str(path.relative_to(folder)): _read(path) for path in files if path.name in _CONFIGS}
+    _refuse_remote_code(configs)
+    _refuse_foreign_modules(folder)
+    return configs
 
 
 def _refuse_remote_code(configs: Mapping[str, Mapping[str, Any]]) -> None:

@@ -174,7 +174,9 @@ class Supervisor:
             ready_at = loop.time()
             self.backend, self.phase = pool, Phase.READY
             self._wake(pool)
-            log.info("the model is loaded and answers", extra={"seconds": round(ready_at - started, 3)})
+            log.info(
+                "the model is loaded and answers", extra={"seconds": round(ready_at - started, 3), **_told(self.facts)}
+            )
             end = await first(self._watch(child, plan, pool), ended(child), self._unused())
         except ChildEnded as gone:
             if gone.killed and machine.oom_kills() > kills:
@@ -292,3 +294,9 @@ class Supervisor:
             still = still + step if now == done else 0.0
             done = now
         raise ChildEnded(f"the load did nothing for {still:.0f} s", killed=False)
+
+
+def _told(facts: EngineFacts | None) -> dict[str, Any]:
+    """Give what is known of the loaded model, for the log: a fall back to the CPU must be seen there too."""
+    known = msgspec.structs.asdict(facts) if facts else {}
+    return {name: value for name, value in known.items() if value is not None}

@@ -1,7 +1,7 @@
 """The engines that the contract is tried on: one entry each, and nothing else in the suite knows their names.
 
-`MOORAGE_TEST_ENGINES=transformers,vllm` chooses by name; without it the quick ones run, whose engines are in our own
-environment. The others run in the environment that `hack.engines` makes for them.
+`MOORAGE_TEST_ENGINES=transformers,vllm` chooses by name, `all` all of them; without it the quick ones run, whose
+engines are in our own environment. The others run in the environment that `hack.engines` makes for them.
 """
 
 import os
@@ -144,6 +144,8 @@ def chosen() -> list[Subject]:
     asked = os.environ.get("MOORAGE_TEST_ENGINES", "")
     if not asked:
         return [subject for subject in SUBJECTS if subject.quick]
+    if asked == "all":
+        return [*SUBJECTS]
     by_name = {subject.name: subject for subject in SUBJECTS}
     return [by_name[name.strip()] for name in asked.split(",")]
 

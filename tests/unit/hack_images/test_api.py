@@ -1,6 +1,6 @@
 """What build_all plans, builds, and clears away; no engine runs here."""
 
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import pytest
 
 from hack.images import api, base, catalog
 from hack.images.api import superseded
+from hack.images.engine import Recipe
 from hack.images.errors import ImageError
 from hack.images.inputs import Input
 
@@ -18,6 +19,7 @@ class FakeSpec:
 
     name: str = "thing"
     dockerfile: Path = base.DOCKERFILE
+    target: str = ""
     needs_base: bool = True
     contents: list[bytes] = field(default_factory=lambda: [b"1"])
 
@@ -45,8 +47,8 @@ class FakeEngine:
     def has(self, reference: str) -> bool:
         return "base" in reference
 
-    def build(self, dockerfile: Path, folder: Path, reference: str, arguments: Mapping[str, str]) -> None:
-        self.built.append((reference, dict(arguments)))
+    def build(self, recipe: Recipe, reference: str) -> None:
+        self.built.append((reference, dict(recipe.arguments)))
 
     def save(self, reference: str, archive: Path) -> None:
         archive.write_text(reference)
@@ -107,7 +109,7 @@ def test_sources_that_never_rest_are_an_error(world: World) -> None:
 
 
 def test_an_unknown_name_is_told_with_the_known_ones() -> None:
-    with pytest.raises(ImageError, match="no image nonsense; there are operator, runtime, model"):
+    with pytest.raises(ImageError, match="no image nonsense; there are operator, runtime, model, runtime-transformers"):
         api.plan(["nonsense"], docker=False)
 
 
@@ -128,3 +130,25 @@ def test_an_image_depends_on_its_own_package_and_the_shared_one_only() -> None:
     names = {name for name, _ in catalog.OPERATOR.inputs()}
     assert {"operator/Dockerfile", "operator/pyproject.toml", "common/pyproject.toml", "requirements"} <= names
     assert not any(name.startswith("runtime/") for name in names)
+
+
+def test_each_engine_s_image_is_a_target_of_the_runtime_s_dockerfile() -> None:
+    stages = re.findall(r"^FROM \S+ AS (\S+)$", (catalog.ROOT / "runtime" / "Dockerfile").read_text(), re.MULTILINE)
+    runtimes = [spec for spec in catalog.SPECS.values() if spec.name.startswith("runtime")]
+    assert sorted(spec.target for spec in runtimes) == sorted(set(stages) - {"engine"})
+
+
+def test_a_demo_builds_no_engine_of_gigabytes() -> None:
+    assert api.NAMES == ("operator", "runtime", "model")
+
+
+def test_what_stands_on_vllm_s_own_image_brings_no_packages_but_ours() -> None:
+    wanted = catalog.SPECS["runtime-vllm"]
+    assert dict(wanted.inputs())["requirements"] == b""
+    assert not wanted.needs_base
+
+
+def test_an_engine_s_image_has_the_pins_that_its_tests_run_with() -> None:
+    pins = dict(catalog.SPECS["runtime-transformers"].inputs())["requirements"].decode()
+    assert pins == (catalog.PINS / "transformers.txt").read_text()
+    assert "boto3==" in pins, "the same image fetches the model"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hack.images import base, context, engine
-from hack.images.engine import Buildah, Docker
+from hack.images.engine import Buildah, Docker, Recipe
 from hack.images.errors import ImageError
 
 BUILDAH = Buildah(Path("/cache/storage"))
@@ -21,7 +21,9 @@ def test_buildah_uses_a_storage_of_its_own() -> None:
 
 
 def test_buildah_never_asks_a_registry_and_makes_layers_without_times() -> None:
-    command = BUILDAH.build_command(DOCKERFILE, FOLDER, "localhost/x:1", {"BASE_IMAGE": "localhost/base:1"})
+    command = BUILDAH.build_command(
+        Recipe(DOCKERFILE, FOLDER, arguments={"BASE_IMAGE": "localhost/base:1"}), "localhost/x:1"
+    )
     assert "--pull-never" in command
     assert command[command.index("--timestamp") + 1] == "0"
     assert "--build-arg=BASE_IMAGE=localhost/base:1" in command
@@ -29,7 +31,13 @@ def test_buildah_never_asks_a_registry_and_makes_layers_without_times() -> None:
 
 
 def test_the_base_keeps_its_times_because_its_bytecode_was_made_for_them() -> None:
-    assert "--timestamp" not in BUILDAH.build_command(base.DOCKERFILE, FOLDER, "localhost/base:1", {})
+    assert "--timestamp" not in BUILDAH.build_command(Recipe(base.DOCKERFILE, FOLDER), "localhost/base:1")
+
+
+@pytest.mark.parametrize("engine_of", [BUILDAH, Docker(("localhost/x",))])
+def test_an_engine_s_image_is_a_stage_of_one_file(engine_of: Buildah | Docker) -> None:
+    command = engine_of.build_command(Recipe(DOCKERFILE, FOLDER, "transformers"), "localhost/x:1")
+    assert command[command.index("--target") + 1] == "transformers"
 
 
 def test_the_archive_carries_the_image_s_name() -> None:
@@ -40,7 +48,7 @@ def test_the_archive_carries_the_image_s_name() -> None:
 
 
 def test_docker_takes_the_base_that_the_dockerfile_names() -> None:
-    command = Docker(("localhost/moorage/operator",)).build_command(DOCKERFILE, FOLDER, "localhost/x:1", {})
+    command = Docker(("localhost/moorage/operator",)).build_command(Recipe(DOCKERFILE, FOLDER), "localhost/x:1")
     assert not any("BASE_IMAGE" in argument for argument in command)
     assert f"ARG BASE_IMAGE={engine.DOCKER_BASE}" in (Path(__file__).parents[3] / DOCKERFILE).read_text(
         encoding="utf-8"

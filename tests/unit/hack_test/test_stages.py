@@ -9,16 +9,24 @@ import pytest
 from hack import test as runner
 from hack.test import STAGES, Counts, Result, Stage
 
-UNIT, INTEGRATION, CHAOS, E2E, ENGINES = STAGES
+UNIT, INTEGRATION, CHAOS, E2E, *ON_DEMAND = STAGES
 
 
 def test_the_stages_are_in_the_order_of_their_speed() -> None:
-    assert [stage.name for stage in runner.chosen_stages(None)] == ["unit", "integration", "chaos", "e2e"]
+    assert [stage.name for stage in runner.chosen_stages([])] == ["unit", "integration", "chaos", "e2e"]
 
 
 def test_the_big_engines_are_tried_on_demand() -> None:
-    assert runner.chosen_stages("engines") == [ENGINES]
-    assert ENGINES not in runner.chosen_stages(None)
+    names = ["engines", "contract", "e2e_engines"]
+    assert [stage.name for stage in runner.chosen_stages(names)] == names
+    assert runner.chosen_stages(names) == ON_DEMAND
+    assert not {*ON_DEMAND} & {*runner.chosen_stages([])}
+
+
+def test_the_contract_of_all_engines_is_the_quick_suite_with_more_engines() -> None:
+    [contract] = runner.chosen_stages(["contract"])
+    assert contract.folder == "tests/integration/contract"
+    assert dict(contract.environment) == {"MOORAGE_TEST_ENGINES": "all"}
 
 
 def test_each_stage_builds_what_it_needs_before_it_starts() -> None:
@@ -28,7 +36,7 @@ def test_each_stage_builds_what_it_needs_before_it_starts() -> None:
 
 @pytest.mark.parametrize(("is_root", "docker"), [(True, False), (False, True), (True, True)])
 def test_with_root_or_docker_nothing_is_blocked(is_root: bool, docker: bool) -> None:
-    assert [runner.blocker(stage, is_root=is_root, docker=docker) for stage in runner.chosen_stages(None)] == [
+    assert [runner.blocker(stage, is_root=is_root, docker=docker) for stage in runner.chosen_stages([])] == [
         "",
         "",
         "",
@@ -37,7 +45,7 @@ def test_with_root_or_docker_nothing_is_blocked(is_root: bool, docker: bool) -> 
 
 
 def test_without_both_only_the_node_is_missing() -> None:
-    found = [runner.blocker(stage, is_root=False, docker=False) for stage in runner.chosen_stages(None)]
+    found = [runner.blocker(stage, is_root=False, docker=False) for stage in runner.chosen_stages([])]
     assert found[:-1] == ["", "", ""]
     assert "needs a real node" in found[-1]
 
@@ -54,7 +62,7 @@ def test_without_both_the_rest_runs_and_the_whole_fails_by_name(
     monkeypatch.setattr(runner, "run_stage", run_stage)
     monkeypatch.setattr(runner, "docker_answers", lambda: False)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert runner.run(runner.chosen_stages(None), []) == 1
+    assert runner.run(runner.chosen_stages([]), []) == 1
     assert ran == ["unit", "integration", "chaos"]
     printed = capsys.readouterr()
     assert "tests/e2e cannot run here" in printed.err

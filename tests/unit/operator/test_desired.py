@@ -60,6 +60,26 @@ def test_every_engine_is_told_its_model_name_and_limit() -> None:
         assert values["MAX_CONCURRENT_REQUESTS"] == "7"
 
 
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"framework": "llamacpp"}, "4"),
+        ({"framework": "llamacpp", "task": "embed"}, "4"),
+        ({"framework": "transformers", "task": "embed"}, "256"),
+        ({"framework": "transformers", "task": "embed", "maxConcurrency": 8}, "8"),
+    ],
+)
+def test_embeddings_by_transformers_take_many_requests_at_once(spec: dict[str, Any], expected: str) -> None:
+    values = environment(model(**spec), "/models")
+    assert values["MAX_CONCURRENT_REQUESTS"] == expected
+    assert values.get("MODEL_TASK") == spec.get("task")
+
+
+def test_an_idle_time_after_which_a_model_is_unloaded_is_both_settings() -> None:
+    values = environment(model(unloadAfterSeconds=90), "/models")
+    assert (values["MODEL_UNLOAD_ENABLED"], values["MODEL_IDLE_TIMEOUT"]) == ("true", "90")
+
+
 def test_settings_that_the_spec_leaves_out_are_left_to_the_runtime() -> None:
     values = environment(model(), "/models")
     assert set(values) == {"MODEL_BACKEND", "MODEL_PATH", "MODEL_NAME", "MAX_CONCURRENT_REQUESTS"}

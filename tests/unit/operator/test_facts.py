@@ -3,12 +3,13 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from moorage_common.facts import EngineFacts, Health, Phase
 from moorage_common.shape import Shape
 from moorage_operator import facts
-from moorage_operator.facts import RETRY_LOADING, RETRY_READY, FactsProber
+from moorage_operator.facts import LOOK_SECONDS, RETRY_LOADING, RETRY_READY, FactsProber
 from moorage_operator.store import Key, Store
 from moorage_operator.workqueue import WorkQueue
 from tests.unit.operator.support import NAMESPACE, live_pod
@@ -234,3 +235,36 @@ async def test_a_bug_in_reading_one_answer_does_not_stop_the_asking_of_others(
     assert bed.store.facts(TINY) == {"uid-of-a": LOADED}
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+@in_virtual_time
+async def test_a_pod_that_unloads_its_model_is_asked_every_few_seconds_whether_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bed = Bed(monkeypatch)
+    stays = msgspec.structs.replace(LOADED, unload_after=60.0)
+    bed.answer = stays
+    bed.pod(ready=True)
+    await bed.work(2.5 * LOOK_SECONDS)
+    assert len(bed.asked) == 3
+    assert await bed.news() == 1, "what a pod has said already is no news"
+    bed.answer = msgspec.structs.replace(stays, status=Phase.UNLOADED)
+    await bed.work(LOOK_SECONDS)
+    assert bed.store.facts(TINY) == {"uid-of-a": bed.answer}
+    assert await bed.news() == 1
+    bed.answer = stays
+    await bed.work(LOOK_SECONDS)
+    assert bed.store.facts(TINY) == {"uid-of-a": stays}
+
+
+@in_virtual_time
+async def test_a_pod_that_is_not_ready_any_more_is_not_asked_whether_it_has_unloaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bed = Bed(monkeypatch)
+    bed.answer = msgspec.structs.replace(LOADED, unload_after=60.0)
+    bed.pod(ready=True)
+    await bed.work()
+    bed.pod(ready=False)
+    await bed.work(3 * LOOK_SECONDS)
+    assert len(bed.asked) == 1

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from moorage_runtime.addresses import is_public
 from moorage_runtime.embedding import fetch as module
 from moorage_runtime.embedding.config import InvalidInput
-from moorage_runtime.embedding.fetch import fetch, is_public, parse
+from moorage_runtime.embedding.fetch import fetch, parse
 from moorage_runtime.embedding.images import MAX_BYTES
 
 HOSTS = ("images.example.com", "127.0.0.1")

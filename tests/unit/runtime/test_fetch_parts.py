@@ -11,16 +11,17 @@ from hypothesis import strategies as st
 
 from moorage_common.download import MAX_NOTE, Download
 from moorage_common.facts import LoadError
+from moorage_runtime.addresses import is_forbidden
 from moorage_runtime.errors import LoadFailure
 from moorage_runtime.fetch.http import PassingFailure
-from moorage_runtime.fetch.names import UNSAFE, is_allowed, is_safe_path
+from moorage_runtime.fetch.names import is_allowed, is_safe_path
 from moorage_runtime.fetch.patience import LONGEST_WAIT, Patience, retry_after
 from moorage_runtime.fetch.plan import Choice, Digest, Remote, plan
 from moorage_runtime.fetch.progress import Progress
-from moorage_runtime.fetch.reach import is_forbidden
 from moorage_runtime.fetch.secrets import HIDDEN, Secrets, read_secrets
 from moorage_runtime.fetch.settings import FetchSettings, describe, read_fetch_settings
 from moorage_runtime.fetch.source import BucketAddress, HubAddress, WebAddress, is_loopback, parse
+from moorage_runtime.hf_folder import UNSAFE
 from moorage_runtime.settings import SettingsError
 
 TENSORS, GGUF = Choice(gguf=False), Choice(gguf=True)

@@ -92,8 +92,13 @@ def block_rules() -> list[dict[str, str]]:
             field_path=".transformers.int8Threshold",
         ),
         rule(
-            "self.framework != 'llamacpp' || self.maxConcurrency <= 256",
+            "self.framework != 'llamacpp' || !has(self.maxConcurrency) || self.maxConcurrency <= 256",
             "with framework llamacpp it must be at most 256, the slots that llama.cpp has",
             field_path=".maxConcurrency",
+        ),
+        rule(
+            "self.task != 'embed' || !has(self.parameters)",
+            "parameters are for answers of chat and completions: with task embed remove them",
+            field_path=".parameters",
         ),
     ]

@@ -29,6 +29,13 @@ class Framework(StrEnum):
     TRANSFORMERS = "transformers"
 
 
+class Task(StrEnum):
+    """What a model is for."""
+
+    GENERATE = "generate"
+    EMBED = "embed"
+
+
 GGUF_TYPES: Final = (
     *("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"),
     *("q2_k", "q2_k_s", "q3_k_s", "q3_k_m", "q3_k_l", "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k"),
@@ -154,7 +161,7 @@ class EngineApi:
         return [f"--{name}{shown.get(value, f'={value}')}" for name, value in sorted(self.options.items())]
 
 
-_COMMON_VARIABLES: Final = ("LOG_LEVEL", "OMP_PLACES", "OMP_PROC_BIND")
+_COMMON_VARIABLES: Final = ("ENABLE_DETAILED_METRICS", "LOG_LEVEL", "OMP_PLACES", "OMP_PROC_BIND")
 _TORCH_VARIABLES: Final = ("OMP_NUM_THREADS", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 ENGINES: Final[Mapping[Framework, EngineApi]] = {

@@ -19,6 +19,7 @@ from moorage_operator.api.engines import (
     ExtraArg,
     Framework,
     LlamaCppSettings,
+    Task,
     TransformersSettings,
     Variable,
     VllmSettings,
@@ -110,6 +111,12 @@ class InferenceModelSpec(ApiModel):
     framework: Framework = Field(
         description="The engine that runs the model.", examples=["llamacpp"], json_schema_extra={"maxLength": 16}
     )
+    task: Task = Field(
+        Task.GENERATE,
+        description="What the model is for: generate answers chat and completions, embed answers embeddings.",
+        examples=["embed"],
+        json_schema_extra={"maxLength": 16},
+    )
     source: Source = Field(description="Where the model's files are.", examples=[{"uri": "pvc://models/qwen2.gguf"}])
     served_name: str | None = Field(
         None,
@@ -160,8 +167,21 @@ class InferenceModelSpec(ApiModel):
         ge=64,
         le=10_485_760,
     )
-    max_concurrency: int = Field(
-        4, description="Requests that each replica works on at a time; further ones wait.", examples=[16], ge=1, le=1024
+    max_concurrency: int | None = Field(
+        None,
+        description="Requests that each replica works on at a time; further ones wait. Absent means 4; for embeddings "
+        "by transformers, which puts many requests into one batch, 256.",
+        examples=[16],
+        ge=1,
+        le=1024,
+    )
+    unload_after_seconds: int | None = Field(
+        None,
+        description="Seconds without a request after which a replica gives back the memory of its model; the next "
+        "request loads it again, and waits. Its pod and GPUs stay. Absent means never.",
+        examples=[1800],
+        ge=1,
+        le=31_536_000,
     )
     parameters: Parameters | None = Field(
         None,
@@ -232,6 +252,12 @@ class InferenceModelSpec(ApiModel):
     )
 
     model_config = ConfigDict(json_schema_extra=rules(*engine_rules(), *block_rules()))
+
+    @property
+    def concurrency(self) -> int:
+        """Requests that each replica works on at a time."""
+        batched = self.task is Task.EMBED and self.framework is Framework.TRANSFORMERS
+        return self.max_concurrency or (256 if batched else 4)
 
     @property
     def wanted_replicas(self) -> int:

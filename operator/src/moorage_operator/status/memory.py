@@ -30,7 +30,7 @@ def estimate(view: View) -> dict[str, Any]:
     section: dict[str, Any] = {
         **terms,
         "contextLength": context_of(spec.context_length, view.shape.context_length),
-        "requests": spec.max_concurrency,
+        "requests": spec.concurrency,
     }
     measured = _measured(view, terms)
     if measured:

@@ -6,25 +6,20 @@ import gc
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import msgspec
-import numpy as np
 import torch
 import transformers
 import uvloop
 
 from moorage_common.facts import CPU
-from moorage_common.http.message import Limits
-from moorage_common.http.server import ServerConnection
 from moorage_runtime.embedding.batching import Batcher
 from moorage_runtime.embedding.config import ChildConfig, EmbeddingModel, Input
 from moorage_runtime.embedding.queueing import BatchPolicy
 from moorage_runtime.embedding.service import Service
-from moorage_runtime.engines.base import LOOPBACK, Announce, Announcement
-
-if TYPE_CHECKING:
-    import asyncio
+from moorage_runtime.engines.base import Announce, Announcement
+from moorage_runtime.engines.loopback import listen
 
 BATCH_TOKENS: Final = {CPU: 2048, "cuda": 32_768}
 """Tokens in a batch: on a CPU more of them make nothing faster, and others wait longer."""
@@ -58,8 +53,6 @@ def load(config: ChildConfig) -> EmbeddingModel:
 
 
 async def _serve(model: EmbeddingModel, config: ChildConfig, announce: Announce) -> None:
-    import asyncio
-
     policy = BatchPolicy(
         size=config.batch_size,
         tokens=max(BATCH_TOKENS[model.device], config.max_tokens),
@@ -70,16 +63,10 @@ async def _serve(model: EmbeddingModel, config: ChildConfig, announce: Announce)
     batcher = Batcher(model.compute, policy, broken=_end, canary=canary)
     batcher.start()
     service = Service(model, batcher, config)
-    connections: set[ServerConnection] = set()
-    server: asyncio.Server = await asyncio.get_running_loop().create_server(
-        lambda: ServerConnection(service.handle, limits=_LIMITS, connections=connections, is_draining=lambda: False),
-        LOOPBACK,
-        0,
-        backlog=1024,
-    )
+    server, port = await listen(service.handle)
     announce(
         Announcement(
-            port=server.sockets[0].getsockname()[1],
+            port=port,
             version=transformers.__version__,
             device=model.device,
             memory_bytes=model.memory_bytes(),
@@ -88,16 +75,7 @@ async def _serve(model: EmbeddingModel, config: ChildConfig, announce: Announce)
     await server.serve_forever()
 
 
-# The front has kept the clients' limits; what it writes anew may be longer than what it read.
-_LIMITS: Final = Limits(body_bytes=64 * 1024 * 1024, keep_alive_seconds=3600.0)
-
-
 def _end(error: BaseException) -> None:
     """End the process: the supervisor starts a new one, with a model that is whole."""
     print(f"ERROR the model is broken: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
     os._exit(ENDED_BY_MODEL)
-
-
-def vectors_of(model: EmbeddingModel, inputs: list[Input]) -> Any:
-    """Give the vectors of inputs, for tests and for the benchmark."""
-    return np.stack(model.compute(model.prepare(inputs)))

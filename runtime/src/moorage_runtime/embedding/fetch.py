@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import httptools
 
+from moorage_runtime.addresses import is_public
 from moorage_runtime.embedding.config import InvalidInput
 from moorage_runtime.embedding.images import MAX_BYTES
 
@@ -87,17 +88,6 @@ async def resolve(target: Target, hosts: Collection[str]) -> tuple[int, str]:
     if not addresses:
         raise InvalidInput(f"{target.host} has no address")
     return addresses[0]
-
-
-def is_public(address: str) -> bool:
-    """Say whether an address is of the public internet: not private, loopback, link-local, multicast or mapped."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    inner = [found]
-    if isinstance(found, ipaddress.IPv6Address):
-        inner += [one for one in (found.ipv4_mapped, found.sixtofour) if one is not None]
-        if found in ipaddress.ip_network("64:ff9b::/96"):
-            inner.append(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF))
-    return all(one.is_global and not one.is_multicast for one in inner)
 
 
 class _Answer:

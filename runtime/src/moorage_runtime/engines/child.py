@@ -18,6 +18,8 @@ from moorage_runtime.errors import LoadFailure
 
 _PR_SET_PDEATHSIG = 1
 
+ADVICE = "take the image of this engine, or see docs/runtime.md for the packages"
+
 
 def main(arguments: list[str]) -> int:
     """Serve one engine until the process is ended."""
@@ -34,7 +36,7 @@ def main(arguments: list[str]) -> int:
         engine.preload()
         engine.serve(sys.stdin.buffer.read(), announce)
     except ModuleNotFoundError as error:
-        message = f"the engine {name} needs the package {error.name}: install moorage-runtime[{name}]"
+        message = f"the engine {name} needs the package {error.name}, which is not installed here; {ADVICE}"
         announce(Announcement(failure=LoadError.ENGINE_FAILED, message=message))
     except LoadFailure as failure:
         announce(Announcement(failure=failure.termination.reason, message=failure.termination.message))

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from moorage_common.facts import CPU, EngineFacts, LoadError
-from moorage_common.http.message import EVENT_STREAM, Answer, Limits, Request, json_answer
-from moorage_common.http.server import ServerConnection
+from moorage_common.http.message import EVENT_STREAM, Answer, Request, json_answer
 from moorage_common.shape import Shape
-from moorage_runtime.engines.base import LOOPBACK, Announce, Announcement, Plan
+from moorage_runtime.engines.base import Announce, Announcement, Plan
 from moorage_runtime.engines.dummy_answers import Answer as Made
 from moorage_runtime.engines.dummy_answers import answer, embeddings, logprobs, orders, prompts_of, usage
+from moorage_runtime.engines.loopback import Flow, listen
 from moorage_runtime.errors import LoadFailure, context_exceeded, plain_engine_error
 from moorage_runtime.hf_shape import hf_shape
 from moorage_runtime.safetensors import SafetensorsError
@@ -156,29 +156,10 @@ def _load(model: DummyModel) -> None:
 async def _serve(wanted: _Config, announce: Announce) -> None:
     await asyncio.sleep(wanted.model.load_seconds)
     service = _Service(wanted)
-    connections: set[ServerConnection] = set()
-    server = await asyncio.get_running_loop().create_server(
-        lambda: ServerConnection(service.handle, limits=Limits(), connections=connections, is_draining=lambda: False),
-        LOOPBACK,
-        0,
-    )
-    port, model = server.sockets[0].getsockname()[1], wanted.model
+    server, port = await listen(service.handle)
+    model = wanted.model
     announce(Announcement(port=port, version="1", device=model.device, memory_bytes=model.memory_bytes))
     await server.serve_forever()
-
-
-class _Source:
-    """The flow of a stream: the writer waits while the other side does not read."""
-
-    def __init__(self) -> None:
-        self.open = asyncio.Event()
-        self.open.set()
-
-    def pause(self) -> None:
-        self.open.clear()
-
-    def resume(self) -> None:
-        self.open.set()
 
 
 class _Job(NamedTuple):
@@ -251,7 +232,7 @@ class _Service:
         return None
 
     async def _stream(self, responder: Responder, job: _Job) -> None:
-        source = _Source()
+        source = Flow()
         responder.start(200, EVENT_STREAM, flow=source)
         longest = max(len(one.pieces) for one in job.answers)
         for number in range(longest):

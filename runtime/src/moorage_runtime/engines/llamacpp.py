@@ -37,12 +37,14 @@ from moorage_runtime.errors import (
     context_exceeded,
     plain_engine_error,
 )
-from moorage_runtime.gguf import GGUFError, read_header
+from moorage_runtime.gguf import GGUFError, Header, read_header
 from moorage_runtime.gguf_shape import gguf_shape
 from moorage_runtime.model_files import find_gguf
 from moorage_runtime.settings import Task
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from moorage_common.http.message import Answer
     from moorage_runtime.settings import Settings
 
@@ -123,14 +125,7 @@ class LlamaCpp:
         one_by_one = settings.llamacpp_driver == LLAMA_CPP_PYTHON
         options = _options_of_driver(settings) if one_by_one else read_options(settings.extra_args)
         path = find_gguf(settings.model_path)
-        try:
-            header = read_header(path)
-        except GGUFError as error:
-            raise LoadFailure(LoadError.MODEL_FILE_INVALID, str(error)) from error
-        except OSError as error:
-            raise LoadFailure(
-                LoadError.MODEL_FILE_INVALID, f"{path} cannot be read: {error.strerror or error}"
-            ) from error
+        header = _header_of(path)
         shape = gguf_shape(header)
         try:
             check_quantization(settings.model_quantization, header, path.name)
@@ -215,6 +210,16 @@ class LlamaCpp:
         if found is None:
             return logging.ERROR if LOG_FATAL.match(line) else logging.DEBUG, line
         return logging.DEBUG if LOG_IGNORED.search(found[2]) else LOG_LEVELS[found[1]], found[2]
+
+
+def _header_of(path: Path) -> Header:
+    try:
+        return read_header(path)
+    except GGUFError as error:
+        raise LoadFailure(LoadError.MODEL_FILE_INVALID, str(error)) from error
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror or error}"
+        raise LoadFailure(LoadError.MODEL_FILE_INVALID, message) from error
 
 
 def _options_of_driver(settings: Settings) -> dict[str, str]:

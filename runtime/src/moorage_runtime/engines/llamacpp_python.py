@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from moorage_common.http.message import EVENT_STREAM, Limits, Request, json_answer
-from moorage_common.http.server import ServerConnection
-from moorage_runtime.engines.base import LOOPBACK, Announce, Announcement
+from moorage_common.http.message import EVENT_STREAM, Request, json_answer
+from moorage_runtime.engines.base import Announce, Announcement
 from moorage_runtime.engines.llamacpp_binding import Model, Overflow, Piece
+from moorage_runtime.engines.loopback import Flow, listen
 
 if TYPE_CHECKING:
     from moorage_common.http.responder import Responder
@@ -40,28 +40,9 @@ def serve(config: ChildConfig, announce: Announce) -> None:
 
 
 async def _listen(service: _Service, announce: Announce, found: Announcement) -> None:
-    connections: set[ServerConnection] = set()
-    server = await asyncio.get_running_loop().create_server(
-        lambda: ServerConnection(service.handle, limits=Limits(), connections=connections, is_draining=lambda: False),
-        LOOPBACK,
-        0,
-    )
-    announce(msgspec.structs.replace(found, port=server.sockets[0].getsockname()[1]))
+    server, port = await listen(service.handle)
+    announce(msgspec.structs.replace(found, port=port))
     await server.serve_forever()
-
-
-class _Flow:
-    """The flow of a stream: nothing is generated while the other side does not read."""
-
-    def __init__(self) -> None:
-        self.open = asyncio.Event()
-        self.open.set()
-
-    def pause(self) -> None:
-        self.open.clear()
-
-    def resume(self) -> None:
-        self.open.set()
 
 
 class _Job(NamedTuple):
@@ -129,7 +110,7 @@ class _Service:
         responder.send(json_answer(200, {**self._envelope(kind), "choices": choices, "usage": job.usage(made)}))
 
     async def _stream(self, job: _Job, responder: Responder) -> None:
-        envelope, made, flow = self._envelope("chat.completion.chunk" if job.chat else "text_completion"), 0, _Flow()
+        envelope, made, flow = self._envelope("chat.completion.chunk" if job.chat else "text_completion"), 0, Flow()
         responder.start(200, EVENT_STREAM, flow=flow)
 
         def event(**fields: Any) -> None:

@@ -33,7 +33,7 @@ class Transformers:
             "HF_HUB_OFFLINE": "1",
             "TRANSFORMERS_OFFLINE": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
-            # Idle OpenMP threads must sleep: where others want the cores too, spinning costs nine tenths of the speed.
+            # Idle OpenMP threads must sleep: spinning takes the cores from others who share them.
             "OMP_WAIT_POLICY": "passive",
             "TOKENIZERS_PARALLELISM": "false",
         }

@@ -17,8 +17,8 @@ from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 from moorage_common.facts import LoadError
+from moorage_runtime.addresses import is_forbidden
 from moorage_runtime.errors import LoadFailure
-from moorage_runtime.fetch.reach import is_forbidden
 
 CONNECT_SECONDS: Final = 10.0
 MAX_REDIRECTS: Final = 5

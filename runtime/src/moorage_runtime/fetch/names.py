@@ -9,6 +9,8 @@ import re
 from pathlib import PurePosixPath
 from typing import Final
 
+from moorage_runtime.hf_folder import UNSAFE
+
 _PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=,@~ -]{0,199}")
 MAX_LENGTH: Final = 255
 MAX_DEPTH: Final = 4
@@ -18,8 +20,6 @@ _ENDINGS: Final = frozenset({".jinja", ".json", ".tiktoken"})
 _NAMES: Final = frozenset(
     {"merges.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "tokenizer.model.v3", "vocab.txt"}
 )
-UNSAFE: Final = frozenset({".bin", ".ckpt", ".joblib", ".msgpack", ".pickle", ".pkl", ".pt", ".pth"})
-"""Endings of weights that are pickles, or may be: loading them can run code."""
 
 
 def is_safe_path(name: str) -> bool:

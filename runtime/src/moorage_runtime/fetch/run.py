@@ -22,7 +22,6 @@ from moorage_runtime.fetch.names import is_weights
 from moorage_runtime.fetch.origin import Origin
 from moorage_runtime.fetch.patience import Patience, persist
 from moorage_runtime.fetch.plan import Choice, Wanted, plan
-from moorage_runtime.fetch.preflight import check_configs
 from moorage_runtime.fetch.progress import Progress
 from moorage_runtime.fetch.secrets import Secrets
 from moorage_runtime.fetch.settings import FetchSettings
@@ -30,6 +29,7 @@ from moorage_runtime.fetch.source import BucketAddress, HubAddress, parse
 from moorage_runtime.fetch.space import Space, free_bytes
 from moorage_runtime.fetch.transfer import Setting, Stopped, Transfer
 from moorage_runtime.fetch.web import Web
+from moorage_runtime.hf_folder import check_small_files
 from moorage_runtime.settings import Backend
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Fetch:
         )
         self._run_all([Transfer(file, shared) for file in missing if not is_weights(file.target)])
         try:
-            check_configs(folder.path, [file.target for file in wanted if not is_weights(file.target)])
+            check_small_files(folder.path, [file.target for file in wanted if not is_weights(file.target)])
         except OSError as error:
             raise space.failure(error) from error
         self._run_all([Transfer(file, shared) for file in missing if is_weights(file.target)])

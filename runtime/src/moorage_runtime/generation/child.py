@@ -11,9 +11,8 @@ import msgspec
 import torch
 import transformers
 
-from moorage_common.http.message import Limits
-from moorage_common.http.server import ServerConnection
-from moorage_runtime.engines.base import LOOPBACK, Announce, Announcement
+from moorage_runtime.engines.base import Announce, Announcement
+from moorage_runtime.engines.loopback import listen
 from moorage_runtime.generation.batch import Batch
 from moorage_runtime.generation.config import ChildConfig
 from moorage_runtime.generation.load import Found, defaults, ends, found, load
@@ -50,21 +49,10 @@ def serve(config: bytes, announce: Announce) -> None:
 
 
 async def _listen(service: Service, batch: Batch, facts: Found, announce: Announce) -> None:
-    connections: set[ServerConnection] = set()
-    server = await asyncio.get_running_loop().create_server(
-        # The front has checked the body's size already; rewriting it may have made it a little longer.
-        lambda: ServerConnection(
-            service.handle,
-            limits=Limits(body_bytes=64 * 1024 * 1024),
-            connections=connections,
-            is_draining=lambda: False,
-        ),
-        LOOPBACK,
-        0,
-    )
+    server, port = await listen(service.handle)
     announce(
         Announcement(
-            port=server.sockets[0].getsockname()[1],
+            port=port,
             version=transformers.__version__,
             device=facts.device,
             memory_bytes=facts.memory_bytes,
@@ -73,7 +61,7 @@ async def _listen(service: Service, batch: Batch, facts: Found, announce: Announ
             weights_bytes=facts.weights_bytes,
         )
     )
-    while batch.alive:  # noqa: ASYNC110 - a thread that ends sets no event
+    while server.is_serving() and batch.alive:  # noqa: ASYNC110 - a thread that ends sets no event
         await asyncio.sleep(WATCH_SECONDS)
     log.critical("the loop that generates has ended")
     await asyncio.sleep(GRACE_SECONDS)

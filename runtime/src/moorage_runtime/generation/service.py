@@ -15,6 +15,7 @@ import msgspec
 from moorage_common.http.message import EVENT_STREAM, Answer, Refusal, Request, json_answer
 from moorage_common.http.responder import Responder
 from moorage_common.openai_errors import error_body
+from moorage_runtime.engines.loopback import Flow
 from moorage_runtime.generation.answers import DONE, Whole, Writer, failed, usage
 from moorage_runtime.generation.choice import Choice, Generation, GenerationFailed
 from moorage_runtime.generation.request import Body, Sampling, check_tokens, read, refuse
@@ -51,23 +52,6 @@ class Tokenizer(Protocol):
 
     def name(self, token: int) -> str:
         """Give the text of one token, marks included."""
-
-
-class Flow:
-    """The flow of a stream: writers wait while the other side does not read."""
-
-    def __init__(self) -> None:
-        """Begin open."""
-        self.open = asyncio.Event()
-        self.open.set()
-
-    def pause(self) -> None:
-        """Write no more for now."""
-        self.open.clear()
-
-    def resume(self) -> None:
-        """Write again."""
-        self.open.set()
 
 
 @dataclass(frozen=True, kw_only=True)

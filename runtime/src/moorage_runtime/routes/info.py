@@ -44,6 +44,7 @@ class DetailedHealth(msgspec.Struct, frozen=True, rename="camel"):
     engine_restarts: int
     engine_resident_bytes: int | None
     load_seconds: float | None
+    unload_after: float | None
     uptime_seconds: float
 
 
@@ -82,6 +83,7 @@ async def detailed(service: Service, request: Request, responder: Responder) -> 
         engine_restarts=supervisor.restarts,
         engine_resident_bytes=machine.session_resident(supervisor.pid) if supervisor.pid is not None else None,
         load_seconds=supervisor.load_seconds,
+        unload_after=service.settings.model_idle_timeout if service.settings.model_unload_enabled else None,
         uptime_seconds=round(time.monotonic() - service.started, 3),
     )
     responder.send(json_answer(200, {**msgspec.to_builtins(health), **msgspec.to_builtins(_details(service))}))
