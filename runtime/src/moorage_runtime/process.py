@@ -75,7 +75,8 @@ class Child:
         """Let the process load what `config` says."""
         stream = self._process.stdin
         assert stream is not None  # noqa: S101 - a pipe was asked for
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        # One that has ended says why in its announcement. Of a pipe that is closed uvloop tells by a RuntimeError.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
             stream.write(config)
             stream.close()
 
