@@ -42,7 +42,8 @@ chaos: venv ## The fault scenarios with the times and counts of their table; an 
 test-e2e: venv ## The tests on a real node; root on Debian, or Docker
 	$(PY) -m hack.test --only e2e
 
-test-engines: venv ## All engines with real models: theirs, the contract, and on a real node; gigabytes from PyPI, an hour
+test-engines: deps venv ## All engines with real models: theirs, the contract, and on a real node; gigabytes from PyPI, an hour
+	@$(PYTHON) hack/debian/install.py --engines
 	$(PY) -m hack.test --only engines --only contract --only e2e_engines
 
 verify: venv ## Format, lint, types, layers, generated files, chart, lock file

@@ -1,4 +1,4 @@
-"""Installs the Debian packages of packages.txt that are missing: `python3 hack/debian/install.py [--check]`.
+"""Installs the Debian packages of packages.txt that are missing: `hack/debian/install.py [--check] [--engines]`.
 
 It runs before the virtual environment exists, so it imports the standard library only and nothing of ours.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE_LIST = Path(__file__).resolve().with_name("packages.txt")
-SECTIONS = ("always", "host")
+SECTIONS = ("always", "host", "engines")
 _APT_LISTS = Path("/var/lib/apt/lists")
 _LISTS_STAY_FRESH_SECONDS = 24 * 3600
 
@@ -68,9 +68,10 @@ def installed_names(dpkg_output: str) -> set[str]:
     return {pair[0] for pair in pairs if pair[1:] == ["installed"]}
 
 
-def lacking(packages: Iterable[Package], installed: set[str], *, docker: bool) -> list[Package]:
+def lacking(packages: Iterable[Package], installed: set[str], *, docker: bool, engines: bool = False) -> list[Package]:
     """Give what this machine still needs; with a Docker engine the host cluster's packages are not needed."""
-    return [p for p in packages if p.name not in installed and not (docker and p.section == "host")]
+    unwanted = {section for section, yes in (("host", docker), ("engines", not engines)) if yes}
+    return [p for p in packages if p.name not in installed and p.section not in unwanted]
 
 
 def advice(missing: Iterable[Package], *, debian: bool) -> str:
@@ -101,14 +102,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Install what is missing; with --check only tell it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="tell what is missing, install nothing (exit 1 if any)")
-    check_only = parser.parse_args(arguments).check
+    parser.add_argument("--engines", action="store_true", help="also what the tests of the large engines need")
+    chosen = parser.parse_args(arguments)
     packages = parse_packages(PACKAGE_LIST.read_text(encoding="utf-8"))
     debian = shutil.which("dpkg-query") is not None and shutil.which("apt-get") is not None
     installed = _ask_dpkg(packages) if debian else set()
-    missing = lacking(packages, installed, docker=False)
+    missing = lacking(packages, installed, docker=False, engines=chosen.engines)
     if missing and _docker_answers():
         print("A Docker engine answers: the packages for a cluster on the bare host are not needed.")
-        missing = lacking(packages, installed, docker=True)
+        missing = lacking(packages, installed, docker=True, engines=chosen.engines)
         if missing and not debian:
             print("Not Debian: make sure that these are there: " + ", ".join(package.name for package in missing))
             return 0
@@ -118,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"Debian packages: {len(missing)} of {len(packages)} are missing:")
     for package in missing:
         print(f"  {package.name:<28}{package.why}")
-    if check_only or not debian or os.geteuid() != 0:
+    if chosen.check or not debian or os.geteuid() != 0:
         print(advice(missing, debian=debian), file=sys.stderr)
         return 1
     return _install([package.name for package in missing])

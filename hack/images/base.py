@@ -1,4 +1,6 @@
-"""The base of our images where no registry is at hand: Debian with Python and OpenMP, from the machine's own mirror.
+"""The base of our images where no registry is at hand: Debian with Python and what the engines' wheels need of it.
+
+OpenMP is for llama.cpp and PyTorch, libnuma for vLLM on the CPU; all from the machine's own mirror.
 
 One base for all images, so that a node unpacks it once.
 """
@@ -13,7 +15,7 @@ from hack.images.process import run
 
 SUITE = "trixie"
 PYTHON_VERSION = "3.13"
-PACKAGES = ("ca-certificates", "libgomp1", "libstdc++6", "python3")
+PACKAGES = ("ca-certificates", "libgomp1", "libnuma1", "libstdc++6", "python3")
 DOCKERFILE = Path(__file__).with_name("base.Dockerfile")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # dpkg never unpacks these.

@@ -9,6 +9,9 @@ import pytest
 from tests.support.api import Api, is_ready, reason
 from tests.support.models import model
 
+# Importing gigabytes of images into the node is part of the first test.
+pytestmark = pytest.mark.timeout(1800)
+
 Post = Callable[[str, str, dict[str, object]], str]
 
 FOLDER = {"uri": "oci://localhost/models/smollm2-hf:135m"}
@@ -28,7 +31,6 @@ COMMON = frozenset({"id", "object", "created", "model", "choices", "usage"})
 """What OpenAI's answers have; engines may say more."""
 
 
-@pytest.mark.timeout(1800)
 def test_the_same_request_to_three_engines_gives_answers_of_the_same_shape(api: Api, post: Post) -> None:
     for framework, needs in MODELS.items():
         api.create(model(framework, framework=framework, contextLength=512, maxConcurrency=2, **needs))

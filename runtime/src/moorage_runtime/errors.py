@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 # By both names: of the InferenceModel's field and of the setting, whichever of them the reader has.
 CONTEXT_NAMES: Final = "the context length (spec.contextLength, MAX_INPUT_TOKENS)"
+QUANTIZATION_NAMES: Final = "the quantization (spec.quantization, MODEL_QUANTIZATION)"
 CONCURRENCY_NAMES: Final = "the concurrency (spec.maxConcurrency, MAX_CONCURRENT_REQUESTS)"
 MEMORY_NAMES: Final = "the memory limit (spec.resources.memory)"
 

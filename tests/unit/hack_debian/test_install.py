@@ -93,3 +93,10 @@ def test_what_the_cluster_s_doctor_looks_for_is_in_the_list() -> None:
     listed = {package.name for package in install.parse_packages(install.PACKAGE_LIST.read_text(encoding="utf-8"))}
     missing = doctor.missing_for_node(which=lambda program: None, cni=Path("/nonexistent"), is_root=True)
     assert {item.package for item in missing if item.package} <= listed
+
+
+def test_what_the_large_engines_need_is_installed_for_their_tests_only() -> None:
+    listed = [install.Package("make", "always", "x"), install.Package("libnuma1", "engines", "x")]
+    assert install.lacking(listed, set(), docker=False) == listed[:1]
+    assert install.lacking(listed, set(), docker=False, engines=True) == listed
+    assert install.lacking(listed, {"make"}, docker=True, engines=True) == listed[1:]

@@ -18,6 +18,9 @@ CONTAINER_NAME: Final = "runtime"
 TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"
 RUN_AS: Final = 65532
 DRAIN_SECONDS: Final = 30
+# Without a limit of its own: what is in it counts as memory of the pod, which has one.
+_SHM_VOLUME: Final = {"name": "shm", "emptyDir": {"medium": "Memory"}}
+_SHM_MOUNT: Final = {"name": "shm", "mountPath": "/dev/shm"}  # noqa: S108
 
 
 def deployment(model: InferenceModel, image: str, config: DesiredConfig, now: Circumstances) -> dict[str, Any]:
@@ -64,7 +67,7 @@ def _pod(model: InferenceModel, image: str, config: DesiredConfig) -> dict[str, 
         },
         **({"initContainers": [fetch_container(model, image, config.image_pull_policy)]} if fetched else {}),
         "containers": [_container(model, image, files, config)],
-        "volumes": [files.volume, {"name": "tmp", "emptyDir": {}}],
+        "volumes": [files.volume, {"name": "tmp", "emptyDir": {}}, *_shared_memory(model.spec, _SHM_VOLUME)],
         **_placement(model.spec),
     }
 
@@ -96,8 +99,12 @@ def _container(model: InferenceModel, image: str, files: ModelStorage, config: D
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
         },
-        "volumeMounts": [files.mount, {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+        "volumeMounts": [files.mount, {"name": "tmp", "mountPath": "/tmp"}, *_shared_memory(model.spec, _SHM_MOUNT)],  # noqa: S108
     }
+
+
+def _shared_memory(spec: InferenceModelSpec, part: dict[str, Any]) -> list[dict[str, Any]]:
+    return [part] if ENGINES[spec.framework].shared_memory else []
 
 
 def _resources(spec: InferenceModelSpec) -> dict[str, Any]:

@@ -18,6 +18,8 @@ class Engine:
     """The share of each GPU's memory that it uses for a spec of its framework."""
     gpus: Callable[[InferenceModelSpec], int] = lambda spec: spec.gpu.count
     """The GPUs that one copy of the model is split over; 0 on the CPU."""
+    shared_memory: bool = False
+    """Whether its processes talk over /dev/shm, of which a container has no more than 64 MiB by itself."""
     port: int = RUNTIME_PORT
     load_seconds: int = 3600
     """How long a model may load before the kubelet ends it; a load that fails ends by itself long before."""

@@ -29,4 +29,4 @@ def _gpus(spec: InferenceModelSpec) -> int:
     return spec.tensor_parallel_size if spec.gpu.count else 0
 
 
-ENGINE = Engine(settings=_settings, gpu_share=_gpu_share, gpus=_gpus)
+ENGINE = Engine(settings=_settings, gpu_share=_gpu_share, gpus=_gpus, shared_memory=True)

@@ -12,7 +12,7 @@ from moorage_common.facts import EngineFacts, LoadError
 from moorage_runtime import machine
 from moorage_runtime.embedding.config import ChildConfig
 from moorage_runtime.engines.base import Plan
-from moorage_runtime.errors import CONTEXT_NAMES, LoadFailure
+from moorage_runtime.errors import CONTEXT_NAMES, QUANTIZATION_NAMES, LoadFailure
 from moorage_runtime.hf_folder import HFFolder, check_folder
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def _check_quantization(asked: str | None, folder: HFFolder) -> None:
     if folder.quantization != "none" or asked not in {None, "none"}:
         raise LoadFailure(
             LoadError.INVALID_MODEL_CONFIG,
-            f"the quantization asked for is {asked or 'none'}, and the files hold {folder.quantization}; embeddings "
-            "are computed with weights that are not quantized",
+            f"{QUANTIZATION_NAMES} asked for is {asked or 'none'}, and the files hold {folder.quantization}; "
+            "embeddings are computed with weights that are not quantized",
             folder.shape,
         )
 

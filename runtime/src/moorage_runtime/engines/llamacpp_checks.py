@@ -10,7 +10,7 @@ from moorage_common.estimate.terms import MIB, round_up
 from moorage_common.facts import LoadError
 from moorage_common.shape import Shape
 from moorage_runtime import machine
-from moorage_runtime.errors import CONCURRENCY_NAMES, CONTEXT_NAMES, MEMORY_NAMES, LoadFailure
+from moorage_runtime.errors import CONCURRENCY_NAMES, CONTEXT_NAMES, MEMORY_NAMES, QUANTIZATION_NAMES, LoadFailure
 from moorage_runtime.gguf import Header
 
 MAX_SLOTS: Final = 256
@@ -39,7 +39,9 @@ def check_quantization(asked: str | None, header: Header, file_name: str) -> Non
     if asked is None or _is_of(asked.lower(), (header.file_type or "").lower()):
         return
     found = f"is {header.file_type}" if header.file_type else "does not say its quantization (general.file_type)"
-    raise LoadFailure(LoadError.INVALID_MODEL_CONFIG, f"the quantization asked for is {asked}, but {file_name} {found}")
+    raise LoadFailure(
+        LoadError.INVALID_MODEL_CONFIG, f"{QUANTIZATION_NAMES} asked for is {asked}, but {file_name} {found}"
+    )
 
 
 def _is_of(asked: str, found: str) -> bool:

@@ -25,6 +25,7 @@ from moorage_runtime.errors import (
     CONCURRENCY_NAMES,
     CONTEXT_NAMES,
     MEMORY_NAMES,
+    QUANTIZATION_NAMES,
     LoadFailure,
     context_exceeded,
     plain_engine_error,
@@ -252,7 +253,7 @@ def _quantize(asked: str | None, folder: HFFolder) -> str | None:
     can = f"; while loading, vLLM makes {', '.join(WHILE_LOADING)} only" if found == "none" else ""
     raise LoadFailure(
         LoadError.INVALID_MODEL_CONFIG,
-        f"the quantization asked for is {asked}, but the files of {folder.path} have {found}{can}",
+        f"{QUANTIZATION_NAMES} asked for is {asked}, but the files of {folder.path} have {found}{can}",
     )
 
 

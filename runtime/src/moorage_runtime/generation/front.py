@@ -10,7 +10,7 @@ from moorage_common.estimate import DEFAULT_CONTEXT, Demand, estimate, mib
 from moorage_common.facts import EngineFacts, LoadError
 from moorage_runtime import machine
 from moorage_runtime.engines.base import Plan
-from moorage_runtime.errors import CONCURRENCY_NAMES, CONTEXT_NAMES, MEMORY_NAMES, LoadFailure
+from moorage_runtime.errors import CONCURRENCY_NAMES, CONTEXT_NAMES, MEMORY_NAMES, QUANTIZATION_NAMES, LoadFailure
 from moorage_runtime.generation.config import INT8, NF4, WHILE_LOADING, ChildConfig
 from moorage_runtime.hf_folder import HFFolder, check_folder, context_length
 
@@ -99,10 +99,11 @@ def _asked(text: str | None, folder: HFFolder) -> str | None:
     asked = WORDS.get(text.lower(), text.lower())
     if asked not in WHILE_LOADING and asked not in IN_FILES:
         names = ", ".join((*IN_FILES, INT8, NF4, *WORDS))
-        _refuse(folder, f"the quantization asked for is {text}: this engine has {names}")
+        _refuse(folder, f"{QUANTIZATION_NAMES} asked for is {text}: this engine has {names}")
     if asked != folder.quantization and not (asked in WHILE_LOADING and folder.quantization == "none"):
         _refuse(
-            folder, f"the quantization asked for is {asked}, but the files of {folder.path} have {folder.quantization}"
+            folder,
+            f"{QUANTIZATION_NAMES} asked for is {asked}, but the files of {folder.path} have {folder.quantization}",
         )
     return asked
 
