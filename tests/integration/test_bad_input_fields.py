@@ -42,7 +42,17 @@ def test_bad_input_04_gpu_count(api: Api, count: int, words: tuple[str, ...]) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["cpu", "memory", "kubernetes.io/x", "requests.nvidia.com", "nvidia.com/gpu/2", "nvidia.com/", "*"]
+    "name",
+    [
+        "cpu",
+        "memory",
+        "kubernetes.io/x",
+        "requests.nvidia.com",
+        "requests.nvidia.com/gpu",
+        "nvidia.com/gpu/2",
+        "nvidia.com/",
+        "*",
+    ],
 )
 def test_bad_input_04_a_resource_that_is_no_gpu(api: Api, name: str) -> None:
     text = refusal(api, {"gpu": {"count": 1, "resourceName": name}})

@@ -58,7 +58,7 @@ class Gpu(ApiModel):
         json_schema_extra=rules(
             rule(
                 "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)+/[A-Za-z0-9]"
-                "([-A-Za-z0-9_.]*[A-Za-z0-9])?$') && !self.contains('kubernetes.io/')",
+                "([-A-Za-z0-9_.]*[A-Za-z0-9])?$') && !self.contains('kubernetes.io/') && !self.startsWith('requests.')",
                 "must be the name of an extended resource, DOMAIN/NAME, for example nvidia.com/gpu",
             )
         ),
