@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hack.engines import environments
+from hack.engines.embedding_models import minilm_folder
 from hack.engines.models import model_folder
 from hack.models import model_path
 
@@ -25,6 +26,8 @@ UNICODE = "Grüße aus 東京, naïve café!"
 WORDS: Mapping[str, int] = {prompt: len(prompt.split()) for prompt in (CAPITAL, COUNTING, UNICODE)}
 SMOLLM2: Mapping[str, int] = {CAPITAL: 5, COUNTING: 10, UNICODE: 16}
 """Tokens of the prompts, by SmolLM2's own tokenizer."""
+MINILM: Mapping[str, int] = {CAPITAL: 7, COUNTING: 12, UNICODE: 12}
+"""The same of all-MiniLM-L6-v2, with the marks of begin and end."""
 
 TOOLS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
 
@@ -116,6 +119,19 @@ SUBJECTS = (
         lacks=TOOLS | {"response_format"},
         tokens=SMOLLM2,
         chat_tokens=35,
+    ),
+    Subject(
+        name="transformers-embed",
+        # MiniLM was trained with 256 tokens.
+        settings=lambda: {
+            **_transformers(),
+            **{"MODEL_PATH": str(minilm_folder()), "MODEL_TASK": "embed", "MAX_INPUT_TOKENS": "256"},
+        },
+        python=lambda: str(environments.python_of("transformers")),
+        embeds=True,
+        lacks=frozenset({"dimensions"}),
+        tokens=MINILM,
+        dimensions=384,
     ),
     Subject(
         name="vllm",
