@@ -22,7 +22,7 @@ MODELS: Mapping[str, dict[str, Any]] = {
 }
 """What each needs beside its framework; the name of the model is that of the framework."""
 
-ENGINES = {"llamacpp": "llama.cpp", "transformers": "transformers", "vllm": "vllm"}
+ENGINES = {"llamacpp": "llama.cpp", "transformers": "transformers", "vllm": "vLLM"}
 START_SECONDS = 420
 ANSWER = {"max_tokens": 8, "temperature": 0}
 CAPITAL = {"prompt": "The capital of France is", **ANSWER}

@@ -39,7 +39,8 @@ class Elector:
         """When the API server last answered about the Lease; None before."""
         self.leading = False
         self._renewed_at = clock()
-        self._pause = RENEW_SECONDS
+        self._pause = 0.0
+        """Seconds until the next attempt: none before the first one, and what a refusal asks for also after a loss."""
 
     @property
     def remaining(self) -> float:
@@ -56,8 +57,10 @@ class Elector:
 
     async def acquire(self) -> None:
         """Returns once the Lease is ours."""
-        while not await self._try():  # noqa: ASYNC110 - the Lease is not ours to be notified of
-            await asyncio.sleep(self._pause)
+        taken = False
+        while not taken:
+            await asyncio.sleep(self._pause)  # the Lease is not ours to be notified of
+            taken = await self._try()
         self.leading = True
         log.info("leading", extra={"identity": self._identity})
 

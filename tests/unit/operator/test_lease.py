@@ -299,3 +299,18 @@ async def test_of_many_replicas_that_come_and_go_no_two_may_write_at_a_time() ->
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@in_virtual_time
+async def test_fault_09_who_lost_the_lease_by_refusals_asks_no_sooner_than_it_was_told() -> None:
+    kube = FakeKube()
+    replica = await leader(kube)
+    kube.refusals[("get", "Lease")] = ThrottledError("TooManyRequests", "later", 10)
+    await replica.hold()
+    asked = len(kube.reads)
+    again = asyncio.create_task(replica.acquire())
+    await asyncio.sleep(9)
+    assert len(kube.reads) == asked
+    await asyncio.sleep(2)
+    assert len(kube.reads) == asked + 1
+    again.cancel()
