@@ -43,7 +43,7 @@ class Operator:
         self.namespaces: tuple[str | None, ...] = settings.watch_namespaces or EVERYWHERE
         self._view = ClusterView(sees_nodes=self.namespaces == EVERYWHERE, moved=self._add_moved)
         self._store = self._view.store
-        self._models: WorkQueue[Key] = WorkQueue(PAUSE_SECONDS)
+        self._models: WorkQueue[Key] = WorkQueue(PAUSE_SECONDS, lane=lambda key: key.namespace)
         self._unsynced = {
             (resource, ns) for resource, ns in watches(self.namespaces) if resource is not INFERENCE_MODELS
         }

@@ -7,7 +7,7 @@ nature: a key that is queued already is not queued again, so it never holds more
 import asyncio
 import random
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -20,12 +20,15 @@ class WorkQueue(Generic[K]):
     """Keys come in by `add`, go out by `get`, and are given back by `done`.
 
     For `pause` seconds after it was given back a key is not handed out again: what is added meanwhile is one turn.
+    Keys of one `lane` come out in the order in which they came; lanes take turns, so none waits for all of another.
     """
 
-    def __init__(self, pause: float = 0.0) -> None:
+    def __init__(self, pause: float = 0.0, lane: Callable[[K], Hashable] = lambda _key: None) -> None:
         self._pause = pause
+        self._lane = lane
         self._resting: dict[K, asyncio.TimerHandle] = {}
-        self._ready: deque[K] = deque()
+        self._lanes: dict[Hashable, deque[K]] = {}
+        """Keys that are due, by lane; the first lane is the next."""
         self._queued: set[K] = set()
         self._active: set[K] = set()
         self._again: dict[K, bool] = {}
@@ -36,7 +39,7 @@ class WorkQueue(Generic[K]):
 
     def __len__(self) -> int:
         """Keys that are due and not yet taken."""
-        return len(self._ready)
+        return len(self._queued)
 
     def add(self, key: K, delay: float = 0.0, *, urgent: bool = False) -> None:
         """Queues `key` now, or after `delay` seconds unless it is due sooner already; never while it is held.
@@ -53,7 +56,7 @@ class WorkQueue(Generic[K]):
             self._again[key] = urgent or self._again.get(key, False)
         elif key not in self._queued:
             self._queued.add(key)
-            self._ready.append(key)
+            self._lanes.setdefault(self._lane(key), deque()).append(key)
             self._wake()
 
     def retry(self, key: K, at_least: float = 0.0) -> float:
@@ -79,17 +82,21 @@ class WorkQueue(Generic[K]):
 
     async def get(self) -> K:
         """The next key; it stays out of the queue until `done`."""
-        while not self._ready:
+        while not self._queued:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             try:
                 await waiter
             except asyncio.CancelledError:
                 # The wake-up that this waiter may have been given must reach another one.
-                if waiter.done() and not waiter.cancelled() and self._ready:
+                if waiter.done() and not waiter.cancelled() and self._queued:
                     self._wake()
                 raise
-        key = self._ready.popleft()
+        lane = next(iter(self._lanes))
+        keys = self._lanes.pop(lane)
+        key = keys.popleft()
+        if keys:
+            self._lanes[lane] = keys
         self._queued.discard(key)
         self._active.add(key)
         return key

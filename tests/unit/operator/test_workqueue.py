@@ -22,6 +22,17 @@ async def test_keys_come_out_in_the_order_they_came_in() -> None:
 
 
 @in_virtual_time
+async def test_lanes_take_turns_and_each_keeps_its_order() -> None:
+    queue: WorkQueue[str] = WorkQueue(lane=lambda key: key[0])
+    for key in ("a1", "a2", "a3", "a4", "b1", "c1", "b2"):
+        queue.add(key)
+    assert [await queue.get() for _ in range(5)] == ["a1", "b1", "c1", "a2", "b2"]
+    queue.add("d1")
+    assert [await queue.get() for _ in range(3)] == ["a3", "d1", "a4"]
+    assert len(queue) == 0
+
+
+@in_virtual_time
 async def test_a_key_that_is_queued_is_not_queued_again() -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add("a")
