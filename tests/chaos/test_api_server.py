@@ -12,8 +12,9 @@ from moorage_operator.lease import LEASE_SECONDS
 from tests.chaos.bed import Bed
 from tests.chaos.pace import LIMIT, lasting, many
 from tests.chaos.world import World
-from tests.support.api import Object
+from tests.support.api import ApiRefusedError, Object
 from tests.support.fault_proxy import Rule, answer, delay, stale_list
+from tests.support.models import model
 
 MODELS = 5
 MEMORY_GROWTH = 1.2
@@ -34,15 +35,28 @@ def is_back(bed: Bed) -> None:
     """The control plane works again; what is measured is how long the operator takes from then on.
 
     After minutes without the API server its controllers are silent for a minute more, as the API server is after
-    minutes without etcd: their pauses between attempts have grown. So a pod that has nothing to do with us must run.
+    minutes without etcd: their pauses between attempts have grown. So a pod that has nothing to do with us must run,
+    and models, whose storage has a connection of its own to etcd, be written to.
     """
     bed.cluster.wait_until_ready(timeout=BACK_LIMIT)
+    _takes_writes(bed)
     elsewhere = bed.api.at("default")
     template = {"metadata": {"labels": {"app": "probe"}}, "spec": {"containers": [{"name": "probe", "image": "none"}]}}
     spec = {"replicas": 1, "selector": {"matchLabels": {"app": "probe"}}, "template": template}
     elsewhere.create({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "probe"}, "spec": spec})
     elsewhere.wait("Deployment", "probe", _is_available, what="a pod of another Deployment runs", seconds=BACK_LIMIT)
     elsewhere.delete("Deployment", "probe")
+
+
+def _takes_writes(bed: Bed) -> None:
+    deadline = time.monotonic() + BACK_LIMIT
+    dry_run = f"{bed.api.path('InferenceModel')}?dryRun=All"
+    while True:
+        try:
+            bed.api.request("POST", dry_run, json=model("probe"))
+            return
+        except (httpx.TransportError, ApiRefusedError):
+            assert time.monotonic() < deadline, "models cannot be written"
 
 
 def _has_one_replica(deployment: Object | None) -> bool:
@@ -139,6 +153,8 @@ def by_compaction(bed: Bed) -> None:
     bed.cluster.kill("kube-apiserver")
     bed.cluster.start("kube-apiserver")
     bed.cluster.wait_until_ready()
+    # They are silent since before; how long it takes to find that is fault 08.
+    bed.proxy.cut()
     bed.wait_until(lambda _: [] if bed.proxy.expired else ["no watch was told that its version is too old"], LIMIT)
 
 
