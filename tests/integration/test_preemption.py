@@ -146,9 +146,9 @@ def test_models_of_many_replicas_lose_replicas_rather_than_others_their_service(
     truth.hold()
     api.create(on_gpus("big", 4, priority=8))
     api.wait("InferenceModel", "big", is_ready, what="Ready")
-    seen = api.wait("InferenceModel", "many", is_preempted, what="told")
+    api.wait("InferenceModel", "many", is_preempted, what="told")
+    seen = api.wait("InferenceModel", "many", lambda im: status(im)["readyReplicas"] == 1, what="both are told")
     assert is_ready(seen)
-    assert status(seen)["readyReplicas"] == 1
     assert reason(api.get("InferenceModel", "single"), "Preempted") == "Never"
     truth.hold()
     truth.kept()

@@ -27,9 +27,6 @@ MOVED_SECONDS: Final = 0.3
 """How long a model whose place in the line has changed waits, so that many changes are one write."""
 PAUSE_SECONDS: Final = 0.1
 """How long a model is left alone after it was looked at: news comes in bursts, and each look costs reads and writes."""
-NEWS_SECONDS: Final = 0.15
-"""How long news of pods and children waits for more of it, unless others act on it: while the scheduler makes room,
-each look at those who lose would slow it down."""
 
 LEASE_NAME: Final = "moorage-operator"
 
@@ -67,13 +64,7 @@ class Operator:
         """Takes in an event of a watch; the models that it concerns are reconciled."""
         before = self._is_done(resource, obj)
         keys = self._view.event(resource, kind, obj)
-        if resource is INFERENCE_MODELS:
-            self._add(keys)
-            return
-        ends = kind == "DELETED" or "deletionTimestamp" in obj["metadata"]
-        urgent = not ends and self._is_done(resource, obj) != before
-        for key in keys:
-            self._models.add(key, 0.0 if urgent else NEWS_SECONDS, urgent=urgent)
+        self._add(keys, urgent=self._is_done(resource, obj) != before)
 
     def _is_done(self, resource: Resource, obj: dict[str, Any]) -> bool:
         """Whether a pod is ready, or a rollout finished: what others act on, so it is told at once."""
@@ -83,9 +74,9 @@ class Operator:
             return bool(child and child.state and child.state.rolled_out)
         return resource is PODS and self._store.is_ready(metadata["uid"])
 
-    def _add(self, keys: Iterable[Key]) -> None:
+    def _add(self, keys: Iterable[Key], *, urgent: bool = False) -> None:
         for key in keys:
-            self._models.add(key)
+            self._models.add(key, urgent=urgent)
 
     def _add_moved(self, keys: Iterable[Key]) -> None:
         for key in keys:
