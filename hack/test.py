@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hack.docker import docker_answers
+from hack.images.catalog import ALL_ENGINES
 
 ROOT = Path(__file__).resolve().parents[1]
 _NO_TESTS = 5
@@ -70,14 +71,7 @@ STAGES = (
         "e2e_engines",
         needs_node=True,
         on_demand=True,
-        preparation=(
-            ("hack.cluster", "build"),
-            (
-                "hack.images",
-                "build",
-                *("operator", "runtime", "model", "runtime-transformers", "runtime-vllm-cpu", "model-hf"),
-            ),
-        ),
+        preparation=(("hack.cluster", "build"), ("hack.images", "build", *ALL_ENGINES)),
     ),
 )
 

@@ -158,4 +158,6 @@ ENGINE_IMAGES = (
 )
 """Gigabytes; built by name only."""
 QUICK: tuple[ImageSpec, ...] = (OPERATOR, RUNTIME, MODEL)
+ALL_ENGINES = (*(spec.name for spec in QUICK), "runtime-transformers", "runtime-vllm-cpu", "model-hf")
+"""What a cluster without GPUs needs to run all three engines."""
 SPECS: dict[str, ImageSpec] = {spec.name: spec for spec in (*QUICK, *ENGINE_IMAGES)}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from hack.images.api import NAMES, Image, build_all
+from hack.images.api import Image, build_all
+from hack.images.catalog import ALL_ENGINES
 from tests.support.node import api, cluster, post, pytest_runtest_makereport
 
 __all__ = ["api", "cluster", "post", "pytest_runtest_makereport"]
@@ -11,4 +12,4 @@ __all__ = ["api", "cluster", "post", "pytest_runtest_makereport"]
 @pytest.fixture(scope="session")
 def images() -> dict[str, Image]:
     """The images of this checkout, the large ones too."""
-    return build_all([*NAMES, "runtime-transformers", "runtime-vllm-cpu", "model-hf"])
+    return build_all(ALL_ENGINES)

@@ -8,7 +8,7 @@ import pytest
 
 from moorage_common.facts import LoadError
 from moorage_runtime.errors import LoadFailure
-from moorage_runtime.hf_folder import MAX_JSON, MAX_TEMPLATE, check_folder, context_length
+from moorage_runtime.hf_folder import MAX_JSON, MAX_TEMPLATE, check_folder, check_small_files, context_length
 from tests.unit.runtime.hf_folder import folder, safetensors
 from tests.unit.runtime.test_hf_shape import LLAMA_3_8B, QWEN2_7B_GPTQ
 
@@ -111,6 +111,16 @@ def test_bad_input_16_auto_map_is_refused_wherever_it_is(tmp_path: Path, name: s
     reason, message = refused(tmp_path)
     assert reason is LoadError.REMOTE_CODE_REQUIRED
     assert message.startswith(name)
+
+
+def test_bad_input_16_auto_map_in_a_folder_below_is_refused_before_and_after_the_fetch(tmp_path: Path) -> None:
+    folder(tmp_path, LLAMA_3_8B)
+    (tmp_path / "0_Transformer").mkdir()
+    write(tmp_path / "0_Transformer" / "config.json", {**LLAMA_3_8B, "auto_map": CODE})
+    assert refused(tmp_path)[0] is LoadError.REMOTE_CODE_REQUIRED
+    with pytest.raises(LoadFailure) as failure:
+        check_small_files(tmp_path, ["config.json", "0_Transformer/config.json"])
+    assert failure.value.termination.reason is LoadError.REMOTE_CODE_REQUIRED
 
 
 def test_bad_input_16_a_kernel_from_elsewhere_is_refused(tmp_path: Path) -> None:
