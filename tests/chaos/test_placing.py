@@ -9,6 +9,7 @@ from typing import Any
 from tests.chaos.bed import Bed
 from tests.chaos.pace import LIMIT
 from tests.support.api import Object, condition, is_ready, reason
+from tests.support.policies import quota
 from tests.truth import Truth
 
 GPU_NODE = "/api/v1/nodes/gpu-0"
@@ -38,9 +39,15 @@ def in_namespace(bed: Bed, resource: str, spec: Object) -> Iterator[None]:
         yield
 
 
-def quota_is_full(bed: Bed) -> Any:
+@contextmanager
+def quota_is_full(bed: Bed) -> Iterator[None]:
     """No pod more is allowed."""
-    return in_namespace(bed, "resourcequotas", {"hard": {"pods": "0"}})
+    quota(bed.api, "chaos", {"hard": {"pods": "0"}})
+    try:
+        bed.create()
+        yield
+    finally:
+        bed.api.request("DELETE", bed.api.path("ResourceQuota", "chaos"))
 
 
 def limit_range(bed: Bed) -> Any:

@@ -7,7 +7,6 @@ with real models. What belongs to each is tried in depth elsewhere.
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from tests.engines.conftest import READY_SECONDS, Starter
 from tests.engines.embedding_runtime import EmbeddingRuntime, embedding_runtime
 from tests.engines.test_embeddings_vision import picture
 from tests.integration.runtime.conftest import Runtime, runtime_process
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -115,10 +115,7 @@ def test_requirement_a_4_health_memory_details_and_metrics(gguf: Runtime) -> Non
 def test_requirement_a_5_unloaded_after_an_idle_time_and_loaded_again_at_the_next_request(gguf: Runtime) -> None:
     complete(gguf)
     process = psutil.Process(gguf.process.pid)
-    deadline = time.monotonic() + 30
-    while process.children():
-        assert time.monotonic() < deadline, "the model is still loaded"
-        time.sleep(0.05)
+    eventually(lambda: not process.children(), "the model is unloaded", seconds=30)
     assert httpx.get(f"{gguf.url}/health").status_code == httpx.get(f"{gguf.url}/health/ready").status_code == 200
     assert "Paris" in complete(gguf)["choices"][0]["text"]
 

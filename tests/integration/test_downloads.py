@@ -14,11 +14,11 @@ import pytest
 
 from moorage_common.facts import LoadError, Termination
 from moorage_common.labels import RUNTIME_PORT
-from tests.integration.test_preemption import eventually
 from tests.support.api import Api, Object, condition, is_ready, reason
 from tests.support.kubelet import PlayedPod, played
 from tests.support.models import model
 from tests.support.operator import Audit, OperatorProcess, described
+from tests.support.waiting import eventually
 from tests.truth import Truth
 from tests.unit.runtime.hub import COMMIT, REPOSITORY, Fault, HubImitation, serving
 

@@ -17,11 +17,11 @@ import pytest
 
 from moorage_common.labels import RUNTIME_PORT
 from tests.integration.runtime.conftest import Runtime, runtime_process
-from tests.integration.test_preemption import eventually
 from tests.support.api import Api, ApiRefusedError, Object, condition, is_ready, reason
 from tests.support.kubelet import RESOURCE, PlayedPod, played
 from tests.support.models import model
 from tests.support.operator import Audit, OperatorProcess, described
+from tests.support.waiting import eventually
 
 # 14.9 GiB of weights, 128 KiB of KV cache for each token: Llama 3 8B in 16 bits.
 SHAPE: Object = {

@@ -12,6 +12,8 @@ import pytest
 from tests.support.api import Api, ApiRefusedError, Object, condition, is_ready, reason
 from tests.support.models import model
 from tests.support.operator import Audit, OperatorProcess, described
+from tests.support.policies import quota
+from tests.support.waiting import eventually
 from tests.truth import Truth
 
 TOLD_WITHIN = 5.0
@@ -114,14 +116,6 @@ def wait_for_event(api: Api, name: str, event: str) -> None:
     uid = (api.get("InferenceModel", name) or {})["metadata"]["uid"]
     selector = {"fieldSelector": f"involvedObject.uid={uid},reason={event}"}
     eventually(lambda: api.request("GET", api.path("Event"), params=selector)["items"], f"an Event {event} on {name}")
-
-
-def eventually(holds: Callable[[], object], what: str) -> None:
-    """Wait for what several objects tell together."""
-    deadline = time.monotonic() + TOLD_WITHIN
-    while not holds():
-        assert time.monotonic() < deadline, f"after {TOLD_WITHIN} s still not: {what}"
-        time.sleep(0.05)
 
 
 def test_equal_priority_never_takes_a_place(api: Api, operator: OperatorProcess, truth: Truth) -> None:
@@ -239,15 +233,14 @@ def test_more_gpus_than_any_node_has_are_not_waited_for(api: Api, operator: Oper
 
 def test_a_model_starts_soon_after_its_quota_has_been_raised(api: Api, operator: OperatorProcess, truth: Truth) -> None:
     """The ReplicaSet controller would try again after 40 s, 80 s and so on by then."""
-    quotas = f"/api/v1/namespaces/{api.namespace}/resourcequotas"
-    api.request("POST", quotas, json={"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}})
+    quota(api, "none", {"hard": {"pods": "0"}})
     api.create(model("tiny"))
     seen = api.wait("InferenceModel", "tiny", lambda im: reason(im) == "QuotaExceeded", what="QuotaExceeded")
     assert status(seen)["phase"] == "WaitingForResources"
     assert "exceeded quota: none" in condition(seen, "Scheduled")["message"]
     api.wait("ReplicaSet", replica_set(api), tried_under, what="the rules it is tried under")
     truth.hold()
-    api.request("DELETE", f"{quotas}/none")
+    api.request("DELETE", api.path("ResourceQuota", "none"))
     api.wait("InferenceModel", "tiny", is_ready, what="Ready")
     truth.hold()
     truth.kept()
@@ -257,8 +250,7 @@ def test_a_quota_keeps_high_priorities_for_some(api: Api, operator: OperatorProc
     """The quota of docs/preemption.md."""
     classes = {"scopeName": "PriorityClass", "operator": "In", "values": ["moorage-8", "moorage-9", "moorage-10"]}
     spec = {"hard": {"pods": "0"}, "scopeSelector": {"matchExpressions": [classes]}}
-    body = {"metadata": {"name": "no-high-priorities"}, "spec": spec}
-    api.request("POST", f"/api/v1/namespaces/{api.namespace}/resourcequotas", json=body)
+    quota(api, "no-high-priorities", spec)
     api.create(model("modest", priority=7))
     api.create(model("grand", priority=8))
     api.wait("InferenceModel", "modest", is_ready, what="Ready")

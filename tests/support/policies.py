@@ -1,4 +1,4 @@
-"""The chart's admission policies on a cluster without the chart's release: waiting until they are at work."""
+"""What the API server forbids: quotas, and the policies of the chart without a release; waiting until they work."""
 
 import subprocess
 import time
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hack.cluster.api import Cluster
-from tests.support.api import Api, ApiRefusedError
+from tests.support.api import Api, ApiRefusedError, Object
 from tests.support.models import model
 from tests.support.operator import ROOT, kubectl
 from tests.support.people import person
@@ -67,3 +67,9 @@ def chart_part(
     finally:
         kubectl(cluster, "delete", "-f", "-", stdin=objects)
         until_taken(gone)
+
+
+def quota(api: Api, name: str, spec: Object) -> None:
+    """Makes a ResourceQuota. Admission goes by its status, so before that is written nothing is refused."""
+    api.request("POST", api.path("ResourceQuota"), json={"metadata": {"name": name}, "spec": spec})
+    api.wait("ResourceQuota", name, lambda made: (made or {}).get("status", {}).get("hard"), what="a quota in force")

@@ -4,7 +4,7 @@ from typing import Final
 
 from moorage_common.estimate import Demand, Estimate, context_of, estimate
 from moorage_common.shape import Shape
-from moorage_operator.api.engines import Task
+from moorage_common.tasks import Task
 from moorage_operator.api.v1alpha1 import InferenceModelSpec
 from moorage_operator.desired.drift import quantity
 from moorage_operator.engines import ENGINES

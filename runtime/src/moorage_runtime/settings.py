@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from moorage_common.tasks import Task, default_concurrency
 from moorage_runtime import machine
 from moorage_runtime.presets import Preset, preset_values
 
@@ -36,13 +37,6 @@ class Backend(StrEnum):
     TRANSFORMERS = "transformers"
     VLLM = "vllm"
     DUMMY = "dummy"
-
-
-class Task(StrEnum):
-    """What a model is for."""
-
-    GENERATE = "generate"
-    EMBED = "embed"
 
 
 class RequestDefaults(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -271,9 +265,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def concurrency(self) -> int:
-        """Requests that the engine works on at once; of transformers a batch of embeddings is made of many."""
-        batched = self.model_task is Task.EMBED and self.model_backend is Backend.TRANSFORMERS
-        return self.max_concurrent_requests or (256 if batched else 4)
+        """Requests that the engine works on at once."""
+        return self.max_concurrent_requests or default_concurrency(self.model_task, self.model_backend)
 
     @property
     def image_hosts(self) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -17,20 +16,13 @@ import pytest
 
 from moorage_common.facts import LoadError, Termination
 from tests.integration.runtime.conftest import Runtime, runtime_process, start
+from tests.support.waiting import eventually
 
 
 def engine_of(runtime: Runtime) -> psutil.Process:
     """Give the engine's process."""
     (engine,) = psutil.Process(runtime.process.pid).children()
     return engine
-
-
-def eventually(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait until something is true."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_the_facts_are_those_of_the_file(runtime: Runtime, smollm2: Path) -> None:
@@ -73,7 +65,7 @@ def test_a_client_that_leaves_frees_its_slot(runtime: Runtime) -> None:
         before, busy = busy, engine.cpu_times().user
         return busy == before
 
-    eventually(idle, 5)
+    eventually(idle, seconds=5)
     assert time.monotonic() - left < 2
 
 

@@ -8,11 +8,12 @@ import msgspec
 import pytest
 
 from moorage_common.facts import LoadError
+from moorage_common.tasks import Task
 from moorage_runtime.embedding.config import ChildConfig
 from moorage_runtime.embedding.front import plan
 from moorage_runtime.engines.base import Plan
 from moorage_runtime.errors import LoadFailure
-from moorage_runtime.settings import Backend, Settings, Task
+from moorage_runtime.settings import Backend, Settings
 from tests.unit.runtime.hf_folder import folder as write_folder
 
 BERT = {"model_type": "bert", "max_position_embeddings": 512, "hidden_size": 8, "architectures": ["BertModel"]}

@@ -8,13 +8,14 @@ import msgspec
 import pytest
 
 from moorage_common.facts import LoadError
+from moorage_common.tasks import Task
 from moorage_runtime import machine
 from moorage_runtime.body import Contract, read_body
 from moorage_runtime.engines import load_engine
 from moorage_runtime.engines.base import Plan
 from moorage_runtime.errors import LoadFailure
 from moorage_runtime.generation.config import PAGE, ChildConfig
-from moorage_runtime.settings import Backend, Settings, Task
+from moorage_runtime.settings import Backend, Settings
 from tests.unit.runtime.hf_folder import folder
 from tests.unit.runtime.test_hf_shape import LLAMA_3_8B, QWEN2_7B_GPTQ
 

@@ -7,11 +7,12 @@ import msgspec
 import pytest
 
 from moorage_common.facts import LoadError
+from moorage_common.tasks import Task
 from moorage_runtime import machine
 from moorage_runtime.engines.base import Plan
 from moorage_runtime.engines.llamacpp import ENGINE, ChildConfig, device_used
 from moorage_runtime.errors import LoadFailure
-from moorage_runtime.settings import Settings, Task
+from moorage_runtime.settings import Settings
 from tests.unit.runtime.support import LLAMA, gguf, number, string
 
 GIB = 1024**3

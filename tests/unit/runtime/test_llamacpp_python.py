@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from moorage_common.facts import LoadError
+from moorage_common.tasks import Task
 from moorage_runtime import machine
 from moorage_runtime.engines.llamacpp_binding import Stopper
-from moorage_runtime.settings import Task
 from tests.unit.runtime.support import gguf
 from tests.unit.runtime.test_llamacpp_plan import config, failure, plan
 

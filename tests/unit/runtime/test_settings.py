@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from moorage_runtime.settings import Backend, RequestDefaults, Settings, SettingsError, Task, describe, read_settings
+from moorage_common.tasks import Task
+from moorage_runtime.settings import Backend, RequestDefaults, Settings, SettingsError, describe, read_settings
 
 
 def test_nothing_set_gives_the_defaults() -> None:

@@ -29,13 +29,6 @@ class Framework(StrEnum):
     TRANSFORMERS = "transformers"
 
 
-class Task(StrEnum):
-    """What a model is for."""
-
-    GENERATE = "generate"
-    EMBED = "embed"
-
-
 GGUF_TYPES: Final = (
     *("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"),
     *("q2_k", "q2_k_s", "q3_k_s", "q3_k_m", "q3_k_l", "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k"),

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field
 
+from moorage_common.tasks import Task, default_concurrency
 from moorage_operator.api.engine_rules import block_rules, engine_rules
 from moorage_operator.api.engines import (
     MAX_EXTRA_ARGS,
@@ -19,7 +20,6 @@ from moorage_operator.api.engines import (
     ExtraArg,
     Framework,
     LlamaCppSettings,
-    Task,
     TransformersSettings,
     Variable,
     VllmSettings,
@@ -256,8 +256,7 @@ class InferenceModelSpec(ApiModel):
     @property
     def concurrency(self) -> int:
         """Requests that each replica works on at a time."""
-        batched = self.task is Task.EMBED and self.framework is Framework.TRANSFORMERS
-        return self.max_concurrency or (256 if batched else 4)
+        return self.max_concurrency or default_concurrency(self.task, self.framework)
 
     @property
     def wanted_replicas(self) -> int:

@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from moorage_operator.api.engines import Framework, Task
+from moorage_common.tasks import Task
+from moorage_operator.api.engines import Framework
 from moorage_operator.api.parameters import Parameters
 from moorage_operator.api.v1alpha1 import InferenceModel
 from moorage_operator.engines import llamacpp, transformers, vllm

@@ -27,6 +27,7 @@ import msgspec
 from moorage_common.facts import CPU, EngineFacts, LoadError
 from moorage_common.http.message import EVENT_STREAM, Answer, Request, json_answer
 from moorage_common.shape import Shape
+from moorage_common.tasks import Task
 from moorage_runtime.engines.base import Announce, Announcement, Plan
 from moorage_runtime.engines.dummy_answers import Answer as Made
 from moorage_runtime.engines.dummy_answers import answer, embeddings, logprobs, orders, prompts_of, usage
@@ -34,7 +35,6 @@ from moorage_runtime.engines.loopback import Flow, listen
 from moorage_runtime.errors import LoadFailure, context_exceeded, plain_engine_error
 from moorage_runtime.hf_shape import hf_shape
 from moorage_runtime.safetensors import SafetensorsError
-from moorage_runtime.settings import Task
 
 if TYPE_CHECKING:
     from moorage_common.http.responder import Responder

@@ -19,6 +19,7 @@ import msgspec
 from moorage_common.estimate import Demand, estimate
 from moorage_common.estimate.llamacpp import CHECKPOINTS, on_gpus
 from moorage_common.facts import CPU, EngineFacts, LoadError
+from moorage_common.tasks import Task
 from moorage_runtime import machine
 from moorage_runtime.engines import llamacpp_python
 from moorage_runtime.engines.base import LOOPBACK, Announce, Announcement, Plan
@@ -40,7 +41,6 @@ from moorage_runtime.errors import (
 from moorage_runtime.gguf import GGUFError, Header, read_header
 from moorage_runtime.gguf_shape import gguf_shape
 from moorage_runtime.model_files import find_gguf
-from moorage_runtime.settings import Task
 
 if TYPE_CHECKING:
     from pathlib import Path

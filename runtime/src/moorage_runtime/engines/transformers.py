@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from moorage_common.tasks import Task
 from moorage_runtime.errors import context_exceeded, plain_engine_error
-from moorage_runtime.settings import Task
 
 if TYPE_CHECKING:
     from moorage_common.http.message import Answer

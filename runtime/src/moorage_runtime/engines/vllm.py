@@ -18,6 +18,7 @@ import msgspec
 from moorage_common.estimate import DEFAULT_CONTEXT, Demand, estimate, mib
 from moorage_common.estimate.vllm import cpu_kv_cache
 from moorage_common.facts import EngineFacts, LoadError
+from moorage_common.tasks import Task
 from moorage_runtime import machine
 from moorage_runtime.engines.base import LOOPBACK, Announce, Plan
 from moorage_runtime.engines.vllm_options import command_line, has_tools, read_options
@@ -31,7 +32,6 @@ from moorage_runtime.errors import (
     plain_engine_error,
 )
 from moorage_runtime.hf_folder import HFFolder, check_folder, context_length
-from moorage_runtime.settings import Task
 
 if TYPE_CHECKING:
     from moorage_common.http.message import Answer

@@ -6,10 +6,11 @@ from typing import Final
 from moorage_common.http.client import UpstreamGone
 from moorage_common.http.message import Answer, Request, json_answer
 from moorage_common.http.responder import Responder
+from moorage_common.tasks import Task
 from moorage_runtime.collected import Collected
 from moorage_runtime.errors import not_found, unavailable
 from moorage_runtime.service import Service
-from moorage_runtime.settings import Backend, Task
+from moorage_runtime.settings import Backend
 
 STATS_SECONDS: Final = 5.0
 
