@@ -50,6 +50,11 @@ class Environment:
 
 
 ENVIRONMENTS: Final[dict[str, Environment]] = {
+    "gptqmodel": Environment(
+        "gptqmodel",
+        (HERE / "transformers.txt", HERE / "gptqmodel.txt"),
+        built=("gptqmodel", "defuser", "device-smi", "logbar", "pypcre", "tokenicer"),
+    ),
     "llama-cpp-python": Environment("llama-cpp-python", (HERE / "llama-cpp-python.txt",), built=("llama-cpp-python",)),
     "llmcompressor": Environment("llmcompressor", (HERE / "llmcompressor.txt",)),
     "transformers": Environment("transformers", (HERE / "transformers.txt",)),

@@ -31,6 +31,7 @@ class QuantizedModel:
 
 
 QUANTIZED: Final[dict[str, QuantizedModel]] = {
+    "smollm2-gptq": QuantizedModel("smollm2-gptq", "smollm2-hf", "gptqmodel", HERE / "quantize_gptq.py"),
     "smollm2-w8a8": QuantizedModel("smollm2-w8a8", "smollm2-hf", "llmcompressor", HERE / "quantize_w8a8.py"),
 }
 

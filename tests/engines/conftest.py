@@ -24,14 +24,22 @@ def engine_process(runtime: Runtime) -> psutil.Process:
     return children[0]
 
 
+def reason_of(folder: Path, **settings: str) -> str:
+    """Start a runtime that cannot serve; give what it says at the end."""
+    path = folder / "termination"
+    with runtime_process(folder, **{"TERMINATION_MESSAGE_PATH": str(path), **settings}) as process:
+        process.process.wait(READY_SECONDS)
+    return path.read_text(encoding="utf-8")
+
+
 @pytest.fixture(scope="session")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Starter:
     """Start runtimes with settings of their own; each block begins when the model answers."""
     model = model_folder("smollm2-hf")
-    python = str(environments.python_of("transformers"))
 
     @contextmanager
-    def start(**settings: str) -> Iterator[Runtime]:
+    def start(environment: str = "transformers", **settings: str) -> Iterator[Runtime]:
+        python = str(environments.python_of(environment))
         folder = tmp_path_factory.mktemp("transformers")
         values = {
             "MODEL_BACKEND": "transformers",

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from hack.engines.embedding_models import tiny_qwen2_vl_folder
 from hack.engines.models import model_folder
 from hack.models import model_path
-from tests.engines.conftest import READY_SECONDS, Starter
+from tests.engines.conftest import Starter, reason_of
 from tests.engines.embedding_runtime import EmbeddingRuntime, embedding_runtime
 from tests.engines.test_embeddings_vision import picture
 from tests.integration.runtime.conftest import Runtime, runtime_process
@@ -118,14 +118,6 @@ def test_requirement_a_5_unloaded_after_an_idle_time_and_loaded_again_at_the_nex
     eventually(lambda: not process.children(), "the model is unloaded", seconds=30)
     assert httpx.get(f"{gguf.url}/health").status_code == httpx.get(f"{gguf.url}/health/ready").status_code == 200
     assert "Paris" in complete(gguf)["choices"][0]["text"]
-
-
-def reason_of(folder: Path, **settings: str) -> str:
-    """Start a runtime that cannot serve; give what it says at the end."""
-    path = folder / "termination"
-    with runtime_process(folder, **{"TERMINATION_MESSAGE_PATH": str(path), **settings}) as process:
-        process.process.wait(READY_SECONDS)
-    return path.read_text(encoding="utf-8")
 
 
 def test_requirement_a_6_a_missing_package_is_named(tmp_path: Path) -> None:

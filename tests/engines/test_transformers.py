@@ -11,7 +11,9 @@ import openai
 import psutil
 import pytest
 
-from tests.engines.conftest import Starter, engine_process
+from hack.engines.environments import python_of, variables
+from hack.engines.quantized import quantized_folder
+from tests.engines.conftest import Starter, engine_process, reason_of
 from tests.integration.runtime.conftest import Runtime
 
 pytestmark = pytest.mark.timeout(600)
@@ -214,6 +216,29 @@ def test_quantized_weights_are_smaller_and_still_know_paris(
     assert 0.3 * WEIGHTS < facts["weightsBytes"] <= most * WEIGHTS
 
 
+def test_gptq_checkpoints_stay_in_4_bit(started: Starter) -> None:
+    checkpoint = str(quantized_folder("smollm2-gptq"))
+    with started("gptqmodel", MODEL_PATH=checkpoint, MODEL_QUANTIZATION="gptq") as runtime:
+        facts = runtime.health()["facts"]
+        with openai.OpenAI(base_url=f"{runtime.url}/v1", api_key="none", max_retries=0) as client:
+            assert "Paris" in text(client)
+
+    assert facts["quantization"] == "gptq"
+    assert facts["weightsBytes"] <= 0.7 * WEIGHTS
+
+
+def test_a_package_that_gptq_needs_is_named_where_it_is_missing(tmp_path: Path) -> None:
+    said = reason_of(
+        tmp_path,
+        python=str(python_of("transformers")),
+        MODEL_BACKEND="transformers",
+        MODEL_PATH=str(quantized_folder("smollm2-gptq")),
+        **variables(),
+    )
+    assert "a package is missing for this model" in said
+    assert "optimum" in said
+
+
 def test_weights_are_mapped_or_copied_as_asked(runtime: Runtime, started: Starter, model: Path) -> None:
     def mapped(process: Runtime) -> bool:
         return any(str(model) in entry.path for entry in engine_process(process).memory_maps())
@@ -232,3 +257,19 @@ def test_an_engine_that_dies_comes_back(started: Starter) -> None:
             assert time.monotonic() < deadline
         runtime.wait_ready(300)
         assert runtime.health()["engineRestarts"] == 1
+
+
+def test_bad_input_17_weights_that_are_missing_are_named_and_not_made_up(tmp_path: Path, model: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in model.iterdir():
+        if file.suffix == ".safetensors":
+            name, other = b"model.layers.3.mlp.up_proj.weight", b"model.layers.3.mlp.up_else.weight"
+            (broken / file.name).write_bytes(file.read_bytes().replace(name, other, 1))
+        else:
+            (broken / file.name).symlink_to(file)
+
+    python = str(python_of("transformers"))
+    said = reason_of(tmp_path, python=python, MODEL_BACKEND="transformers", MODEL_PATH=str(broken), **variables())
+    assert "ModelFileInvalid" in said
+    assert "weights are missing: model.layers.3.mlp.up_proj.weight (1 in all)" in said

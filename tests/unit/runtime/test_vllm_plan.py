@@ -40,6 +40,7 @@ def eight_gibibytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "memory_limit", lambda: limit)
     monkeypatch.setattr(machine, "usable_cpus", lambda: 3)
     monkeypatch.setattr(machine, "has_accelerator", lambda: False)
+    monkeypatch.setattr(machine, "lacks_avx512", lambda: False)
 
 
 @pytest.fixture
@@ -140,6 +141,21 @@ def test_vllm_finds_the_quantization_of_the_files_by_itself(tmp_path: Path, meth
 
     assert not [argument for argument in arguments(found) if argument.startswith("--quantization")]
     assert found.facts.quantization == method
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_four_bits_on_a_processor_that_cannot_compute_them_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(machine, "lacks_avx512", lambda: True)
+
+    reason, message = failure(model_path=quantized(tmp_path, method))
+    assert reason is LoadError.INVALID_MODEL_CONFIG
+    assert f"have {method}" in message
+    assert "AVX-512" in message
+
+    monkeypatch.setattr(machine, "has_accelerator", lambda: True)
+    assert plan(model_path=quantized(tmp_path, method)).facts.quantization == method
 
 
 def test_fp8_is_made_while_loading_by_vllms_name_for_it(model: Path) -> None:

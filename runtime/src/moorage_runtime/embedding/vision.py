@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, Qwen2VLModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from moorage_common.facts import LoadError
+from moorage_runtime.complete import check_complete
 from moorage_runtime.embedding.config import ChildConfig, Input, InvalidInput, Prepared, TooLong, each
 from moorage_runtime.embedding.texts import rows
 from moorage_runtime.errors import LoadFailure
@@ -40,11 +41,7 @@ class VisionModel:
         model, loading = Qwen2VLModel.from_pretrained(
             config.path, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-        if loading["missing_keys"]:
-            missing = sorted(loading["missing_keys"])
-            raise LoadFailure(
-                LoadError.MODEL_FILE_INVALID, f"weights are missing: {', '.join(missing[:5])} ({len(missing)} in all)"
-            )
+        check_complete(loading)
         self.model = model.to(device).eval()
         self.device = device
         self.max_tokens = config.max_tokens

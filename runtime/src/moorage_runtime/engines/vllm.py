@@ -44,6 +44,9 @@ TOO_LONG: Final = "exceed_context_size_error"
 WHILE_LOADING: Final = {"fp8": "fp8_per_tensor"}
 """What vLLM can make of weights that are not quantized, by its own name for it. bitsandbytes went with version 0.32."""
 
+FOUR_BIT: Final = frozenset({"gptq", "awq"})
+"""Schemes for which vLLM's build for the CPU needs AVX-512."""
+
 NO_FIELDS: Final = frozenset(
     {"cache_prompt", "grammar", "json_schema", "n_probs", "response_format.schema", "typical_p"}
 )
@@ -131,6 +134,7 @@ class Vllm:
             on_cpu = not machine.has_accelerator()
             demand = _demand(settings, context, on_cpu=on_cpu)
             if on_cpu:
+                _check_processor(folder)
                 _check_memory(folder, demand, settings.vllm_cpu_kvcache_space)
         except LoadFailure as failure:
             raise LoadFailure(failure.termination.reason, failure.termination.message, folder.shape) from failure
@@ -255,6 +259,16 @@ def _quantize(asked: str | None, folder: HFFolder) -> str | None:
         LoadError.INVALID_MODEL_CONFIG,
         f"{QUANTIZATION_NAMES} asked for is {asked}, but the files of {folder.path} have {found}{can}",
     )
+
+
+def _check_processor(folder: HFFolder) -> None:
+    """Refuse what vLLM finds out at the first request only, by dying."""
+    if folder.quantization in FOUR_BIT and machine.lacks_avx512():
+        raise LoadFailure(
+            LoadError.INVALID_MODEL_CONFIG,
+            f"the files of {folder.path} have {folder.quantization}, which vLLM computes on GPUs or processors with "
+            "AVX-512, and this one has it not: ask for a GPU (spec.gpu), take another node, or files in another form",
+        )
 
 
 def _check_memory(folder: HFFolder, demand: Demand, kv_cache_gib: int | None) -> None:

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from moorage_common.facts import CPU, LoadError
+from moorage_runtime.complete import check_complete
 from moorage_runtime.errors import LoadFailure
 from moorage_runtime.generation.config import INT8, NF4, ChildConfig
 from moorage_runtime.generation.request import Sampling
@@ -39,7 +40,7 @@ def load(config: ChildConfig) -> tuple[Any, Any]:
     safe = {"local_files_only": True, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(config.path, **safe)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loading = AutoModelForCausalLM.from_pretrained(
             config.path,
             **safe,
             use_safetensors=True,
@@ -47,12 +48,14 @@ def load(config: ChildConfig) -> tuple[Any, Any]:
             device_map={"": device},
             # On the CPU it was half again as fast over eight requests as torch's own attention.
             attn_implementation="eager" if device.type == CPU else "sdpa",
-            quantization_config=_quantization(config),
+            output_loading_info=True,
+            **_quantization(config),
         )
     except ImportError as error:
         raise LoadFailure(LoadError.ENGINE_FAILED, f"a package is missing for this model: {error}") from error
     except torch.OutOfMemoryError as error:
         raise LoadFailure(LoadError.OUT_OF_MEMORY, str(error)) from error
+    check_complete(loading)
     if not config.low_memory and device.type == CPU:
         _copy(model)
     _give_back()
@@ -104,12 +107,15 @@ def _number(value: Any, default: float) -> float:
     return float(value) if isinstance(value, int | float) and value > 0 else default
 
 
-def _quantization(config: ChildConfig) -> BitsAndBytesConfig | None:
+def _quantization(config: ChildConfig) -> dict[str, BitsAndBytesConfig]:
+    """Give the argument that asks for it: without a word the files' own scheme holds, and None would undo that too."""
     if config.quantize == INT8:
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=config.int8_threshold)
-    if config.quantize == NF4:
-        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
-    return None
+        wanted = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=config.int8_threshold)
+    elif config.quantize == NF4:
+        wanted = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    else:
+        return {}
+    return {"quantization_config": wanted}
 
 
 def _give_back() -> None:
