@@ -16,12 +16,13 @@ from hack.models import models_root
 
 @dataclass(frozen=True)
 class QuantizedModel:
-    """A checkpoint, and the script that writes it: `SCRIPT SOURCE FOLDER` in an environment."""
+    """A checkpoint, and the script that writes it: `SCRIPT SOURCE FOLDER MORE…` in an environment."""
 
     name: str
     source: str
     environment: str
     script: Path
+    more: tuple[str, ...] = ()
 
     def folder(self) -> Path:
         """Give where it is, or will be."""
@@ -31,7 +32,8 @@ class QuantizedModel:
 
 
 QUANTIZED: Final[dict[str, QuantizedModel]] = {
-    "smollm2-gptq": QuantizedModel("smollm2-gptq", "smollm2-hf", "gptqmodel", HERE / "quantize_gptq.py"),
+    "smollm2-awq": QuantizedModel("smollm2-awq", "smollm2-hf", "gptqmodel", HERE / "quantize_4bit.py", ("awq",)),
+    "smollm2-gptq": QuantizedModel("smollm2-gptq", "smollm2-hf", "gptqmodel", HERE / "quantize_4bit.py", ("gptq",)),
     "smollm2-w8a8": QuantizedModel("smollm2-w8a8", "smollm2-hf", "llmcompressor", HERE / "quantize_w8a8.py"),
 }
 
@@ -43,5 +45,7 @@ def quantized_folder(name: str) -> Path:
     model = QUANTIZED[name]
     return made_once(
         model.folder(),
-        lambda folder: run_offline(python_of(model.environment), model.script, model_folder(model.source), folder),
+        lambda folder: run_offline(
+            python_of(model.environment), model.script, model_folder(model.source), folder, *model.more
+        ),
     )

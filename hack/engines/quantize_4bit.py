@@ -1,7 +1,8 @@
-"""Quantizes a model to 4 bits by GPTQ: `quantize_gptq.py SOURCE FOLDER`; it runs in the environment of gptqmodel.
+"""Quantizes a model to 4 bits: `quantize_4bit.py SOURCE FOLDER gptq|awq`; it runs in the environment of gptqmodel.
 
 GPTQ (https://arxiv.org/abs/2210.17323) rounds the weights of a layer one column after the other, and lets those that
-are left make good the error as it shows on texts. The texts are those of Python's own manual, which is everywhere.
+are left make good the error as it shows on texts. AWQ (https://arxiv.org/abs/2306.00978) scales what texts make large
+before it rounds. The texts are those of Python's own manual, which is everywhere.
 """
 
 import os
@@ -21,13 +22,18 @@ GROUP = 64
 """Weights with one scale; it has to divide the rows of every matrix, and those of SmolLM2 have 576."""
 
 
-def quantize(source: Path, target: Path) -> None:
+FORMATS = {"gptq": "gptq", "awq": "gemm"}
+"""How the 4 bits are packed: as engines read them."""
+
+
+def quantize(source: Path, target: Path, scheme: str) -> None:
     """Write the quantized model with its tokenizer."""
-    model = GPTQModel.load(str(source), QuantizeConfig(bits=4, group_size=GROUP), device="cpu")
+    wanted = QuantizeConfig(bits=4, group_size=GROUP, quant_method=scheme, format=FORMATS[scheme])
+    model = GPTQModel.load(str(source), wanted, device="cpu")
     texts = [text[:LONGEST] for _, text in sorted(topics.items())]
     model.quantize(texts[:TEXTS], batch_size=1)
     model.save(str(target))
 
 
 if __name__ == "__main__":
-    quantize(Path(sys.argv[1]), Path(sys.argv[2]))
+    quantize(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
