@@ -1,7 +1,7 @@
 """Quantizes a model to 4 bits: `quantize_4bit.py SOURCE FOLDER gptq|awq`; it runs in the environment of gptqmodel.
 
-GPTQ (https://arxiv.org/abs/2210.17323) rounds the weights of a layer one column after the other, and lets those that
-are left make good the error as it shows on texts. AWQ (https://arxiv.org/abs/2306.00978) scales what texts make large
+GPTQ (arXiv 2210.17323) rounds the weights of a layer one column after the other, and lets those that
+are left make good the error as it shows on texts. AWQ (arXiv 2306.00978) scales what texts make large
 before it rounds. The texts are those of Python's own manual, which is everywhere.
 """
 
