@@ -49,6 +49,7 @@ class Subject:
     """The same of a chat with CAPITAL as its only message, with the model's template around it."""
     dimensions: int = 0
     """Numbers in an embedding."""
+    context: int = CONTEXT
     ready_seconds: float = 120.0
 
 
@@ -123,10 +124,8 @@ SUBJECTS = (
     Subject(
         name="transformers-embed",
         # MiniLM was trained with 256 tokens.
-        settings=lambda: {
-            **_transformers(),
-            **{"MODEL_PATH": str(minilm_folder()), "MODEL_TASK": "embed", "MAX_INPUT_TOKENS": "256"},
-        },
+        context=256,
+        settings=lambda: {**_transformers(), "MODEL_PATH": str(minilm_folder()), "MODEL_TASK": "embed"},
         python=lambda: str(environments.python_of("transformers")),
         embeds=True,
         lacks=frozenset({"dimensions"}),
@@ -170,7 +169,7 @@ def environment_of(subject: Subject, folder: Path) -> dict[str, str]:
     """Give the settings of the runtime that serves it."""
     return {
         "MODEL_NAME": MODEL,
-        "MAX_INPUT_TOKENS": str(CONTEXT),
+        "MAX_INPUT_TOKENS": str(subject.context),
         "MAX_CONCURRENT_REQUESTS": str(PLACES),
         "TERMINATION_MESSAGE_PATH": str(folder / "termination"),
         **subject.settings(),

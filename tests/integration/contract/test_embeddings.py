@@ -69,8 +69,11 @@ def test_dimensions_are_cut_or_refused_by_name(client: openai.OpenAI, subject: S
     assert len(embed(client, CAPITAL, dimensions=4).data[0].embedding) == 4
 
 
-def test_bad_input_48_a_text_over_the_context_is_told_with_both_numbers(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match=r"1024 tokens, and the prompt has (at least )?\d+") as failure:
+def test_bad_input_48_a_text_over_the_context_is_told_with_both_numbers(
+    client: openai.OpenAI, subject: Subject
+) -> None:
+    told = rf"{subject.context} tokens, and the prompt has (at least )?\d+"
+    with pytest.raises(openai.BadRequestError, match=told) as failure:
         embed(client, ["short", "hello " * 3000])
 
     assert failure.value.code == "context_length_exceeded"

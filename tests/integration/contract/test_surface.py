@@ -7,7 +7,7 @@ import httpx
 import openai
 import pytest
 
-from tests.integration.contract.engines import CAPITAL, CONTEXT, MODEL, PLACES, Subject
+from tests.integration.contract.engines import CAPITAL, MODEL, PLACES, Subject
 from tests.integration.runtime.conftest import Runtime
 
 
@@ -28,11 +28,11 @@ def error_of(response: httpx.Response, status: int) -> dict[str, Any]:
     return error
 
 
-def test_the_model_is_listed(client: openai.OpenAI) -> None:
+def test_the_model_is_listed(client: openai.OpenAI, subject: Subject) -> None:
     (model,) = client.models.list()
 
     assert (model.id, model.object) == (MODEL, "model")
-    assert model.model_dump()["max_model_len"] == CONTEXT
+    assert model.model_dump()["max_model_len"] == subject.context
 
 
 def test_bad_input_55_another_model_is_not_found(runtime: Runtime, subject: Subject) -> None:
