@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 
 from moorage_common.http.message import Limits, Request, json_answer
 from moorage_common.http.responder import Responder
-from moorage_common.http.server import ServerConnection
+from moorage_common.http.server import Connections, ServerConnection
 
 THREADS = 2
 
@@ -42,7 +42,7 @@ async def naive(model: Any) -> None:
         item = {"object": "embedding", "index": 0, "embedding": base64.b64encode(vector.tobytes()).decode()}
         responder.send(json_answer(200, {"object": "list", "data": [item]}))
 
-    connections: set[ServerConnection] = set()
+    connections = Connections()
     server = await loop.create_server(
         lambda: ServerConnection(handle, limits=Limits(), connections=connections, is_draining=lambda: False),
         "127.0.0.1",

@@ -11,7 +11,7 @@ import signal
 from moorage_common.facts import LoadError, Termination
 from moorage_common.http.message import Limits, Request
 from moorage_common.http.responder import Responder
-from moorage_common.http.server import ServerConnection
+from moorage_common.http.server import Connections, ServerConnection
 from moorage_runtime.errors import LoadFailure, report_termination
 from moorage_runtime.process import Child
 from moorage_runtime.routes import dispatch
@@ -42,7 +42,7 @@ class Server:
         self.listening = asyncio.Event()
         self._settings = settings
         self._limits = limits or Limits()
-        self._connections: set[ServerConnection] = set()
+        self._connections = Connections()
         self._stop = asyncio.Event()
 
     async def run(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from moorage_common.http.message import Answer, Limits, Request
 from moorage_common.http.responder import Responder
-from moorage_common.http.server import Handler, ServerConnection
+from moorage_common.http.server import Connections, Handler, ServerConnection
 
 DEADLINE = 10.0
 
@@ -39,7 +39,7 @@ class Listening:
     """A server on a free port."""
 
     port: int
-    connections: set[ServerConnection]
+    connections: Connections
     requests: list[Request] = field(default_factory=list)
     draining: bool = False
 
@@ -126,7 +126,7 @@ class Client:
 @asynccontextmanager
 async def listening(handler: Handler | None = None, limits: Limits | None = None) -> AsyncIterator[Listening]:
     """Serve with `handler`, by default with one that says what it got."""
-    connections: set[ServerConnection] = set()
+    connections = Connections()
     found = Listening(0, connections)
 
     async def remember(request: Request, responder: Responder) -> None:

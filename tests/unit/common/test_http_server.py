@@ -1,6 +1,8 @@
 """The server's side of HTTP: what is parsed, what is refused with which answer, and what closes the connection."""
 
 import asyncio
+import gc
+import tracemalloc
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -367,3 +369,88 @@ def test_any_bytes_get_an_answer_or_an_end(content: bytes) -> None:
             assert await client.closed() is not None
 
     asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    "begin", [b"2\r\n{}\r\n0\r\nX-Trailer: ", b"2;name=", b"2\r\n{}\r\n0\r\n" + b"X: y\r\n" * 3000], ids=str
+)
+async def test_bad_input_45_what_is_in_a_body_but_no_content_is_bounded_too(begin: bytes) -> None:
+    async with listening() as server, server.client() as client:
+        await client.send(CHUNKED + begin)
+        for _ in range(40):
+            await client.send(b"a" * 65536)
+        assert (await client.head()).status == 431
+        assert not server.requests
+
+
+async def test_bad_input_52_a_body_that_comes_byte_by_byte_has_an_end() -> None:
+    async with listening(limits=Limits(body_seconds=0.3, body_idle_seconds=10)) as server, server.client() as client:
+        await client.send(post(b"x" * 1000)[:-1000])
+        began = asyncio.get_running_loop().time()
+        for _ in range(6):
+            await client.send(b"x")
+            await asyncio.sleep(0.1)  # that is how slowly it comes
+        assert (await client.reply()).status == 408
+        assert asyncio.get_running_loop().time() - began < 5
+
+
+async def test_bad_input_46_all_bodies_together_are_bounded() -> None:
+    release = asyncio.Event()
+
+    async def wait(request: Request, responder: Responder) -> None:
+        await release.wait()
+        responder.send(Answer(200, b"%d" % len(request.body)))
+
+    limits = Limits(buffered_bytes=100_000)
+    async with listening(wait, limits) as server, server.client() as first, server.client() as second:
+        await first.send(post(b"x" * 70_000))
+        await until(lambda: bool(server.requests))
+        await second.send(post(b"x" * 70_000))
+        refused = await second.reply()
+        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+        assert server.connections.buffered >= 70_000
+        release.set()
+        assert (await first.reply()).body == b"70000"
+        # What was answered makes room.
+        assert (await server.ask(post(b"x" * 70_000))).status == 200
+    await until(lambda: server.connections.buffered == 0)
+
+
+async def test_more_connections_than_there_may_be_are_told_so() -> None:
+    async with listening(limits=Limits(connections=1)) as server, server.client() as first:
+        await first.send(get())
+        assert (await first.reply()).status == 200
+        async with server.client() as second:
+            assert (await second.reply()).status == 503
+            assert await second.closed()
+        await until(lambda: len(server.connections) == 1)
+        await first.send(get())
+        assert (await first.reply()).status == 200
+
+
+async def test_a_body_that_was_given_up_is_let_go_at_once() -> None:
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        async with listening() as server:
+            before, _ = tracemalloc.get_traced_memory()
+            for _ in range(5):
+                async with server.client() as client:
+                    await client.send(post(b"x" * 2_000_000)[:-1])
+                    await until(lambda: server.connections.buffered > 1_900_000)
+                await until(lambda: not server.connections)
+            after, _ = tracemalloc.get_traced_memory()
+        assert server.connections.buffered == 0
+        assert after - before < 1_000_000
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+
+async def test_bad_input_44_a_tunnel_is_refused_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with listening() as server, server.client() as client:
+        await client.send(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n")
+        assert (await client.reply()).status == 405
+        assert await client.closed()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

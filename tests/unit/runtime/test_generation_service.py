@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from moorage_common.http.message import Limits
-from moorage_common.http.server import ServerConnection
+from moorage_common.http.server import Connections, ServerConnection
 from moorage_runtime.generation.answers import Token
 from moorage_runtime.generation.choice import GenerationFailed
 from moorage_runtime.generation.request import Sampling
@@ -100,7 +100,7 @@ class Answer:
 async def serving(echo: Echo) -> AsyncIterator[httpx.AsyncClient]:
     """Serve on a free port."""
     service = Service(echo, Letters(), name="m", context=CONTEXT, defaults=Sampling(temperature=0.7))
-    connections: set[ServerConnection] = set()
+    connections = Connections()
     server = await asyncio.get_running_loop().create_server(
         lambda: ServerConnection(service.handle, limits=Limits(), connections=connections, is_draining=lambda: False),
         "127.0.0.1",

@@ -20,8 +20,12 @@ class Limits:
     headers: int = 100
     body_bytes: int = 4 * 1024 * 1024
     pipelined: int = 16
+    connections: int = 8192
+    buffered_bytes: int = 128 * 1024 * 1024
+    """Of the bodies of all requests that are there at a time."""
     head_seconds: float = 10.0
     body_idle_seconds: float = 30.0
+    body_seconds: float = 120.0
     keep_alive_seconds: float = 75.0
     write_stall_seconds: float = 30.0
     linger_seconds: float = 2.0

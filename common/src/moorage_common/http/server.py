@@ -25,6 +25,7 @@ from moorage_common.http.strict import (
     head_problem,
     head_too_large,
     origin_form,
+    too_much_at_once,
     without_upgrade,
 )
 from moorage_common.openai_errors import error_body
@@ -37,11 +38,18 @@ _RESET = struct.pack("ii", 1, 0)
 Handler = Callable[[Request, Responder], Awaitable[None]]
 
 
+class Connections(set["ServerConnection"]):
+    """The connections of one server, and what they keep of bodies together."""
+
+    buffered: int = 0
+    """Bytes."""
+
+
 class ServerConnection(asyncio.Protocol):
     """One client's connection."""
 
     def __init__(
-        self, handler: Handler, *, limits: Limits, connections: "set[ServerConnection]", is_draining: Callable[[], bool]
+        self, handler: Handler, *, limits: Limits, connections: Connections, is_draining: Callable[[], bool]
     ) -> None:
         """Serve one client with `handler`; be in `connections` as long as the connection lives."""
         self._is_draining = is_draining
@@ -56,10 +64,14 @@ class ServerConnection(asyncio.Protocol):
         self._queue: deque[Request] = deque()
         self._task: asyncio.Task[None] | None = None
         self._responder: Responder | None = None
+        self._running_bytes = 0
         self._deadline = Deadline(self._loop, self._expired)
         self._refusal: Answer | None = None
         self._in_head = True
         self._received = 0
+        self._held = 0
+        """Bytes of bodies that are kept for this connection."""
+        self._body_until = 0.0
         self.on_message_begin()
 
     # -- the transport's calls ----------------------------------------------------------------------------------------
@@ -70,6 +82,9 @@ class ServerConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes)
         self._connections.add(self)
+        if len(self._connections) > self._limits.connections:
+            self._refuse(too_much_at_once())
+            return
         self._deadline.set(self._limits.head_seconds)
 
     def data_received(self, data: bytes) -> None:
@@ -79,17 +94,20 @@ class ServerConnection(asyncio.Protocol):
         if self._in_head:
             if self._received == 0 and self._task is None:
                 self._deadline.set(self._limits.head_seconds)
-            self._received += len(data)
         elif self._task is None:
-            self._deadline.set(self._limits.body_idle_seconds)
+            left = self._body_until - self._loop.time()
+            self._deadline.set(min(self._limits.body_idle_seconds, max(left, 0.0)))
+        self._received += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._decline_upgrade(data[upgrade.args[0] :])
+            return
         except httptools.HttpParserError as error:
             self._refuse(error_answer(400, f"This is not a valid HTTP/1.1 request: {error}."))
             return
-        if self._refusal is None and self._in_head and self._received > self._limits.head_bytes:
+        # In a body only what is no content counts: extensions of chunks and trailers, which nobody else bounds.
+        if self._refusal is None and self._received > self._limits.head_bytes:
             self._refusal = head_too_large(self._limits)
         if self._refusal is not None:
             self._refuse(self._refusal)
@@ -102,6 +120,11 @@ class ServerConnection(asyncio.Protocol):
         if self._task is not None:
             self._task.cancel()
         self._queue.clear()
+        self._release(self._held)
+        # The parser knows us and we know it: without this a body that was given up would stay until such circles are
+        # looked for.
+        self.on_message_begin()
+        del self._parser
 
     def pause_writing(self) -> None:
         """Hold the answer's source back: the client does not read as fast as we write."""
@@ -146,6 +169,7 @@ class ServerConnection(asyncio.Protocol):
         """Judge the head, and let a client go on that waits for our word before it sends the body."""
         self._in_head = False
         self._received = 0
+        self._body_until = self._loop.time() + self._limits.body_seconds
         version = self._parser.get_http_version()
         if self._parser.get_method() == b"CONNECT":
             self._refusal = error_answer(405, "This is not a proxy.")
@@ -162,11 +186,17 @@ class ServerConnection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body, up to the limit."""
         self._body_size += len(body)
+        self._received = 0
         if self._body_size > self._limits.body_bytes:
             self._refusal = self._refusal or body_too_large(self._limits)
+        elif self._connections.buffered + len(body) > self._limits.buffered_bytes:
+            self._refusal = self._refusal or too_much_at_once()
+        if self._refusal is not None:
             self._body.clear()
-        elif self._refusal is None:
-            self._body.append(body)
+            return
+        self._body.append(body)
+        self._held += len(body)
+        self._connections.buffered += len(body)
 
     def on_message_complete(self) -> None:
         """Start the request, or queue it behind the one that runs."""
@@ -188,6 +218,7 @@ class ServerConnection(asyncio.Protocol):
             keep_alive=self._parser.should_keep_alive(),
             body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
         )
+        self._body = []
         if self._task is None:
             self._start(request)
             return
@@ -255,6 +286,7 @@ class ServerConnection(asyncio.Protocol):
         self._deadline.set(None)
         responder = Responder(self, request)
         self._responder = responder
+        self._running_bytes = len(request.body)
         self._task = self._loop.create_task(self._handle(request, responder))
         self._task.add_done_callback(self._done)
 
@@ -274,6 +306,7 @@ class ServerConnection(asyncio.Protocol):
     def _done(self, task: asyncio.Task[None]) -> None:
         self._task = None
         self._responder = None
+        self._release(self._running_bytes)
         if self.closing:
             return
         if task.cancelled():
@@ -293,14 +326,20 @@ class ServerConnection(asyncio.Protocol):
             self.abort()
             return
         self.closing = True
-        self._transport.write(
-            head_bytes(answer.status, answer.content_type, length=len(answer.body), keep_alive=False) + answer.body
-        )
+        content_type, length = answer.content_type, len(answer.body)
+        head = head_bytes(answer.status, content_type, length=length, keep_alive=False, headers=answer.headers)
+        self._transport.write(head + answer.body)
         # Closing with unread bytes would reset the connection and may take the answer with it: read on for a while.
         if self._transport.can_write_eof():
             with contextlib.suppress(OSError):
                 self._transport.write_eof()
         self._deadline.set(self._limits.linger_seconds)
+
+    def _release(self, size: int) -> None:
+        """Let go of bytes of bodies."""
+        size = min(size, self._held)
+        self._held -= size
+        self._connections.buffered -= size
 
     def _expired(self) -> None:
         if self.closing or self.write_paused or (self._in_head and self._received == 0):

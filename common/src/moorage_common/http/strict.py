@@ -59,6 +59,14 @@ def head_too_large(limits: Limits) -> Answer:
     )
 
 
+def too_much_at_once() -> Answer:
+    """Give the answer to a body for which there is no room beside those of others."""
+    body = error_body(
+        "Too many large requests are here at once. Try again soon.", kind="service_unavailable", code="overloaded"
+    )
+    return Answer(503, body, JSON, headers=((b"Retry-After", b"1"),), close=True)
+
+
 def body_too_large(limits: Limits) -> Answer:
     """Give the answer to a body over the limit."""
     return error_answer(413, f"The body of a request has at most {limits.body_bytes} bytes.")

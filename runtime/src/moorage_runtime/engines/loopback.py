@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from moorage_common.http.message import Limits
-from moorage_common.http.server import ServerConnection
+from moorage_common.http.server import Connections, ServerConnection
 from moorage_runtime.engines.base import LOOPBACK
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 BACKLOG: Final = 1024
 
 # The front has kept the clients' limits: what it writes anew may be longer than what it read, and its connections stay.
-LIMITS: Final = Limits(body_bytes=64 * 1024 * 1024, keep_alive_seconds=3600.0)
+LIMITS: Final = Limits(body_bytes=64 * 1024 * 1024, buffered_bytes=1024 * 1024 * 1024, keep_alive_seconds=3600.0)
 
 
 async def listen(handle: Callable[[Request, Responder], Awaitable[None]]) -> tuple[asyncio.Server, int]:
     """Begin to answer the front; give the server and its port."""
-    connections: set[ServerConnection] = set()
+    connections = Connections()
     server = await asyncio.get_running_loop().create_server(
         lambda: ServerConnection(handle, limits=LIMITS, connections=connections, is_draining=lambda: False),
         LOOPBACK,

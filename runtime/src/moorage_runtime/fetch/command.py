@@ -21,7 +21,7 @@ import msgspec
 from moorage_common.facts import Health, LoadError, Phase, Termination
 from moorage_common.http.message import Answer, Limits, Request, json_answer
 from moorage_common.http.responder import Responder
-from moorage_common.http.server import ServerConnection
+from moorage_common.http.server import Connections, ServerConnection
 from moorage_runtime.errors import LoadFailure, not_found, report_termination
 from moorage_runtime.fetch.run import Fetch
 from moorage_runtime.fetch.secrets import Secrets, read_secrets
@@ -142,7 +142,7 @@ async def _report(fetch: Fetch) -> None:
 
 async def _listen(fetch: Fetch) -> asyncio.Server | None:
     """Tell the progress over HTTP; where that cannot be, fetch all the same."""
-    connections: set[ServerConnection] = set()
+    connections = Connections()
     settings: FetchSettings = fetch.settings
 
     async def handle(request: Request, responder: Responder) -> None:
