@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -38,6 +39,7 @@ def picture(seed: int, size: tuple[int, int] = (100, 60), kind: str = "PNG") -> 
 
 
 PICTURES = [picture(1), picture(2, (60, 150)), picture(3, (300, 300), "JPEG"), picture(4, (28, 28), "WEBP")]
+LARGE = [picture(5, (1000, 700)), picture(6, (300, 900))]
 TEXTS = [
     "a cat",
     "Grüße aus 東京",
@@ -53,6 +55,7 @@ def reference() -> dict[str, Any]:
         "texts": [{"text": text} for text in TEXTS],
         "instructed": [{"text": text, "instruction": "Find a picture."} for text in TEXTS],
         "images": [{"image": image} for image in PICTURES],
+        "large": [{"image": image} for image in LARGE],
         "fused": [{"text": text, "image": image} for text, image in zip(TEXTS, PICTURES, strict=True)],
     }
     flat = [one for group in inputs.values() for one in group]
@@ -106,6 +109,32 @@ def test_images_are_what_transformers_makes_of_them(runtime: EmbeddingRuntime) -
     assert (
         cosines(runtime.ask("/embeddings/image", images=PICTURES, instruction="Find."), reference()["images"]).max() < 1
     )
+
+
+def test_a_large_image_is_what_transformers_makes_of_it(runtime: EmbeddingRuntime) -> None:
+    """It is shrunk long before the processor sees it."""
+    found = runtime.ask("/embeddings/image", images=LARGE)
+
+    assert cosines(found, reference()["large"]).min() >= 0.9999
+
+
+def test_images_of_many_pixels_in_small_files_take_little_memory(runtime: EmbeddingRuntime) -> None:
+    buffer = io.BytesIO()
+    Image.new("1", (8192, 4096), 1).save(buffer, "PNG")
+    bomb = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    runtime.ask("/embeddings/image", images=[bomb])
+    before = engine_peak(runtime)
+
+    runtime.ask("/embeddings/image", images=[bomb] * 4)
+    assert engine_peak(runtime) - before < 100 * 1024**2
+    _, message = runtime.refused("/embeddings/image", images=[bomb] * 12)
+    assert message.startswith("images[4]: ")
+    assert f"{5 * 8192 * 4096} pixels together; at most {4 * 8192 * 4096}" in message
+
+
+def engine_peak(runtime: EmbeddingRuntime) -> int:
+    """The most that front and engine have held."""
+    return int(httpx.get(f"{runtime.url}/health/memory").json()["memory"]["peak_usage_bytes"])
 
 
 def test_a_text_with_its_image_is_what_transformers_makes_of_both(runtime: EmbeddingRuntime) -> None:

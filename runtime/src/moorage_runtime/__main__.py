@@ -31,6 +31,7 @@ def _serve() -> int:
 
     from moorage_runtime import logs
     from moorage_runtime.settings import SettingsError, read_settings
+    from moorage_runtime.settings_used import warning
 
     try:
         settings = read_settings(os.environ)
@@ -44,7 +45,10 @@ def _serve() -> int:
     import msgspec
     import uvloop
 
-    logging.getLogger("moorage_runtime").info("settings", extra=msgspec.to_builtins(settings, enc_hook=str))
+    log = logging.getLogger("moorage_runtime")
+    log.info("settings", extra=msgspec.to_builtins(settings, enc_hook=str))
+    if said := warning(os.environ, settings):
+        log.warning(said)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_live(settings))
 

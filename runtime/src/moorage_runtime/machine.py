@@ -127,6 +127,11 @@ def session_resident(pid: int, proc: Path = PROC) -> int | None:
     return sum(size for size in sizes if size is not None) * 1024
 
 
+def session_peak(pid: int, proc: Path = PROC) -> int:
+    """Give the sum of what each process of a session that runs now has held at its worst."""
+    return sum(peak_bytes(one, proc) or 0 for one in session(pid, proc))
+
+
 def session_works(pid: int, proc: Path = PROC) -> bool:
     """Say whether a thread of a session runs, or waits for a CPU (state R) or for a disk (state D)."""
     return any(state in "RD" for one in session(pid, proc) for state in _thread_states(proc / str(one)))

@@ -13,22 +13,22 @@ class Memory(msgspec.Struct, frozen=True):
     current_usage_bytes: int
     current_usage_percent: float | None
     peak_usage_bytes: int
-    """The sum of what each process that runs now has held at its worst."""
+    """The front at its worst, and the worst engine so far: an unload or a restart takes nothing back."""
     limit_bytes: int | None
     limit_source: str | None
+    """Who says so, in words."""
     front_bytes: int
     engine_bytes: int | None
     """None while no engine runs."""
 
 
-def memory(engine: int | None) -> Memory:
+def memory(engine: int | None, engine_peak: int) -> Memory:
     """Look at this process and at the session of the engine that the process `engine` leads."""
     front = os.getpid()
     ours, theirs = machine.resident_bytes(front) or 0, None
-    peak = machine.peak_bytes(front) or 0
+    peak = (machine.peak_bytes(front) or 0) + engine_peak
     if engine is not None:
         theirs = machine.session_resident(engine)
-        peak += sum(machine.peak_bytes(one) or 0 for one in machine.session(engine))
     limit = machine.memory_limit()
     now = ours + (theirs or 0)
     return Memory(

@@ -36,8 +36,15 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "text_completion",
     "/v1/embeddings": "embeddings",
+    "/embeddings/text": "embeddings",
+    "/embeddings/image": "embeddings",
+    "/embeddings/fused": "embeddings",
+    "/similarity": "embeddings",
 }
 """OpenTelemetry's names of what our routes do."""
+
+OTHER: Final = "other"
+"""What a route is counted as that is not among them: an answer must not fail for its count."""
 
 
 def _value(values: Callable[[], Mapping[str, float]], name: str) -> float:
@@ -138,14 +145,15 @@ class Metrics:
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Count an answer."""
-        self._requests.labels(route, status).inc()
-        self._latency.labels(OPERATIONS[route]).observe(seconds)
+        self._requests.labels(route if route in OPERATIONS else OTHER, status).inc()
+        self._latency.labels(OPERATIONS.get(route, OTHER)).observe(seconds)
 
     def streamed(self, route: str, first: float, rest: float, tokens: int) -> None:
         """Take the time to the first byte of a stream, and the time from there to its end."""
-        self._first_token.labels(OPERATIONS[route]).observe(first)
+        operation = OPERATIONS.get(route, OTHER)
+        self._first_token.labels(operation).observe(first)
         if tokens > 1:
-            self._per_token.labels(OPERATIONS[route]).observe(rest / (tokens - 1))
+            self._per_token.labels(operation).observe(rest / (tokens - 1))
 
     def entered(self, waited: float, running: int) -> None:
         """Take the time that a request waited, and how many are in the engine with it."""
@@ -156,7 +164,7 @@ class Metrics:
         """Count tokens."""
         self._input.inc(asked)
         self._output.inc(generated)
-        operation = OPERATIONS[route]
+        operation = OPERATIONS.get(route, OTHER)
         self._usage.labels(operation, "input").observe(asked)
         if operation != "embeddings":
             self._usage.labels(operation, "output").observe(generated)

@@ -17,6 +17,7 @@ from msgspec import Meta
 from moorage_common.tasks import Task, default_concurrency
 from moorage_runtime import machine
 from moorage_runtime.presets import Preset, preset_values
+from moorage_runtime.setting_words import description, problem
 
 TERMINATION_LOG: Final = Path("/dev/termination-log")
 
@@ -71,7 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     model_name: Annotated[
-        Annotated[str, Meta(max_length=253, pattern=r"^[^\x00-\x1f\x7f]+$")] | None,
+        Annotated[str, Meta(max_length=253, pattern=r"^[^\x00-\x1f\x7f]+$", title="without control characters")] | None,
         Meta(
             description='The name that clients put in "model", at most 253 characters. '
             "Default: the file's name without its ending."
@@ -109,7 +110,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 50
     enable_batching: Annotated[bool, Meta(description="Embeddings: false computes each text or image alone.")] = True
     image_url_hosts: Annotated[
-        Annotated[str, Meta(max_length=4096, pattern=r"^[A-Za-z0-9.:\-\[\], ]*$")] | None,
+        Annotated[
+            str,
+            Meta(max_length=4096, pattern=r"^[A-Za-z0-9.:\-\[\], ]*$", title="of names and addresses and commas only"),
+        ]
+        | None,
         Meta(
             description="Embeddings: hosts from which images may be fetched, exact names with commas between them. A "
             "private address is reached only by a host that is listed as that address. Default: none; data: URLs only."
@@ -297,13 +302,24 @@ def read_settings(environment: Mapping[str, str], memory: Callable[[], int | Non
         try:
             values[field] = _value(text, hint, is_json=field in JSON_FIELDS)
         except (msgspec.DecodeError, UnicodeEncodeError) as error:
-            problems.append(f"{name} is {text[:100]!r}: {error}. It means: {_description(hint)}")
+            problems.append(f"{name} is {text[:100]!r}: {problem(hint, error)}. It means: {description(hint)}")
+    problems += _contradictions(environment)
     if problems:
         raise SettingsError(" ".join(problems))
     if (preset := values.get("model_preset")) is not None:
         quantizes = values.get("model_backend") is Backend.TRANSFORMERS
         values = {**preset_values(preset, quantizes=quantizes, memory=memory), **values}
     return Settings(**values)
+
+
+def _contradictions(environment: Mapping[str, str]) -> list[str]:
+    """Name settings that were set by both of their names to different values: either could be what is meant."""
+    both = [(name, environment.get(name), alias, environment.get(alias)) for name, alias in ALIASES.items()]
+    return [
+        f"{name} is {value[:100]!r} and {alias}, another name of it, is {other[:100]!r}: set one, or both alike."
+        for name, value, alias, other in both
+        if value and other and value.strip() != other.strip()
+    ]
 
 
 def _value(text: str, hint: Any, *, is_json: bool) -> Any:
@@ -328,12 +344,8 @@ def describe() -> list[tuple[str, str, str]]:
         alias = f" (or {ALIASES[name]})" if name in ALIASES else ""
         default = "" if field.default is None else str(field.default)
         default = default.lower() if isinstance(field.default, bool) else default  # as it is written in the environment
-        rows.append((name + alias, default, _description(hints[field.name])))
+        rows.append((name + alias, default, description(hints[field.name])))
     return rows
-
-
-def _description(hint: Any) -> str:
-    return next(meta.description for meta in hint.__metadata__ if isinstance(meta, Meta) and meta.description)
 
 
 def _path(kind: type, value: str) -> Path:

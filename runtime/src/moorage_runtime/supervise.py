@@ -87,6 +87,7 @@ class Supervisor:
         self.load_phases: dict[str, float] = {}
         """Seconds of the last load: `check` of the files, `load` by the engine, its `first_answer`."""
         self.pid: int | None = None
+        self._engine_peak = 0
         self._settings = settings
         self._policy = policy
         self._traffic = traffic
@@ -105,6 +106,12 @@ class Supervisor:
     def asleep(self) -> bool:
         """The model is unloaded, or being loaded again for a request: requests are taken, and wait."""
         return self._awakening is not None
+
+    def engine_peak(self) -> int:
+        """Give the most memory that an engine has held so far, of those that were looked at before they ended."""
+        if self.pid is not None:
+            self._engine_peak = max(self._engine_peak, machine.session_peak(self.pid))
+        return self._engine_peak
 
     async def awake(self) -> Pool | None:
         """Give the way to the engine, of an unloaded model once it is loaded again; None where there is none."""
@@ -188,6 +195,7 @@ class Supervisor:
                 ) from gone
             end = str(gone)
         finally:
+            self.engine_peak()  # with the process goes what is known of it
             self.backend, self.pid = None, None
             if ready_at is None:
                 self._wake(None)

@@ -14,9 +14,16 @@ from moorage_operator.engines import environment
 from moorage_runtime.engines.llamacpp_options import OPTIONS, read_options
 from moorage_runtime.fields import CHAT, COMPLETIONS
 from moorage_runtime.settings import RequestDefaults, describe, read_settings
+from moorage_runtime.settings_used import unused
 from tests.golden.cases import Case, cases
 
 NAMES = {name.split(" ")[0] for name, _, _ in describe()}
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.folder.name)
+def test_what_the_operator_sets_for_an_engine_is_used_by_it(case: Case) -> None:
+    asked = environment(case.model, "/models")
+    assert unused(asked, read_settings(asked)) == []
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from moorage_runtime.embedding import images
 from moorage_runtime.embedding.config import InvalidInput
-from moorage_runtime.embedding.images import from_bytes, from_data_url
+from moorage_runtime.embedding.images import Intake, from_bytes, from_data_url
 
 
 def encoded(kind: str = "PNG", size: tuple[int, int] = (4, 3), mode: str = "RGB", **options: Any) -> bytes:
@@ -101,3 +101,36 @@ def test_bad_input_51_too_many_pixels_are_seen_before_they_are_decoded(monkeypat
     assert "at most 33554432 are taken" in refused(url(png(8192, 4097)))
     assert "at most 33554432 are taken" in refused(url(png(60_000, 60_000)))
     assert "200 times the other" in refused(url(png(2010, 10)))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "RGB"])
+def test_an_image_is_shrunk_as_the_model_s_own_code_would(mode: str) -> None:
+    noise = Image.effect_noise((90, 60), 80).convert(mode)
+    buffer = io.BytesIO()
+    noise.save(buffer, "PNG")
+
+    found = from_bytes(buffer.getvalue(), Intake(lambda _width, _height: (28, 56)))
+
+    assert found.tobytes() == noise.convert("RGB").resize((28, 56), Image.Resampling.BICUBIC).tobytes()
+
+
+def test_an_image_is_not_scaled_up_here() -> None:
+    assert from_bytes(encoded(), Intake(lambda _width, _height: (28, 28))).size == (4, 3)
+
+
+def test_a_large_jpeg_is_decoded_no_larger_than_twice_what_is_wanted() -> None:
+    decoded = []
+    convert = Image.Image.convert
+
+    def watched(image: Image.Image, *given: Any, **named: Any) -> Image.Image:
+        decoded.append(image.size)
+        return convert(image, *given, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image.Image, "convert", watched)
+        found = from_data_url(
+            url(encoded("JPEG", (800, 1600)), "image/jpeg"), Intake(lambda _width, _height: (50, 100))
+        )
+
+    assert (found.mode, found.size) == ("RGB", (50, 100))
+    assert decoded[0] == (100, 200)

@@ -1,6 +1,7 @@
 """The routes of a runtime with the dummy engine: what is answered, and what is refused with which words."""
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from moorage_common.facts import Health, Phase
 from moorage_common.shape import Shape
+from moorage_runtime.metrics import OPERATIONS, Metrics
+from moorage_runtime.routes import ROUTES
 from moorage_runtime.settings import RequestDefaults
 from tests.unit.runtime.hf_folder import folder
 from tests.unit.runtime.support import Running, chat, events, running, until
@@ -185,6 +188,33 @@ async def test_the_number_of_series_does_not_grow_with_what_clients_say(runtime:
         await ask(number)
 
     assert await series() == before
+
+
+async def test_every_route_is_counted_and_none_writes_an_error(
+    runtime: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = [(path, method) for path, methods in ROUTES.items() for method in methods]
+    for path, method in asked:
+        await runtime.client.request(method, path, json={} if method == "POST" else None)
+    found = (await runtime.client.get("/metrics")).text
+
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
+    posts = [path for path, method in asked if method == "POST"]
+    for path in posts:
+        assert f'moorage_runtime_requests_total{{route="{path}"' in found
+    assert set(posts) == set(OPERATIONS)
+    embedding = [path for path in posts if OPERATIONS[path] == "embeddings"]
+    counted = f'gen_ai_server_request_duration_seconds_count{{gen_ai_operation_name="embeddings"}} {len(embedding)}.0'
+    assert counted in found
+
+
+def test_an_answer_on_a_route_that_metrics_do_not_know_is_counted() -> None:
+    metrics = Metrics(running=lambda: 0, waiting=lambda: 0)
+    metrics.answered("/new", 200, 1.0)
+    metrics.streamed("/new", 0.5, 1.0, 3)
+    metrics.counted("/new", 2, 3)
+
+    assert b'moorage_runtime_requests_total{route="other",status="200"} 1.0' in metrics.answer().body
 
 
 async def test_memory_is_told_now_and_at_most(runtime: Running) -> None:

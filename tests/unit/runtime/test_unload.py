@@ -1,6 +1,7 @@
 """A model that nobody uses gives its memory back, and comes back for the next request."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import psutil
 import pytest
 
 from moorage_common.facts import LoadError, Phase, Termination
+from moorage_runtime import machine
 from tests.unit.runtime.support import Running, events, running, until
 from tests.unit.runtime.test_supervision import crash_file
 
@@ -54,6 +56,15 @@ async def test_the_next_request_loads_it_again_and_waits(tmp_path: Path) -> None
         assert await metric(runtime, "moorage_runtime_engine_restarts_total") == 0  # it did not fail
         await unloaded(runtime)
         assert runtime.server.service.supervisor.unloads == 2
+
+
+async def test_the_peak_of_memory_outlives_the_engine_that_had_it(tmp_path: Path) -> None:
+    async with running(model={}, folder=tmp_path, **SOON) as runtime:
+        await unloaded(runtime)  # nobody has asked while it was loaded
+        told = (await runtime.client.get("/health/memory")).json()["memory"]
+
+        assert told["engine_bytes"] is None
+        assert told["peak_usage_bytes"] > machine.peak_bytes(os.getpid()) + 2 * 1024**2  # type: ignore[operator]
 
 
 async def test_many_that_wait_start_one_load(tmp_path: Path) -> None:

@@ -90,6 +90,9 @@ class EmbeddingModel(Protocol):
     sees: bool
     """Whether it takes images."""
 
+    def scaled(self, width: int, height: int) -> tuple[int, int]:
+        """Give the size at which it looks at an image of this size."""
+
     def prepare(self, inputs: Sequence[Input]) -> list[Prepared]:
         """Make tokens of inputs; raise InvalidInput. Runs beside `compute`, in another thread."""
 

@@ -24,7 +24,7 @@ from moorage_runtime.embedding.answers import (
 from moorage_runtime.embedding.batching import Batcher, ItemFailed, QueueFull
 from moorage_runtime.embedding.config import ChildConfig, EmbeddingModel, Input, InvalidInput, Prepared, TooLong
 from moorage_runtime.embedding.fetch import fetch
-from moorage_runtime.embedding.images import from_bytes, from_data_url
+from moorage_runtime.embedding.images import Intake, from_bytes, from_data_url
 
 INLINE_CHARACTERS: Final = 4096
 """Texts up to so long together are tokenized at once: that takes less time than the way to another thread."""
@@ -58,6 +58,8 @@ class Service:
         self._batcher = batcher
         self._config = config
         self._threads = ThreadPoolExecutor(2, "prepare")
+        self._decoding = asyncio.Lock()
+        """Held while an image has its full size: of all requests one at a time has it."""
         self._requests = 0
         self._routes: dict[str, Callable[[bytes], Awaitable[Answer]]] = {
             "/v1/embeddings": self._openai,
@@ -187,23 +189,29 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._model.prepare, inputs)
 
     async def _load(self, urls: Sequence[str]) -> list[Any]:
-        """Give the images of a request, decoded one after the other: together they could take much memory."""
-        found = []
+        """Give the images of a request, each decoded and shrunk before the next: together they may take much."""
+        found, intake = [], Intake(self._model.scaled)
         for index, url in enumerate(urls):
             try:
-                found.append(await self._image(url))
+                found.append(await self._image(url, intake))
             except InvalidInput as invalid:
                 invalid.index = index
                 raise _refusal(invalid, "images") from invalid
         return found
 
-    async def _image(self, url: str) -> Any:
-        loop = asyncio.get_running_loop()
+    async def _image(self, url: str, intake: Intake) -> Any:
+        hosts = self._config.image_url_hosts
         if url[:5].lower() == "data:":
-            return await loop.run_in_executor(self._threads, from_data_url, url)
-        if url[:4].lower() != "http" or not self._config.image_url_hosts:
+            return await self._decoded(from_data_url, url, intake)
+        if not hosts:
             raise InvalidInput("it is not a data: URL; images are not fetched by this service")
-        return await loop.run_in_executor(self._threads, from_bytes, await fetch(url, self._config.image_url_hosts))
+        if not url[:8].lower().startswith(("http://", "https://")):
+            raise InvalidInput("it is neither a data: URL nor an http or https URL")
+        return await self._decoded(from_bytes, await fetch(url, hosts), intake)
+
+    async def _decoded(self, decode: Callable[[Any, Intake], Any], given: Any, intake: Intake) -> Any:
+        async with self._decoding:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, decode, given, intake)
 
     def _dimension(self, asked: int | None) -> int:
         full = self._model.dimension

@@ -69,6 +69,10 @@ class SentenceModel:
 
     # -- tokens -------------------------------------------------------------------------------------------------------
 
+    def scaled(self, width: int, height: int) -> tuple[int, int]:
+        """Give an image's own size: it looks at none."""
+        return width, height
+
     def prepare(self, inputs: Sequence[Input]) -> list[Prepared]:
         """Tokenize all texts in one call; the library lets other threads run meanwhile."""
         texts = [self._text(one) for one in inputs if one.tokens is None]

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from transformers import AutoTokenizer, Qwen2VLModel
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
 from moorage_common.facts import LoadError
 from moorage_runtime.complete import check_complete
@@ -56,10 +56,16 @@ class VisionModel:
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True
         self._images = Qwen2VLImageProcessorPil.from_pretrained(config.path, local_files_only=True)
-        side = self._images.patch_size * self._images.merge_size
+        self._side = side = self._images.patch_size * self._images.merge_size
         least = int(getattr(model.config, "min_image_tokens", MIN_IMAGE_TOKENS)) * side * side
         most = int(getattr(model.config, "max_image_tokens", MAX_IMAGE_TOKENS)) * side * side
         self._size = {"shortest_edge": least, "longest_edge": most}
+
+    def scaled(self, width: int, height: int) -> tuple[int, int]:
+        """Give the size to which the processor would scale an image; of that size it leaves it as it is."""
+        low, high = self._size["shortest_edge"], self._size["longest_edge"]
+        rows, columns = smart_resize(height, width, factor=self._side, min_pixels=low, max_pixels=high)
+        return columns, rows
 
     def prepare(self, inputs: Sequence[Input]) -> list[Prepared]:
         """Make the tokens of each chat, and the patches of its image."""
@@ -70,8 +76,8 @@ class VisionModel:
             raise InvalidInput("this model takes text, not tokens: it puts a chat around it")
         pixels, grid, image = None, None, []
         if one.image is not None:
-            patches = self._images(images=[one.image], size=self._size, return_tensors="pt")
-            pixels, grid = patches["pixel_values"], patches["image_grid_thw"]
+            pixels, grid = self._patches(one.image)
+            one.image = None  # its patches may wait for long
             count = int(grid[0].prod()) // self._images.merge_size**2
             image = [self._vision_start, *[self._image] * count, self._vision_end]
         head, text, tail = self._chat(one, has_image=bool(image))
@@ -81,6 +87,24 @@ class VisionModel:
                 raise TooLong(tokens, self.max_tokens)
             text = text[: self.max_tokens - tokens]
         return Prepared(np.asarray([*head, *image, *text, *tail], dtype=np.int64), pixels=pixels, grid=grid)
+
+    def _patches(self, image: Any) -> tuple[Any, Any]:
+        """Cut an image into patches of bytes: an eighth of what the model takes, which is made when it takes them."""
+        made = self._images(images=[image], size=self._size, do_rescale=False, do_normalize=False, return_tensors="pt")
+        frames = made["pixel_values"].view(-1, 3, self._images.temporal_patch_size, self._images.patch_size**2)
+        return frames[:, :, 0].to(torch.uint8), made["image_grid_thw"]  # the frames of a still image are the same
+
+    def _normalized(self, patches: Any) -> Any:
+        """Make of patches what the processor makes of them."""
+        own, device = self._images, self.device
+        values = patches.to(device, torch.float32)
+        if own.do_rescale:
+            values = values * own.rescale_factor
+        if own.do_normalize:
+            mean, std = (torch.tensor(one, device=device).view(1, 3, 1) for one in (own.image_mean, own.image_std))
+            values = (values - mean) / std
+        frames = values[:, :, None].expand(-1, -1, own.temporal_patch_size, -1)
+        return frames.reshape(len(patches), -1).to(self.model.dtype)
 
     def _chat(self, one: Input, *, has_image: bool) -> tuple[list[int], list[int], list[int]]:
         """Give what stands before an image, the text, and what stands behind it."""
@@ -104,7 +128,7 @@ class VisionModel:
             ids[row, : len(one.ids)], mask[row, : len(one.ids)] = one.ids, 1
         tokens, seen = torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
         images = [one for one in prepared if one.pixels is not None]
-        pixels = torch.cat([one.pixels for one in images]).to(self.device, self.model.dtype) if images else None
+        pixels = self._normalized(torch.cat([one.pixels for one in images])) if images else None
         grid = torch.cat([one.grid for one in images]).to(self.device) if images else None
         kinds = (tokens == self._image).to(torch.int32)
         with torch.inference_mode():

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from moorage_runtime.fetch.hub import ENDPOINT
 from moorage_runtime.fetch.source import is_loopback
+from moorage_runtime.setting_words import description, problem
 from moorage_runtime.settings import Backend, SettingsError, termination_log
 
 JSON_FIELDS: Final = frozenset({"model_files"})
@@ -37,7 +38,7 @@ class FetchSettings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="The files to fetch, as a JSON list of names. Default: those that the engine needs."),
     ] = ()
     model_sha256: Annotated[
-        Annotated[str, Meta(pattern=r"^([0-9A-Fa-f]{64})?$")],
+        Annotated[str, Meta(pattern=r"^([0-9A-Fa-f]{64})?$", title="of 64 hexadecimal digits")],
         Meta(description="The SHA-256 of the one file of weights, 64 hexadecimal digits. Default: what the hub lists."),
     ] = ""
     model_size_limit: Annotated[
@@ -82,7 +83,7 @@ def read_fetch_settings(environment: Mapping[str, str]) -> FetchSettings:
         try:
             values[field] = _value(text, hint, is_json=field in JSON_FIELDS)
         except (msgspec.DecodeError, UnicodeEncodeError) as error:
-            problems.append(f"{name} is {text[:100]!r}: {error}.")
+            problems.append(f"{name} is {text[:100]!r}: {problem(hint, error)}. It means: {description(hint)}")
     settings = FetchSettings(**values)
     if not settings.model_source:
         problems.append("MODEL_SOURCE is not set: name an address, such as hf://OWNER/NAME@REVISION.")
@@ -97,7 +98,7 @@ def describe() -> list[tuple[str, str, str]]:
     """Give name, default and meaning of every setting."""
     hints = typing.get_type_hints(FetchSettings, include_extras=True)
     return [
-        (field.name.upper(), str(field.default or ""), _description(hints[field.name]))
+        (field.name.upper(), str(field.default or ""), description(hints[field.name]))
         for field in msgspec.structs.fields(FetchSettings)
     ]
 
@@ -106,7 +107,3 @@ def _value(text: str, hint: Any, *, is_json: bool) -> Any:
     if is_json:
         return msgspec.json.decode(text.encode(), type=hint)
     return msgspec.convert(text, hint, strict=False, dec_hook=lambda _kind, value: Path(value))
-
-
-def _description(hint: Any) -> str:
-    return next(meta.description for meta in hint.__metadata__ if isinstance(meta, Meta) and meta.description)

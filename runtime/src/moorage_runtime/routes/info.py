@@ -92,7 +92,7 @@ async def detailed(service: Service, request: Request, responder: Responder) -> 
 def _details(service: Service) -> Details:
     facts, admission = service.supervisor.facts, service.admission
     return Details(
-        memory=memory(service.supervisor.pid),
+        memory=_memory(service),
         engine=facts.engine if facts else None,
         engine_version=facts.engine_version if facts else None,
         device=facts.device if facts else None,
@@ -107,8 +107,12 @@ def _details(service: Service) -> Details:
 
 async def memory_use(service: Service, request: Request, responder: Responder) -> None:
     """Say how much memory front and engine have, now and at most."""
-    told = msgspec.to_builtins(memory(service.supervisor.pid))
+    told = msgspec.to_builtins(_memory(service))
     responder.send(json_answer(200, {"status": service.phase, "memory": told}))
+
+
+def _memory(service: Service) -> Memory:
+    return memory(service.supervisor.pid, service.supervisor.engine_peak())
 
 
 async def metrics(service: Service, request: Request, responder: Responder) -> None:
