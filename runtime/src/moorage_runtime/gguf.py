@@ -8,10 +8,10 @@ told in a sentence. Nothing is read past the header. Format: ggml/include/gguf.h
 import re
 import struct
 from dataclasses import dataclass, field
-from io import BufferedReader
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from moorage_runtime.gguf_cursor import MAX_STRING, Cursor, GGUFError, Spent, Truncated
 from moorage_runtime.gguf_types import FILE_TYPES, TENSOR_TYPES
 
 Value = int | float | bool | str | list[int] | list[float] | list[bool]
@@ -19,11 +19,35 @@ Value = int | float | bool | str | list[int] | list[float] | list[bool]
 MAX_ENTRIES: Final = 65_536
 MAX_TENSORS: Final = 65_536
 MAX_NAME: Final = 256
-MAX_STRING: Final = 16 * 1024 * 1024
-MAX_HEADER: Final = 512 * 1024 * 1024
+MAX_KEPT: Final = 16 * 1024 * 1024
+"""Bytes of all entries that are kept: a few names and numbers, and templates, which have some 10^4 bytes."""
+NUMBER_BYTES: Final = 40
+"""Memory that a number in a list takes in Python."""
 MAX_KEPT_ARRAY: Final = 4096
 """Numeric arrays up to this length are kept (sizes by layer); longer ones and arrays of strings are the tokenizer's."""
 TOKENS: Final = "the entry 'tokenizer.ggml.tokens'"
+TEMPLATE: Final = "tokenizer.chat_template"
+"""What the names of chat templates begin with."""
+KEPT: Final = frozenset(
+    {
+        "general.alignment",
+        "general.architecture",
+        "general.file_type",
+        "split.count",
+        "split.no",
+        "tokenizer.ggml.model",
+    }
+)
+KEPT_BY_ARCHITECTURE: Final = frozenset(
+    {
+        *("attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.shared_kv_layers"),
+        *("attention.sliding_window", "attention.sliding_window_pattern", "attention.value_length", "block_count"),
+        *("context_length", "embedding_length", "expert_feed_forward_length", "expert_shared_feed_forward_length"),
+        *("expert_used_count", "feed_forward_length", "pooling_type", "vocab_size"),
+    }
+)
+"""All that anything here asks for; other entries are stepped over, so that no file chooses what memory it takes."""
+_ENDINGS: Final = tuple(f".{key}" for key in KEPT_BY_ARCHITECTURE)
 BYTE_VOCABULARIES: Final = {"gpt2", "llama"}
 """Tokenizers (tokenizer.ggml.model) that keep every byte of a text."""
 MAX_DIMENSIONS: Final = 4
@@ -32,13 +56,8 @@ MAX_PARTS: Final = 999
 
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _SCALARS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "B", 10: "Q", 11: "q", 12: "d"}
-_LENGTH: Final = struct.Struct("<Q")
 
 _PART: Final = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
-
-
-class GGUFError(Exception):
-    """The file is not a whole and honest GGUF file; the text is a sentence that says where and why."""
 
 
 class Tensor(NamedTuple):
@@ -90,6 +109,8 @@ class Header:
 
     def number(self, key: str) -> int | None:
         """Give a whole number of the architecture's entries; of one by layer the largest."""
+        if key not in KEPT_BY_ARCHITECTURE:
+            raise KeyError(key)
         value = self.entries.get(f"{self.architecture}.{key}")
         if isinstance(value, list):
             value = max(value, default=0)
@@ -98,7 +119,8 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """Read and check a file's header, and of a model in several files (`-00001-of-00003.gguf`) those of all."""
-    first = _read_one(path)
+    spent = Spent()
+    first = _read_one(path, spent)
     parts = first.entries.get("split.count", 1)
     if not isinstance(parts, int) or parts <= 1:
         return first
@@ -111,210 +133,152 @@ def read_header(path: Path) -> Header:
     missing = [other.name for other in others if not other.is_file()]
     if missing:
         raise GGUFError(f"{path.name} is one of {parts} parts of a model, and {missing[0]} is missing")
-    headers = [first, *map(_read_one, others)]
-    tensors = tuple(tensor for header in headers for tensor in header.tensors)
-    return Header(entries=first.entries, tensors=tensors, longest_string=first.longest_string)
+    tensors = list(first.tensors)
+    for other in others:
+        tensors += _read_one(other, spent).tensors
+        if len(tensors) > MAX_TENSORS:
+            raise GGUFError(f"the parts of {path.name} have {len(tensors)} tensors, more than {MAX_TENSORS}")
+    return Header(entries=first.entries, tensors=tuple(tensors), longest_string=first.longest_string)
 
 
-def _read_one(path: Path) -> Header:
+def _read_one(path: Path, spent: Spent) -> Header:
     size = path.stat().st_size
     with path.open("rb") as file:
         try:
-            return _Reader(path.name, file, size).header()
-        except _Truncated as short:
+            return _Reader(Cursor(path.name, file, size), spent).header()
+        except Truncated as short:
             raise GGUFError(
                 f"{path.name} is truncated: {short.what} at byte {short.position} needs {short.wanted} bytes more, "
                 f"the file has {size}"
             ) from None
 
 
-class _Truncated(Exception):  # noqa: N818 - turned into a GGUFError at once
-    def __init__(self, what: str, position: int, wanted: int) -> None:
-        super().__init__(what)
-        self.what, self.position, self.wanted = what, position, wanted
-
-
 class _Reader:
-    """A cursor on the header: everything is taken through `take`, which knows where the file ends."""
+    """Reads one header."""
 
-    BLOCK = 1 << 20
-
-    def __init__(self, name: str, file: BufferedReader, size: int) -> None:
-        self._name, self._file, self._size = name, file, size
+    def __init__(self, cursor: Cursor, spent: Spent) -> None:
+        self._cursor = cursor
+        self._spent = spent
         self._longest = 0
-        self._buffer = b""
-        self._base = 0
-        self._at = 0
-
-    @property
-    def position(self) -> int:
-        return self._base + self._at
 
     def header(self) -> Header:
         self._check_magic()
         tensors = self._count("number of tensors", MAX_TENSORS)
         count = self._count("number of entries", MAX_ENTRIES)
         entries: dict[str, Value] = {}
+        names = set[str]()
         for _ in range(count):
-            key = self._text("the name of an entry", MAX_NAME)
-            if key in entries:
-                raise self._error(f"the entry {key!r} is there twice")
+            key = self._cursor.text("the name of an entry", MAX_NAME)
+            if key in names:
+                raise self._cursor.error(f"the entry {key!r} is there twice")
+            names.add(key)
             value = self._value(key)
             if value is not None:
                 entries[key] = value
         if not isinstance(entries.get("general.architecture"), str):
             if "split.no" not in entries:
-                raise self._error("it does not say its architecture (general.architecture)")
+                raise self._cursor.error("it does not say its architecture (general.architecture)")
             entries["general.architecture"] = ""
         found = [self._tensor() for _ in range(tensors)]
-        alignment = entries.get("general.alignment", 32)
+        self._check_places(found, entries.get("general.alignment", 32))
+        return Header(entries=entries, tensors=tuple(tensor for tensor, _ in found), longest_string=self._longest)
+
+    def _check_places(self, found: list[tuple[Tensor, int]], alignment: Value) -> None:
+        cursor = self._cursor
         if not isinstance(alignment, int) or alignment < 8 or alignment & (alignment - 1) or alignment > 1 << 16:
-            raise self._error(f"general.alignment is {alignment!r}, not a power of two")
-        start = -(-self.position // alignment) * alignment
+            raise cursor.error(f"general.alignment is {alignment!r}, not a power of two")
+        start = -(-cursor.position // alignment) * alignment
         for tensor, offset in found:
             if offset % alignment:
-                raise self._error(
+                raise cursor.error(
                     f"tensor {tensor.name!r} is at offset {offset}, which is not a multiple of {alignment}"
                 )
-            if start + offset + tensor.size > self._size:
+            if start + offset + tensor.size > cursor.size:
                 raise GGUFError(
-                    f"{self._name} is truncated or lies about its sizes: tensor {tensor.name!r} would end at byte "
-                    f"{start + offset + tensor.size}, the file has {self._size}"
+                    f"{cursor.name} is truncated or lies about its sizes: tensor {tensor.name!r} would end at byte "
+                    f"{start + offset + tensor.size}, the file has {cursor.size}"
                 )
-        tensors_found = tuple(tensor for tensor, _ in found)
-        return Header(entries=entries, tensors=tensors_found, longest_string=self._longest)
-
-    def take(self, length: int, what: str) -> int:
-        """Make `length` bytes available and step over them; give their place in the buffer."""
-        at = self._at
-        if at + length > len(self._buffer):
-            if self.position + length > self._size:
-                raise _Truncated(what, self.position, self.position + length - self._size)
-            if self.position + length > MAX_HEADER:
-                raise self._error(f"its header is longer than {MAX_HEADER} bytes")
-            self._base += at
-            self._buffer = self._buffer[at:] + self._file.read(max(length, self.BLOCK))
-            at = 0
-            if length > len(self._buffer):
-                raise _Truncated(what, self._base + len(self._buffer), length - len(self._buffer))
-        self._at = at + length
-        return at
-
-    def skip(self, length: int, what: str) -> None:
-        """Step over bytes without keeping them."""
-        if self.position + length > self._size:
-            raise _Truncated(what, self.position, self.position + length - self._size)
-        if self._at + length <= len(self._buffer):
-            self._at += length
-            return
-        self._base, self._at = self.position + length, 0
-        self._buffer = b""
-        self._file.seek(self._base)
 
     def _check_magic(self) -> None:
-        at = self.take(8, "the magic number and version")
-        magic, version = self._buffer[at : at + 4], int.from_bytes(self._buffer[at + 4 : at + 8], "little")
+        magic, version = self._cursor.unpack("<4sI", "the magic number and version")
         if magic != b"GGUF":
-            raise GGUFError(f"{self._name} is not a GGUF file: it begins with {magic!r}, not with b'GGUF'")
+            raise GGUFError(f"{self._cursor.name} is not a GGUF file: it begins with {magic!r}, not with b'GGUF'")
         if version not in {2, 3}:
-            raise GGUFError(f"{self._name} has GGUF version {version}; versions 2 and 3 are known")
-
-    def _integer(self, code: str, what: str) -> int:
-        return int(self._unpack("<" + code, what)[0])
-
-    def _unpack(self, form: str, what: str) -> tuple[Any, ...]:
-        at = self.take(struct.calcsize(form), what)  # first: it may replace the buffer
-        return struct.unpack_from(form, self._buffer, at)
+            raise GGUFError(f"{self._cursor.name} has GGUF version {version}; versions 2 and 3 are known")
 
     def _count(self, what: str, limit: int) -> int:
-        count = self._integer("Q", f"the {what}")
+        count = self._cursor.integer("Q", f"the {what}")
         if count > limit:
-            raise self._error(f"the {what} is {count}, more than {limit}")
+            raise self._cursor.error(f"the {what} is {count}, more than {limit}")
         return count
-
-    def _text(self, what: str, limit: int) -> str:
-        length = self._integer("Q", what)
-        if length > limit:
-            raise self._error(f"{what} has {length} bytes, more than {limit}")
-        at = self.take(length, what)
-        try:
-            return self._buffer[at : at + length].decode()
-        except UnicodeDecodeError:
-            raise self._error(f"{what} is not UTF-8") from None
 
     def _value(self, key: str) -> Value | None:
         what = f"the entry {key!r}"
-        kind = self._integer("I", what)
+        kind = self._cursor.integer("I", what)
+        kept = key in KEPT or key.startswith(TEMPLATE) or key.endswith(_ENDINGS)
         if kind == _STRING:
-            return self._text(what, MAX_STRING)
+            length = self._cursor.length(what, MAX_STRING)
+            if not kept:
+                self._cursor.skip(length, what)
+                return None
+            self._keep(length, what)
+            return self._cursor.decoded(length, what)
         if kind == _ARRAY:
-            return self._array(what)
+            return self._array(what, kept=kept)
         code = self._code(kind, what)
-        number: int | float = self._unpack("<" + code, what)[0]
+        if not kept:
+            self._cursor.skip(struct.calcsize("<" + code), what)
+            return None
+        self._keep(NUMBER_BYTES, what)
+        number: int | float = self._cursor.unpack("<" + code, what)[0]
         return bool(number) if kind == _BOOL else number
 
-    def _array(self, what: str) -> Value | None:
-        kind = self._integer("I", what)
-        length = self._integer("Q", what)
+    def _array(self, what: str, *, kept: bool) -> Value | None:
+        kind = self._cursor.integer("I", what)
+        length = self._cursor.integer("Q", what)
         if kind == _STRING:
-            longest = self._skip_strings(length, what)
+            longest = self._cursor.skip_strings(length, what, self._spent)
             self._longest = longest if what == TOKENS else self._longest
             return None
         code = self._code(kind, what)
         size = struct.calcsize("<" + code)
-        if length > self._size // size:
-            raise _Truncated(what, self.position, length * size)
-        if length > MAX_KEPT_ARRAY:
-            self.skip(length * size, what)
+        if length > self._cursor.size // size:
+            raise Truncated(what, self._cursor.position, length * size)
+        if not kept or length > MAX_KEPT_ARRAY:
+            self._cursor.skip(length * size, what)
             return None
-        values = list(self._unpack(f"<{length}{code}", what))
+        self._keep(length * NUMBER_BYTES, what)
+        values = list(self._cursor.unpack(f"<{length}{code}", what))
         return [bool(value) for value in values] if kind == _BOOL else values
 
-    def _skip_strings(self, count: int, what: str) -> int:
-        """Step over strings; give the length of the longest."""
-        if count > self._size // 8:
-            raise _Truncated(what, self.position, count * 8)
-        unpack, longest = _LENGTH.unpack_from, 0
-        # A vocabulary has some 10^5 strings: this loop is most of the time that reading a header takes.
-        for _ in range(count):
-            at = self._at
-            if at + 8 > len(self._buffer):
-                at = self.take(8, what)
-            length = unpack(self._buffer, at)[0]
-            self._at = at + 8 + length
-            longest = max(longest, length)
-            if self._at > len(self._buffer):
-                self._at = at + 8
-                if length > MAX_STRING:
-                    raise self._error(f"a string in {what} has {length} bytes, more than {MAX_STRING}")
-                self.take(length, what)
-        return longest
+    def _keep(self, count: int, what: str) -> None:
+        self._spent.kept += count
+        if self._spent.kept > MAX_KEPT:
+            text = f"with {what} there are {self._spent.kept} bytes to keep of its entries, more than {MAX_KEPT}"
+            raise self._cursor.error(text)
 
     def _code(self, kind: int, what: str) -> str:
         try:
             return _SCALARS[kind]
         except KeyError:
-            raise self._error(f"{what} has the unknown type {kind}") from None
+            raise self._cursor.error(f"{what} has the unknown type {kind}") from None
 
     def _tensor(self) -> tuple[Tensor, int]:
-        name = self._text("the name of a tensor", MAX_NAME)
+        name = self._cursor.text("the name of a tensor", MAX_NAME)
         what = f"tensor {name!r}"
-        dimensions = self._integer("I", what)
+        dimensions = self._cursor.integer("I", what)
         if not 0 < dimensions <= MAX_DIMENSIONS:
-            raise self._error(f"{what} has {dimensions} dimensions; 1 to {MAX_DIMENSIONS} are possible")
-        shape = [self._integer("Q", what) for _ in range(dimensions)]
-        kind = self._integer("I", what)
-        offset = self._integer("Q", what)
+            raise self._cursor.error(f"{what} has {dimensions} dimensions; 1 to {MAX_DIMENSIONS} are possible")
+        shape = [self._cursor.integer("Q", what) for _ in range(dimensions)]
+        kind = self._cursor.integer("I", what)
+        offset = self._cursor.integer("Q", what)
         if kind not in TENSOR_TYPES:
-            raise self._error(f"{what} has the unknown type {kind}")
+            raise self._cursor.error(f"{what} has the unknown type {kind}")
         label, block_elements, block_bytes = TENSOR_TYPES[kind]
         if min(shape) < 1 or shape[0] % block_elements:
-            raise self._error(f"{what} has the shape {shape}, which type {label} cannot hold")
+            raise self._cursor.error(f"{what} has the shape {shape}, which type {label} cannot hold")
         elements = 1
         for size in shape:
             elements *= size
         rows = shape[1] if dimensions > 1 else 1
         return Tensor(name, label, dimensions, rows, elements, elements // block_elements * block_bytes), offset
-
-    def _error(self, text: str) -> GGUFError:
-        return GGUFError(f"{self._name} is not a valid GGUF file: {text} (at byte {self.position})")

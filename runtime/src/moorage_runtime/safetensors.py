@@ -4,6 +4,7 @@ Format (README of huggingface/safetensors): 8 bytes with the length of the heade
 Every size is checked against the file's, so that a header that lies is told in a sentence.
 """
 
+import json
 import math
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
@@ -11,8 +12,14 @@ from typing import Annotated, Any, Final, NamedTuple
 import msgspec
 from msgspec import Meta
 
-MAX_HEADER: Final = 100_000_000
-"""Bytes of a header; the format's own limit."""
+MAX_HEADER: Final = 25_000_000
+"""Bytes of a header, as the hub's own client reads at most (SAFETENSORS_MAX_HEADER_LENGTH of huggingface_hub). The
+format allows 100 MB, of which Python makes gigabytes; at some 100 bytes a tensor it is 250 000 of them a file."""
+
+MAX_OBJECTS: Final = 300_000
+"""JSON objects in a header, one for each tensor: empty ones take 20 times their text."""
+MAX_INDEX: Final = 100_000_000
+"""Bytes of the index, which names the tensors of all files: 92 000 in 9 MB for DeepSeek-V3."""
 
 MAX_FILES: Final = 1000
 WHOLE: Final = "model.safetensors"
@@ -69,7 +76,7 @@ def _files(folder: Path) -> list[Path]:
     if not (folder / INDEX).is_file():
         return sorted(folder.glob("*.safetensors"))
     with (folder / INDEX).open("rb") as file:
-        content = file.read(MAX_HEADER)
+        content = file.read(MAX_INDEX)
     try:
         names = set(msgspec.json.decode(content, type=_Index).weight_map.values())
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -92,12 +99,49 @@ def _read_one(path: Path) -> list[Tensor]:
             raise SafetensorsError(f"{path.name} has a header of {length} bytes, more than {MAX_HEADER}")
         content = file.read(length)
     try:
-        entries = msgspec.json.decode(content, type=dict[str, Any])
-        entries.pop("__metadata__", None)
+        # Not msgspec's decoder: it takes the last of two tensors with one name.
+        entries = json.loads(content.decode(), object_pairs_hook=_Objects())
+        if isinstance(entries, dict):
+            entries.pop("__metadata__", None)
         found = msgspec.convert(entries, dict[str, _Entry])
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise SafetensorsError(f"{path.name} has a header that cannot be read: {error}") from error
-    return [_tensor(path.name, name, entry, size - 8 - length) for name, entry in found.items()]
+    data = size - 8 - length
+    tensors = [_tensor(path.name, name, entry, data) for name, entry in found.items()]
+    _check_order(path.name, found, data)
+    return tensors
+
+
+class _Objects:
+    """Makes dicts of JSON objects: not too many, and no name twice in one."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        self._count += 1
+        if self._count > MAX_OBJECTS:
+            raise ValueError(f"it has more than {MAX_OBJECTS} objects")
+        made = dict(pairs)
+        if len(made) != len(pairs):
+            for name, _ in pairs:
+                if name not in made:
+                    raise ValueError(f"the name {name[:100]!r} is there twice")
+                del made[name]
+        return made
+
+
+def _check_order(file: str, entries: dict[str, _Entry], data: int) -> None:
+    """See that the tensors fill the file without overlaps and holes, which the format forbids."""
+    last, name = 0, ""
+    for (begin, end), name in sorted((entry.data_offsets, name) for name, entry in entries.items()):
+        if begin != last:
+            what = "overlaps the one before it" if begin < last else "leaves a hole before it"
+            text = f"tensor {name[:100]!r} at byte {begin} {what}, which ends at byte {last}"
+            raise SafetensorsError(f"{file} lies about its sizes: {text}")
+        last = end
+    if last != data:
+        raise SafetensorsError(f"{file} lies about its sizes: its tensors end at byte {last} of {data}")
 
 
 def _tensor(file: str, name: str, entry: _Entry, data: int) -> Tensor:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
@@ -33,6 +33,13 @@ class Fault:
     flip: bool = False
     """The right length, another content."""
     no_range: bool = False
+    range_of: int = -1
+    """Bytes of a range, where the server keeps to less than was asked for."""
+    total: int = -1
+    """What Content-Range says of the whole in place of the truth."""
+    drip: float = 0.0
+    """Seconds between single bytes."""
+    no_length: bool = False
     etag: str | None = None
 
 
@@ -193,15 +200,21 @@ def _content(hub: HubImitation, client: BaseHTTPRequestHandler, name: str, fault
         if start >= len(content):
             return _send(client, 416, b"", {"Content-Range": f"bytes */{len(content)}"})
     body = content[start:]
+    if fault and start and fault.range_of >= 0:
+        body = body[: fault.range_of]
     if fault and fault.flip:
         body = bytes(byte ^ 1 for byte in body)
+    total = fault.total if fault and fault.total >= 0 else len(content)
     client.send_response(206 if start else 200)
-    client.send_header("Content-Length", str(len(body)))
+    if not (fault and fault.no_length):
+        client.send_header("Content-Length", str(len(body)))
     if etag:
         client.send_header("ETag", etag)
     if start:
-        client.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        client.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{total}")
     client.end_headers()
+    if fault and fault.drip:
+        return _drip(hub, client, body, fault.drip)
     limits = (fault.cut_after, fault.stall_after) if fault else (-1, -1)
     end = max(limits) if max(limits) >= 0 else len(body)
     client.wfile.write(body[:end])
@@ -210,6 +223,15 @@ def _content(hub: HubImitation, client: BaseHTTPRequestHandler, name: str, fault
         hub.stalled.set()
         hub.released.wait(30)
     return None
+
+
+def _drip(hub: HubImitation, client: BaseHTTPRequestHandler, body: bytes, seconds: float) -> None:
+    """Send byte by byte until the client leaves, or the test ends."""
+    with suppress(OSError):
+        for byte in body:
+            if hub.released.wait(seconds):
+                return
+            client.wfile.write(bytes([byte]))
 
 
 def _send(client: BaseHTTPRequestHandler, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:

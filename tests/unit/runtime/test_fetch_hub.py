@@ -17,11 +17,14 @@ import pytest
 
 from moorage_common.facts import LoadError
 from moorage_runtime.errors import LoadFailure
+from moorage_runtime.fetch import hub as hub_module
+from moorage_runtime.fetch import pace
 from moorage_runtime.fetch.folder import MARKER
 from moorage_runtime.fetch.run import Fetch
 from moorage_runtime.fetch.secrets import Secrets
 from moorage_runtime.fetch.settings import FetchSettings
 from moorage_runtime.fetch.transfer import Stopped
+from tests.unit.runtime import hub as imitation
 from tests.unit.runtime.hub import COMMIT, REPOSITORY, Fault, HubImitation, serving
 
 BIG = random.Random(1).randbytes(600_000)  # noqa: S311 - any bytes do
@@ -300,6 +303,48 @@ def test_a_host_that_cannot_be_reached_is_named(bed: Bed) -> None:
     assert "127.0.0.1 cannot be reached: Connection refused" in message
 
 
+@pytest.mark.parametrize("part", ["/revision/", "/lfs/model"])
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up_like_a_silent_one(
+    bed: Bed, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "LEAST_SECONDS", 0.2)
+    if part == "/revision/":
+        monkeypatch.setattr(imitation, "_send", lambda client, *_: imitation._drip(bed.hub, client, b"HTTP" * 99, 0.02))
+    bed.hub.faults["/lfs/model"] = [Fault(drip=0.02)] * 100
+    reason, message = bed.fails(fetch_attempts=2)
+    assert reason is LoadError.DOWNLOAD_FAILED
+    assert ("does not answer" if part == "/revision/" else "has stalled") in message
+    assert len(bed.hub.asked(part)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [("MAX_LISTED", 3, "more than 3 files"), ("_LISTING_LIMIT", 300, "a list of files of more than 300 bytes")],
+)
+def test_a_list_without_end_is_given_up_while_it_is_collected(
+    bed: Bed, name: str, value: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, name, value)
+    bed.hub.page = 1
+    bed.hub.files = {f"{n}.json": b"{}" for n in range(50)}
+    reason, message = bed.fails()
+    assert (reason, told in message) == (LoadError.INVALID_MODEL_CONFIG, True)
+    assert len(bed.hub.asked("/tree/")) < 6
+
+
+@pytest.mark.parametrize("name", [f"{MARKER}.part", f"{WEIGHTS}.part", f"{WEIGHTS}.part.json"])
+def test_nothing_is_written_through_a_link_that_somebody_else_has_put_there(
+    bed: Bed, name: str, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(b"of somebody else")
+    bed.folder.mkdir()
+    (bed.folder / name).symlink_to(other)
+    reason, message = bed.fails()
+    assert (reason, "cannot be written" in message) == (LoadError.DOWNLOAD_FAILED, True)
+    assert other.read_bytes() == b"of somebody else"
+
+
 # -- what is wrong -----------------------------------------------------------------------------------------------------
 
 
@@ -436,7 +481,8 @@ def test_a_disk_that_is_too_small_is_told_with_both_numbers_before_the_first_byt
     with pytest.raises(LoadFailure) as failure:
         fetch.run()
     assert failure.value.termination.reason is LoadError.DOWNLOAD_DISK_FULL
-    assert "586.4 KiB are still to come, and the volume has 1.1 MiB left" in failure.value.termination.message
+    said = "586.4 KiB are still to come, 1.6 MiB are needed with 1.0 MiB that is kept for the file system, "
+    assert said + "and the volume has 1.1 MiB free:" in failure.value.termination.message
     assert bed.hub.asked("/resolve/") == []
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from moorage_common.download import MAX_NOTE, Download
 from moorage_common.facts import LoadError
-from moorage_runtime.addresses import is_forbidden
+from moorage_runtime.addresses import is_forbidden, is_public
 from moorage_runtime.errors import LoadFailure
 from moorage_runtime.fetch.http import PassingFailure
 from moorage_runtime.fetch.names import is_allowed, is_safe_path
@@ -280,14 +280,30 @@ def test_a_sum_is_of_one_file() -> None:
     [
         *("127.0.0.1", "127.8.8.8", "::1", "0.0.0.1", "::", "169.254.169.254", "fe80::1", "fe80::1%eth0", "224.0.0.1"),
         *("::ffff:169.254.169.254", "::ffff:127.0.0.1", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "fd00:ec2::254"),
+        *("::127.0.0.1", "::169.254.169.254", "::ffff:0:169.254.169.254", "fec0::1", "fd20:ce::254", "fd00:ec2::23"),
+        *(
+            "64:ff9b:1::169.254.169.254",
+            "64:ff9b:1:a9fe:a9:fe00::",
+            "64:ff9b:1:a9:fe:a9fe::",
+            "64:ff9b:1:0:a9:fea9:fe00::",
+        ),
+        *("2001:0:a9fe:a9fe::1", "2001:0:5db8:d822::5601:5601"),
         *("100.100.100.200", "168.63.129.16", "192.0.0.192", "255.255.255.255", "240.0.0.1", "ff02::1"),
     ],
 )
 def test_bad_input_12_addresses_that_nothing_is_fetched_from(address: str) -> None:
     assert is_forbidden(address, loopback=False)
+    assert not is_public(address)
 
 
-@pytest.mark.parametrize("address", ["93.184.216.34", "10.1.2.3", "192.168.1.1", "fd12::1", "2606:4700::1"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("93.184.216.34", "10.1.2.3", "192.168.1.1", "172.16.1.1", "100.64.1.1", "fd12::1", "2606:4700::1"),
+        *("::10.1.2.3", "::ffff:0:10.1.2.3", "64:ff9b::10.1.2.3", "64:ff9b:1::10.1.2.3", "64:ff9b:1:a01:2:300::"),
+        *("2002:a01:203::1", "2001:0:5db8:d822::f5fe:fdfc"),
+    ],
+)
 def test_other_addresses_are_allowed(address: str) -> None:
     assert not is_forbidden(address, loopback=False)
 
@@ -299,6 +315,16 @@ def test_every_address_is_judged_and_tests_reach_no_more_than_the_loopback(
     shut, opened = (is_forbidden(str(address), loopback=loopback) for loopback in (False, True))
     assert shut or not opened
     assert (shut is opened) or "127." in str(address) or address.is_loopback or address.version == 6
+
+
+@given(st.ip_addresses())
+def test_what_is_forbidden_is_not_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    assert not (is_public(str(address)) and is_forbidden(str(address), loopback=False))
+
+
+@pytest.mark.parametrize("address", ["10.1.2.3", "fd12::1", "64:ff9b:1::93.184.216.34", "::10.1.2.3", "100.64.1.1"])
+def test_what_is_private_is_not_public(address: str) -> None:
+    assert not is_public(address)
 
 
 # -- pauses ------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import socket
 import ssl
 import threading
@@ -136,6 +137,42 @@ def test_a_file_that_has_changed_meanwhile_is_begun_anew(bed: Bed) -> None:
     bed.run()
     assert (bed.folder / "q4.gguf").read_bytes() == GGUF
     assert bed.web.seen[-1].headers["if-range"] == '"of-another-file"'
+
+
+def test_a_server_that_keeps_to_shorter_ranges_than_asked_for_is_asked_on(bed: Bed) -> None:
+    bed.web.faults["q4"] = [Fault(cut_after=50), Fault(range_of=10), Fault(range_of=100_000), Fault(range_of=100_000)]
+    bed.run()
+    assert (bed.folder / "q4.gguf").read_bytes() == GGUF
+    ranges = [one.headers.get("range") for one in bed.web.seen]
+    assert ranges == [None, "bytes=50-", "bytes=60-", "bytes=100060-", "bytes=200060-"]
+
+
+def test_shorter_ranges_for_ever_are_no_whole_file(bed: Bed) -> None:
+    bed.web.faults["q4"] = [Fault(cut_after=50)] + [Fault(range_of=10)] * 50
+    reason, message = bed.fails()
+    assert (reason, f"of {len(GGUF)} bytes" in message) == (LoadError.DOWNLOAD_FAILED, True)
+    assert bed.names() == ["q4.gguf.part", "q4.gguf.part.json"]
+    assert not json.loads((bed.folder / MARKER).read_bytes())["complete"]
+
+
+def test_a_range_of_a_file_of_another_size_is_begun_anew(bed: Bed) -> None:
+    bed.web.faults["q4"] = [Fault(cut_after=50), Fault(range_of=10, total=60)]
+    bed.run()
+    assert (bed.folder / "q4.gguf").read_bytes() == GGUF
+    assert [one.headers.get("range") for one in bed.web.seen] == [None, "bytes=50-", None]
+
+
+def test_a_file_whose_length_nobody_tells_is_not_taken_for_whole(bed: Bed) -> None:
+    bed.web.faults["q4"] = [Fault(no_length=True, cut_after=1000)]
+    reason, message = bed.fails()
+    assert (reason, "does not say how long q4.gguf is" in message) == (LoadError.DOWNLOAD_FAILED, True)
+    assert "q4.gguf" not in bed.names()
+
+
+def test_a_volume_that_is_a_little_too_small_is_told_with_what_is_needed_and_what_is_there(bed: Bed) -> None:
+    message = bed.fails(model_size_limit=len(GGUF) + (1 << 20) - 1)[1]
+    needed = f"{len(GGUF) + (1 << 20)} bytes are needed with 1.0 MiB that is kept for the file system"
+    assert f"{needed}, and the volume has {len(GGUF) + (1 << 20) - 1} bytes at most" in message
 
 
 @pytest.mark.parametrize("etag", ["", 'W/"weak"'])

@@ -1,14 +1,17 @@
 """The header of GGUF files: what is read, and that nothing wrong passes or takes long."""
 
+import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moorage_runtime.gguf import GGUFError, Header, read_header
-from tests.unit.runtime.support import LLAMA, array, entry, gguf, number, tensor, text
+from moorage_runtime.gguf import MAX_KEPT, Header, read_header
+from moorage_runtime.gguf_cursor import MAX_STRINGS, GGUFError
+from tests.unit.runtime.support import LLAMA, array, entry, gguf, number, string, tensor, text
 
 MANY = 2**60
 
@@ -53,6 +56,52 @@ def test_keeps_short_arrays_and_steps_over_long_ones(tmp_path: Path) -> None:
     assert header.number("vocab_size") == 7
 
 
+def test_a_large_vocabulary_with_its_merges_is_read(tmp_path: Path) -> None:
+    tokens = array("tokenizer.ggml.tokens", 8, [text(f"token{n}") for n in range(262_144)])
+    merges = array("tokenizer.ggml.merges", 8, [text("a b")] * 520_000)
+
+    header = read(tmp_path, gguf([*LLAMA, tokens, merges, string("tokenizer.ggml.model", "gpt2")]))
+
+    assert header.longest_token == len("token262143")
+
+
+def test_long_entries_that_nobody_asks_for_take_no_memory(tmp_path: Path) -> None:
+    size = 12 * 1024 * 1024
+    with (tmp_path / "model.gguf").open("wb") as file:
+        file.write(b"GGUF" + struct.pack("<IQQ", 3, 0, len(LLAMA) + 39) + b"".join(LLAMA))
+        for n in range(39):
+            file.write(entry(f"general.note.{n}", 8, struct.pack("<Q", size)))
+            file.seek(size, os.SEEK_CUR)
+        file.truncate()
+    tracemalloc.start()
+    header = read_header(tmp_path / "model.gguf")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert header.architecture == "llama"
+    assert peak < size
+
+
+def test_what_is_kept_has_a_bound(tmp_path: Path) -> None:
+    templates = [string(f"tokenizer.chat_template.{n}", "x" * (MAX_KEPT // 2)) for n in range(2)]
+    with pytest.raises(GGUFError, match=rf"template\.1' there are \d{{8}} bytes .* more than {MAX_KEPT}"):
+        read(tmp_path, gguf([*LLAMA, *templates]))
+
+
+def test_strings_that_have_to_be_looked_at_have_a_bound(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf([*LLAMA, array("a", 8, [text("")]), array("b", 8, [], 60_000_000)], ()))
+    os.truncate(path, 500_000_000)
+    with pytest.raises(
+        GGUFError, match=f"with the entry 'b' its arrays have 60000001 strings, more than {MAX_STRINGS}"
+    ):
+        read_header(path)
+
+
+def test_only_what_is_kept_can_be_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        read(tmp_path, gguf()).number("rope.freq_base")
+
+
 def test_an_unknown_file_type_is_none(tmp_path: Path) -> None:
     assert read(tmp_path, gguf([LLAMA[0], number("general.file_type", 999)])).file_type is None
 
@@ -74,7 +123,9 @@ def test_an_unknown_file_type_is_none(tmp_path: Path) -> None:
         pytest.param(
             gguf([entry("general.architecture", 8, struct.pack("<Q", MANY))], ()), "more than", id="long-text"
         ),
-        pytest.param(gguf([entry("a", 8, struct.pack("<Q", 2) + b"\xff\xfe")], ()), "not UTF-8", id="not-utf8"),
+        pytest.param(
+            gguf([entry("general.architecture", 8, struct.pack("<Q", 2) + b"\xff\xfe")], ()), "not UTF-8", id="not-utf8"
+        ),
         pytest.param(gguf([entry("a", 77, b"")], ()), "unknown type 77", id="type"),
         pytest.param(gguf([array("a", 9, [])], ()), "unknown type 9", id="nested-array"),
         pytest.param(gguf([array("a", 4, [], MANY)], ()), "truncated: the entry 'a'", id="lying-array"),

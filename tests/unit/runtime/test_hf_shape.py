@@ -1,6 +1,7 @@
 """The shape of models in the Hugging Face form: configs of several families, and headers that are wrong."""
 
 import json
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from moorage_common.shape import Shape
 from moorage_runtime.hf_shape import hf_shape
-from moorage_runtime.safetensors import MAX_HEADER, SafetensorsError
+from moorage_runtime.safetensors import MAX_HEADER, MAX_OBJECTS, SafetensorsError
 from tests.unit.runtime.hf_folder import TINY, Tensors, folder, safetensors
 
 # As they are on the hub, but for what has no part in a size.
@@ -191,6 +192,8 @@ def test_an_index_that_lies_is_told(tmp_path: Path, index: object, said: str) ->
         hf_shape(tmp_path / "m")
 
 
+EMBEDDINGS, EIGHT = "model.embed_tokens.weight", {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+BYTES = sum(2 * prod(shape) for _, shape in TINY.values())
 LONG = {"dtype": "F32", "shape": [10**15], "data_offsets": [0, 4 * 10**15]}
 
 
@@ -207,9 +210,14 @@ LONG = {"dtype": "F32", "shape": [10**15], "data_offsets": [0, 4 * 10**15]}
         (safetensors(TINY, extra={**LONG, "shape": [-1]}), "cannot be read"),
         (safetensors(TINY, extra={**LONG, "shape": [1] * 99}), "cannot be read"),
         (safetensors(TINY, extra=5), "cannot be read"),
+        (safetensors(TINY, extra=EIGHT), "at byte 0 overlaps the one before it, which ends at byte 8"),
+        (safetensors(TINY, **{EMBEDDINGS: EIGHT}), "at byte 128000 leaves a hole before it, which ends at byte 8"),
+        (safetensors(TINY) + bytes(8), f"its tensors end at byte {BYTES} of {BYTES + 8}"),
+        (safetensors({"a": ("U8", [4]), "b": ("U8", [0])}).replace(b'"b"', b'"a"'), "the name 'a' is there twice"),
+        (safetensors({}, __metadata__={"a": [{}] * MAX_OBJECTS}), f"more than {MAX_OBJECTS} objects"),
         ((8).to_bytes(8, "little") + b"[" * 8, "cannot be read"),
     ],
-    ids=range(11),
+    ids=range(16),
 )
 def test_bad_input_17_a_header_that_lies_is_told_with_its_file(tmp_path: Path, content: bytes, said: str) -> None:
     folder(tmp_path, LLAMA_3_8B)

@@ -38,7 +38,8 @@ from moorage_runtime.errors import (
     context_exceeded,
     plain_engine_error,
 )
-from moorage_runtime.gguf import GGUFError, Header, read_header
+from moorage_runtime.gguf import Header, read_header
+from moorage_runtime.gguf_cursor import GGUFError
 from moorage_runtime.gguf_shape import gguf_shape
 from moorage_runtime.model_files import find_gguf
 

@@ -11,7 +11,7 @@ from moorage_common.facts import LoadError
 from moorage_common.shape import Shape
 from moorage_runtime import machine
 from moorage_runtime.errors import CONCURRENCY_NAMES, CONTEXT_NAMES, MEMORY_NAMES, QUANTIZATION_NAMES, LoadFailure
-from moorage_runtime.gguf import Header
+from moorage_runtime.gguf import TEMPLATE, Header
 
 MAX_SLOTS: Final = 256
 """LLAMA_MAX_SEQ of llama.cpp."""
@@ -20,8 +20,6 @@ FRONT_BYTES: Final = 40 * MIB
 """Resident memory of this process, the front, which shares the container with the engine's."""
 
 TOOLS: Final = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
-
-TEMPLATE: Final = "tokenizer.chat_template"
 
 BITS: Final = {"4bit": ("q4_", "iq4_", "mxfp4", "nvfp4"), "8bit": ("q8_",)}
 """Types of GGUF files by what the small-model server called them."""

@@ -14,7 +14,7 @@ from moorage_common.facts import LoadError
 from moorage_runtime.errors import LoadFailure
 from moorage_runtime.fetch.http import Asked, PassingFailure
 from moorage_runtime.fetch.origin import Listing
-from moorage_runtime.fetch.plan import MAX_FILES, Remote
+from moorage_runtime.fetch.plan import MAX_LISTED, Remote
 from moorage_runtime.fetch.secrets import Secrets
 from moorage_runtime.fetch.source import BucketAddress, is_loopback
 
@@ -84,7 +84,7 @@ class Bucket:
                 if (not is_folder and key != prefix) or not name or name.endswith("/"):
                     continue
                 count += 1
-                if count > MAX_FILES * 10:
+                if count > MAX_LISTED:
                     raise LoadFailure(LoadError.INVALID_MODEL_CONFIG, f"{self.where} holds more than a model")
                 yield Remote(name=name, size=int(found["Size"]), version=str(found.get("ETag", "")))
 

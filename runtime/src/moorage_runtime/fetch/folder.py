@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from moorage_runtime.fetch.names import is_safe_path
-from moorage_runtime.fetch.part import SUFFIX
+from moorage_runtime.fetch.part import SUFFIX, write_whole
 from moorage_runtime.fetch.plan import Remote, Wanted
 
 MARKER: Final = ".moorage-fetch.json"
@@ -123,7 +123,7 @@ class Folder:
 
     def _write(self) -> None:
         unfinished = self.path / f"{MARKER}{SUFFIX}"
-        unfinished.write_bytes(msgspec.json.encode(self._marker))
+        write_whole(unfinished, msgspec.json.encode(self._marker))
         unfinished.replace(self.path / MARKER)
 
 

@@ -19,6 +19,7 @@ from urllib.parse import urljoin, urlsplit
 from moorage_common.facts import LoadError
 from moorage_runtime.addresses import is_forbidden
 from moorage_runtime.errors import LoadFailure
+from moorage_runtime.fetch.pace import PacedResponse
 
 CONNECT_SECONDS: Final = 10.0
 MAX_REDIRECTS: Final = 5
@@ -61,23 +62,24 @@ class Network:
         """Ask, following redirects, and give the reply; its connection is closed at the end of the block."""
         for _ in range(MAX_REDIRECTS + 1):
             host = _host(asked.url)
-            connection = self._connect(asked.url)
-            try:
-                reply = _exchange(connection, asked, host)
+            # The answer too: one that ends with its connection has taken the socket over.
+            with (
+                contextlib.closing(self._connect(asked.url)) as connection,
+                contextlib.closing(_exchange(connection, asked, host)) as reply,
+            ):
                 location = reply.headers.get("location", "")
                 if reply.status in _REDIRECTS and asked.follow and location:
                     asked = _redirected(asked, location)
                     continue
                 yield reply
                 return
-            finally:
-                connection.close()
         raise LoadFailure(LoadError.DOWNLOAD_FAILED, f"{host} redirects more than {MAX_REDIRECTS} times")
 
     def _connect(self, url: str) -> http.client.HTTPConnection:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
         connection = http.client.HTTPConnection(host, port)
+        connection.response_class = PacedResponse
         try:
             plain = self._reach(parts.scheme, host, port)
             try:
@@ -136,8 +138,14 @@ class Reply:
         self.host = host
         self.length = response.length
         """Bytes of the body; None where the server does not say."""
+        self.has_end = response.length is not None or response.chunked
+        """Whether the end of the body can be told from a connection that breaks."""
         self._response = response
         self._received = 0
+
+    def close(self) -> None:
+        """Read no more of it."""
+        self._response.close()
 
     def pieces(self, stop: threading.Event | None = None) -> Iterator[bytes]:
         """Give the body piece by piece, as it comes; raise PassingFailure where it stalls or breaks off."""

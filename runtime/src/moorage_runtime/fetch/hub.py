@@ -18,12 +18,14 @@ from moorage_runtime.errors import LoadFailure
 from moorage_runtime.fetch.http import Asked, Network, Reply, same_origin
 from moorage_runtime.fetch.origin import Listing
 from moorage_runtime.fetch.patience import check_passing
-from moorage_runtime.fetch.plan import Digest, Remote
+from moorage_runtime.fetch.plan import MAX_LISTED, Digest, Remote
 from moorage_runtime.fetch.secrets import Secrets
 from moorage_runtime.fetch.source import HubAddress
 
 ENDPOINT: Final = "https://huggingface.co"
-_ANSWER_LIMIT: Final = 32 * 1024 * 1024
+_ANSWER_LIMIT: Final = 8 * 1024 * 1024
+"""Bytes of one answer; a page of the hub has 1000 entries of some 400 bytes."""
+_LISTING_LIMIT: Final = 4 * _ANSWER_LIMIT
 _MAX_PAGES: Final = 40
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _NEXT: Final = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?')
@@ -118,10 +120,17 @@ class Hub:
 
     def _tree(self, commit: str) -> Iterator[Remote]:
         url = f"{self._endpoint}/api/models/{self._address.repository}/tree/{commit}?recursive=true"
+        count = size = 0
         for _ in range(_MAX_PAGES):
             body, headers = self._json(url)
+            size += len(body)
+            if size > _LISTING_LIMIT:
+                raise self._too_much(f"a list of files of more than {_LISTING_LIMIT} bytes")
             for entry in _decoded(body, list[_Entry]):
                 if entry.type == "file":
+                    count += 1
+                    if count > MAX_LISTED:
+                        raise self._too_much(f"more than {MAX_LISTED} files")
                     yield _remote(entry)
             following = _NEXT.search(headers.get("link", ""))
             if not following:
@@ -129,7 +138,10 @@ class Hub:
             url = urljoin(url, following[1])
             if not same_origin(url, self._endpoint):
                 raise LoadFailure(LoadError.DOWNLOAD_FAILED, "the hub's list of files goes on at another host")
-        raise LoadFailure(LoadError.INVALID_MODEL_CONFIG, f"{self.where} has more files than a model has")
+        raise self._too_much(f"a list of files of more than {_MAX_PAGES} pages")
+
+    def _too_much(self, what: str) -> LoadFailure:
+        return LoadFailure(LoadError.INVALID_MODEL_CONFIG, f"{self.where} has {what}, which is no model")
 
     def _json(self, url: str) -> tuple[bytes, Mapping[str, str]]:
         with self._network.get(Asked(url=url, secret=self._bearer)) as reply:

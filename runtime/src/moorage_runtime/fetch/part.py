@@ -25,6 +25,13 @@ class _Note(msgspec.Struct, frozen=True):
     validator: str
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, never through a link: who else can write the folder must not choose what is overwritten."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o644), "wb") as file:  # noqa: PTH123 - of a descriptor
+        file.write(content)
+
+
 class Part:
     """The part of one file that is there. Raises OSError where the disk fails."""
 
@@ -58,7 +65,7 @@ class Part:
         self.size = 0
         self._hash = self._new_hash()
         self.validator = validator
-        self._note_path.write_bytes(msgspec.json.encode(_Note(self._version, validator)))
+        write_whole(self._note_path, msgspec.json.encode(_Note(self._version, validator)))
 
     def write(self, piece: bytes) -> None:
         """Add a piece."""

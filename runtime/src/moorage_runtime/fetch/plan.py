@@ -19,6 +19,8 @@ from moorage_runtime.fetch.names import is_allowed, is_safe_path, is_unsafe, is_
 
 SHOWN: Final = 10
 MAX_FILES: Final = 2000
+MAX_LISTED: Final = MAX_FILES * 10
+"""Files that a source may list; sources stop at it while they collect."""
 
 _MODULE_FOLDER: Final = re.compile(r"\d{1,2}_[A-Za-z]+")
 """Folders of sentence-transformers, such as 1_Pooling."""
@@ -75,7 +77,7 @@ def plan(listing: Sequence[Remote], choice: Choice, where: str) -> list[Wanted]:
 
 
 def _check_names(listing: Sequence[Remote], where: str) -> None:
-    if len(listing) > MAX_FILES * 10:
+    if len(listing) > MAX_LISTED:
         raise LoadFailure(LoadError.INVALID_MODEL_CONFIG, f"{where} holds {len(listing)} files, which is no model")
     # A source that tries to leave the folder is not trusted with anything else either.
     if odd := [file.name for file in listing if _leaves(file.name)]:

@@ -58,8 +58,8 @@ class Space:
         if left + MARGIN > free:
             raise LoadFailure(
                 LoadError.DOWNLOAD_DISK_FULL,
-                f"{size_in_words(left)} are still to come, and the volume has {size_in_words(free)} left; free some of "
-                "the node's disk, or set spec.source.size so that a node with enough is chosen",
+                f"{size_in_words(left)} are still to come, {_needed(left + MARGIN, free)} free: free some of the "
+                "node's disk, or set spec.source.size so that a node with enough is chosen",
             )
 
     def _check_limit(self) -> None:
@@ -67,7 +67,7 @@ class Space:
         if self._limit is not None and total + MARGIN > self._limit:
             raise LoadFailure(
                 LoadError.DOWNLOAD_DISK_FULL,
-                f"the files have {size_in_words(total)}, and the volume may have {size_in_words(self._limit)}: raise "
+                f"the files have {size_in_words(total)}, {_needed(total + MARGIN, self._limit)} at most: raise "
                 "spec.source.size (MODEL_SIZE_LIMIT), or name fewer files in spec.source.files",
             )
 
@@ -82,3 +82,10 @@ class Space:
                 "set spec.source.size so that a node with enough is chosen",
             )
         return LoadFailure(LoadError.DOWNLOAD_FAILED, f"{self._folder} cannot be written: {error.strerror or error}")
+
+
+def _needed(needed: int, room: int) -> str:
+    """Say what is needed and what is there, in words that differ as the numbers do."""
+    words = size_in_words(needed), size_in_words(room)
+    need, has = (f"{needed} bytes", f"{room} bytes") if words[0] == words[1] else words
+    return f"{need} are needed with {size_in_words(MARGIN)} that is kept for the file system, and the volume has {has}"

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 MAX_RESTARTS: Final = 5
 """How often a file is begun anew in one process: a server that always breaks off late would else be asked for ever."""
+LEAST_RANGE: Final = 1024
+"""Bytes of a range that is shorter than was asked for, above which the next one is asked for at once."""
 ENOUGH: Final = 256 * 1024
 """Bytes that make an attempt a success of sorts, after which failures are counted anew."""
 
@@ -57,6 +59,8 @@ class Transfer:
         self._remote = file.remote
         self._all = setting
         self._total = file.remote.size
+        self._end = 0
+        """Where the body of the answer that is being read ends; 0 where that is not known."""
         self._patience = Patience(setting.attempts)
         self._restarts = 0
         self._came = 0
@@ -84,9 +88,14 @@ class Transfer:
             self._part.close()
 
     def _attempt(self) -> None:
+        while not self._ask():
+            pass
+
+    def _ask(self) -> bool:
+        """Ask for what is missing and take it; False where the server kept to a shorter range, as it may."""
         part, remote = self._part, self._remote
         if remote.size is not None and part.size == remote.size:
-            return
+            return True
         if part.size and (not self._can_go_on() or (remote.size is not None and part.size > remote.size)):
             self._begin("")
         asked = self._all.origin.asked(remote)
@@ -103,8 +112,11 @@ class Transfer:
                 self._take(piece)
         if self._all.stop.is_set():
             raise Stopped
-        if self._total is not None and part.size != self._total:
-            raise PassingFailure(f"{reply.host} sent {part.size} of {self._total} bytes of {remote.name}")
+        if self._total is None or part.size == self._total:
+            return True
+        if part.size == self._end and self._came >= LEAST_RANGE:
+            return False
+        raise PassingFailure(f"{reply.host} sent {part.size} of {self._total} bytes of {remote.name}")
 
     def _can_go_on(self) -> bool:
         """A part can be gone on with if its end is checked by a sum, or the server knows what it is a part of."""
@@ -118,39 +130,56 @@ class Transfer:
         if reply.headers.get("content-encoding", "identity") != "identity":
             text = f"{reply.host} sends {self._remote.name} compressed, which was not asked for"
             raise LoadFailure(LoadError.DOWNLOAD_FAILED, text)
-        start = self._part.size
         if reply.status == 200:
             self._begin(_validator(reply))  # also where a range was asked for: the server does not know ranges
-            start = 0
-        elif reply.status == 206 and start:
-            self._check_range(reply)
+            self._take_length(reply)
+        elif reply.status == 206 and self._part.size:
+            self._take_range(reply)
         elif reply.status == 416:
             self._begin("")
             raise PassingFailure(f"{reply.host} has fewer bytes of {self._remote.name} than are here already")
         else:
             raise self._all.origin.refusal(reply.status, reply.headers, self._remote.name)
-        if reply.length is not None:
-            self._learn_total(start + reply.length, reply)
         if self._total is not None:
-            self._all.space.claim(self._file.target, there=start, left=self._total - start)
+            there = self._part.size
+            self._all.space.claim(self._file.target, there=there, left=self._total - there)
 
-    def _check_range(self, reply: Reply) -> None:
+    def _take_length(self, reply: Reply) -> None:
+        """Learn the length of a whole file, which must be known in some way: a break would look like its end."""
+        self._end = reply.length or 0
+        if reply.length is not None:
+            self._learn_total(reply.length, reply)
+        elif self._total is None and not reply.has_end:
+            text = (
+                f"{reply.host} does not say how long {self._remote.name} is, so that nobody can tell if it came whole"
+            )
+            raise LoadFailure(LoadError.DOWNLOAD_FAILED, text)
+
+    def _take_range(self, reply: Reply) -> None:
+        """Check which part comes; it may be less than was asked for, and only Content-Range knows the whole."""
         found = _RANGE.fullmatch(reply.headers.get("content-range", ""))
-        if not found or int(found[1]) != self._part.size:
+        first, last = (int(found[1]), int(found[2])) if found else (-1, -1)
+        total = self._total if not found or found[3] == "*" else int(found[3])
+        fits = first == self._part.size and total is not None and first <= last < total
+        if total is None or not fits or reply.length not in (None, last + 1 - first):
             self._begin("")
             raise PassingFailure(f"{reply.host} answers with another range of {self._remote.name} than was asked for")
+        self._learn_total(total, reply)
+        self._end = last + 1
 
     def _learn_total(self, total: int, reply: Reply) -> None:
-        known = self._remote.size
+        known = self._total
         if known is not None and total != known:
             self._begin("")
-            raise PassingFailure(f"{reply.host} has {total} bytes of {self._remote.name}, where {known} are listed")
+            said = "are listed" if known == self._remote.size else "were told before"
+            raise PassingFailure(f"{reply.host} has {total} bytes of {self._remote.name}, where {known} {said}")
         if self._total != total:
             self._total = total
             self._all.progress.learn(self._file.target, total)
 
     def _take(self, piece: bytes) -> None:
-        if self._total is not None and self._part.size + len(piece) > self._total:
+        end = self._end or self._total
+        if end is not None and self._part.size + len(piece) > end:
             self._begin("")
             raise PassingFailure(f"more bytes of {self._remote.name} come than it has")
         try:
@@ -173,6 +202,8 @@ class Transfer:
         except OSError as error:
             raise self._all.space.failure(error) from error
         self._all.progress.there(self._file.target, 0)
+        # What another answer said of the length is of what was thrown away.
+        self._total, self._end = self._remote.size, 0
 
     def _is_right(self) -> bool:
         digest = self._remote.digest
