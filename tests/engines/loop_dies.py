@@ -10,7 +10,7 @@ from moorage_runtime.generation.batch import Batch
 from moorage_runtime.generation.choice import GenerationFailed
 from moorage_runtime.generation.config import ChildConfig
 from moorage_runtime.generation.request import Sampling
-from moorage_runtime.generation.sampling import Row
+from moorage_runtime.generation.sampling import Chooser
 
 GREEDY = Sampling(temperature=0)
 
@@ -53,10 +53,10 @@ async def main() -> None:
     assert [token async for token in left] == []
     assert batch.running == 0
 
-    def broken(row: Row, logits: torch.Tensor) -> int:
+    def broken(chooser: Chooser, scores: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         raise ArithmeticError("as ordered")
 
-    patch.object(Row, "choose", broken).start()
+    patch.object(Chooser, "__call__", broken).start()
     other = asyncio.create_task(said(batch, [1, 2], 200))
     failing = batch.submit([1, 2, 3], Sampling(temperature=1), 10)
     for waiting in (anext(aiter(failing)), other):

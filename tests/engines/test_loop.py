@@ -10,7 +10,7 @@ from hack.engines import environments
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.mark.parametrize("script", ["loop_dies", "loop_compiles"])
+@pytest.mark.parametrize("script", ["loop_dies", "loop_goes_on", "loop_compiles"])
 def test_a_loop_is_never_silent_and_compiled_the_same(script: str) -> None:
     done = subprocess.run(
         [str(environments.python_of("transformers")), "-m", f"tests.engines.{script}"],

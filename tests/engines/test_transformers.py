@@ -263,6 +263,56 @@ def test_an_engine_that_dies_comes_back(started: Starter) -> None:
         assert runtime.health()["engineRestarts"] == 1
 
 
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            "rendering the chat template or tokenizing took longer than 10 s",
+        ),
+        ("{{ 10 ** (10 ** 9) }}", "the tokenizer does not come back"),
+    ],
+)
+def test_a_template_that_does_not_come_back_ends_the_engine_which_comes_back(
+    started: Starter, tmp_path: Path, model: Path, template: str, said: str
+) -> None:
+    folder = tmp_path / "endless"
+    folder.mkdir()
+    for file in model.iterdir():
+        (folder / file.name).symlink_to(file)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    (folder / "chat_template.jinja").write_text(template)
+
+    with started(MODEL_PATH=str(folder)) as runtime:
+        chat = {"model": "smollm2", "messages": [{"role": "user", "content": "hi"}]}
+        answer = httpx.post(f"{runtime.url}/v1/chat/completions", json=chat, timeout=60)
+        assert answer.status_code in (500, 502)
+        deadline = time.monotonic() + 5.0
+        while httpx.get(f"{runtime.url}/health/ready").status_code == 200:
+            assert time.monotonic() < deadline
+        runtime.wait_ready(300)
+        with openai.OpenAI(base_url=f"{runtime.url}/v1", api_key="none", max_retries=0) as client:
+            assert "Paris" in text(client)
+        assert runtime.health()["engineRestarts"] == 1
+        assert any("the engine ended" in line["message"] and said in line["message"] for line in runtime.lines())
+
+
+def test_a_template_that_writes_without_end_is_refused(started: Starter, tmp_path: Path, model: Path) -> None:
+    folder = tmp_path / "long"
+    folder.mkdir()
+    for file in model.iterdir():
+        (folder / file.name).symlink_to(file)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content * (10 ** 8) }}")
+
+    with started(MODEL_PATH=str(folder)) as runtime:
+        chat = {"model": "smollm2", "messages": [{"role": "user", "content": "hi"}]}
+        answer = httpx.post(f"{runtime.url}/v1/chat/completions", json=chat, timeout=60)
+        assert answer.status_code == 400
+        assert "it writes 200000000 characters" in answer.json()["error"]["message"]
+        assert runtime.health()["engineRestarts"] == 0
+
+
 def test_bad_input_17_weights_that_are_missing_are_named_and_not_made_up(tmp_path: Path, model: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()

@@ -24,6 +24,8 @@ MAX_STOPS: Final = 16
 MAX_INPUTS: Final = 2048
 """Texts in one request for embeddings: OpenAI's limit."""
 
+MAX_MESSAGES: Final = 2048
+"""Messages of one chat: templates go through all of them, some of them once for each."""
 
 MAX_IMAGES: Final = 64
 """Images in one request."""
@@ -133,6 +135,8 @@ def _messages(raw: bytes) -> str | None:
     messages = msgspec.json.decode(raw, type=list[_Message])
     if not messages:
         return "the list is empty"
+    if len(messages) > MAX_MESSAGES:
+        return f"{len(messages)} messages are in one request; at most {MAX_MESSAGES} are possible"
     for number, message in enumerate(messages):
         for part in message.content if isinstance(message.content, list) else ():
             if part.type != "text" or part.text is None:

@@ -13,7 +13,6 @@ from moorage_runtime.errors import context_exceeded
 
 
 class _Message(msgspec.Struct):
-    role: str
     content: Any = None
 
 
@@ -39,11 +38,10 @@ def _texts(raw: bytes) -> Iterator[bytes]:
     if isinstance(value, str):
         yield value.encode()
     elif isinstance(value, list) and value and isinstance(value[0], dict):
-        # Templates drop old thoughts of the assistant and trim what a user said; the rest of it they keep.
+        # Templates trim what was said. Those that drop old thoughts of the assistant could make some of these fit; but
+        # an engine would have to read all of them to find that out, while others wait.
         messages = msgspec.convert(value, list[_Message])
-        yield b"".join(
-            text.strip().encode() for message in messages if message.role == "user" for text in _said(message)
-        )
+        yield b"".join(text.strip().encode() for message in messages for text in _said(message))
     elif isinstance(value, list):
         yield from (one.encode() for one in value if isinstance(one, str))
 

@@ -216,6 +216,16 @@ def test_bad_input_49_what_the_engine_would_fail_on_is_a_fault_of_the_request(fi
     assert chat(**fields)[0] == next(iter(fields))
 
 
+def test_bad_input_49_more_messages_than_a_chat_may_have_are_refused() -> None:
+    said = [{"role": role, "content": "x"} for role in ("user", "assistant")]
+
+    assert chat(messages=said * 1024 + MESSAGES) == (
+        "messages",
+        '"messages": 2049 messages are in one request; at most 2048 are possible.',
+    )
+    assert len(passed(CHAT, messages=said * 1024)["messages"]) == 2048
+
+
 @pytest.mark.parametrize(
     "part",
     [

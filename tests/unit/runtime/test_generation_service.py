@@ -14,6 +14,7 @@ from moorage_common.http.message import Limits
 from moorage_common.http.server import Connections, ServerConnection
 from moorage_runtime.generation.answers import Token
 from moorage_runtime.generation.choice import GenerationFailed
+from moorage_runtime.generation.encoder import Encoder
 from moorage_runtime.generation.request import Sampling
 from moorage_runtime.generation.service import Service
 from tests.unit.runtime.support import events, until
@@ -97,9 +98,12 @@ class Answer:
 
 
 @asynccontextmanager
-async def serving(echo: Echo) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(
+    echo: Echo, letters: Letters | None = None, encoder: Encoder | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
     """Serve on a free port."""
-    service = Service(echo, Letters(), name="m", context=CONTEXT, defaults=Sampling(temperature=0.7))
+    service = Service(echo, letters or Letters(), name="m", context=CONTEXT, defaults=Sampling(temperature=0.7))
+    service.encoder = encoder or service.encoder
     connections = Connections()
     server = await asyncio.get_running_loop().create_server(
         lambda: ServerConnection(service.handle, limits=Limits(), connections=connections, is_draining=lambda: False),

@@ -46,7 +46,9 @@ def refused(value: object, *, longest: int | None = LONGEST, ascii_only: bool = 
         ([{"role": "user", "content": [{"type": "text", "text": "x" * 21}] * 2}], "at least 11"),
         ([{"role": "user", "content": "x" * 20}, {"role": "user", "content": "x" * 21}], "at least 11"),
         ([{"role": "user", "content": " " * 400}], None),  # a template may trim it
-        ([{"role": "assistant", "content": "x" * 400}], None),  # a template may drop old thoughts
+        ([{"role": "assistant", "content": "x" * 400}], "at least 100"),
+        ([{"role": "system", "content": "x" * 20}, {"role": "tool", "content": "x" * 21}], "at least 11"),
+        ([{"role": "system", "content": "x" * 20}, {"role": "user", "content": "x" * 20}], None),
         ([{"role": "assistant", "content": None, "tool_calls": [{"a": "x" * 400}]}], None),
     ],
 )

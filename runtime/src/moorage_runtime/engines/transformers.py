@@ -62,6 +62,8 @@ class Transformers:
 
     def log_line(self, line: str) -> tuple[int, str]:
         """Take lines as information; the child writes errors with their level in front."""
+        if line.startswith("Timeout ("):  # faulthandler's first line, in a child that cannot write its own any more
+            return logging.CRITICAL, f"{line.removesuffix('!')}: the chat template or the tokenizer does not come back"
         level, _, text = line.partition(" ")
         levels = logging.getLevelNamesMapping()
         return (levels[level], text) if level in levels else (logging.DEBUG, line)

@@ -63,12 +63,21 @@ class Running:
 
     def arrived(self, output: Any) -> None:
         """Take what is new in transformers' account of the request, which is always the whole."""
+        if self._row is not None and self._row.failure is not None:
+            self._fail(self._row.failure)
+            return
         told = self._row.tokens if self._row is not None else []
         for place in range(self._seen, len(output.generated_tokens)):
             self._tokens.put_nowait(told[place] if place < len(told) else Token(output.generated_tokens[place]))
         self._seen = len(output.generated_tokens)
         if output.is_finished() and self._batch.forget(self):
             self._tokens.put_nowait(GenerationFailed(output.error) if output.error else None)
+
+    def _fail(self, failure: Exception) -> None:
+        """End a request for which no token can be chosen; the loop knows nothing of that and would go on with it."""
+        if self._batch.forget(self):
+            self._batch.manager.cancel_request(self.identity)
+            self._tokens.put_nowait(GenerationFailed(f"no token could be chosen: {failure}"))
 
 
 class Batch:

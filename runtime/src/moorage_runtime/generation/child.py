@@ -1,4 +1,4 @@
-"""The child's life: load, look at what was loaded, listen, and end when the loop that generates ends."""
+"""The child's life: load, look at what was loaded, listen, and end when a thread that it needs is lost."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from moorage_runtime.engines.base import Announce, Announcement
 from moorage_runtime.engines.loopback import listen
 from moorage_runtime.generation.batch import Batch
 from moorage_runtime.generation.config import ChildConfig
+from moorage_runtime.generation.encoder import Encoder
 from moorage_runtime.generation.load import Found, defaults, ends, found, load
 from moorage_runtime.generation.service import Service
 from moorage_runtime.generation.tokens import Words
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 0.25
 GRACE_SECONDS = 0.25
-"""Requests that failed with the loop get their answers in this time."""
+"""Requests that failed with the loop, or with the encoder, get their answers in this time."""
 
 
 def serve(config: bytes, announce: Announce) -> None:
@@ -43,12 +44,13 @@ def serve(config: bytes, announce: Announce) -> None:
     async def live() -> None:
         if wanted.compile:
             await batch.warm()
-        await _listen(service, batch, facts, announce)
+        server = await _listen(service, facts, announce)
+        await _end(server, batch, service.encoder)
 
     asyncio.run(live())
 
 
-async def _listen(service: Service, batch: Batch, facts: Found, announce: Announce) -> None:
+async def _listen(service: Service, facts: Found, announce: Announce) -> asyncio.Server:
     server, port = await listen(service.handle)
     announce(
         Announcement(
@@ -61,9 +63,14 @@ async def _listen(service: Service, batch: Batch, facts: Found, announce: Announ
             weights_bytes=facts.weights_bytes,
         )
     )
-    while server.is_serving() and batch.alive:  # noqa: ASYNC110 - a thread that ends sets no event
+    return server
+
+
+async def _end(server: asyncio.Server, batch: Batch, encoder: Encoder) -> None:
+    """End the process when one of its threads is lost: the supervisor starts another."""
+    while server.is_serving() and batch.alive and not encoder.stuck:  # noqa: ASYNC110 - a lost thread sets no event
         await asyncio.sleep(WATCH_SECONDS)
-    log.critical("the loop that generates has ended")
+    log.critical(encoder.problem if encoder.stuck else "the loop that generates has ended")
     await asyncio.sleep(GRACE_SECONDS)
     sys.stderr.flush()
     os._exit(1)

@@ -7,6 +7,8 @@ likeliest token, and leaves of that request's row only what it has chosen, so th
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -21,8 +23,13 @@ from transformers.generation.logits_process import LogitsProcessorList
 from moorage_runtime.generation.answers import Token
 from moorage_runtime.generation.request import Sampling
 
+log = logging.getLogger(__name__)
+
 NUCLEUS = 1024
 """So many of the likeliest tokens nearly always hold the mass of a nucleus; sorting a whole vocabulary takes longer."""
+
+COLDEST = 1e-5
+"""Below it a temperature is none: what it leaves beside the likeliest token is nothing, or no number in 32 bits."""
 
 
 class Row:
@@ -32,6 +39,8 @@ class Row:
         """Begin an answer to `prompt`."""
         self.tokens: list[Token] = []
         """What was chosen, with its likelihood, where that is asked for."""
+        self.failure: Exception | None = None
+        """Why nothing more is chosen for this request."""
         self._asked = sampling
         self._prompt = frozenset(prompt) if sampling.repeat_penalty != 1.0 else frozenset()
         self._counts: Counter[int] = Counter()
@@ -51,7 +60,7 @@ class Row:
         """Choose by the logits of the vocabulary."""
         asked = self._asked
         scores = self._changed(logits)
-        number = int(scores.argmax()) if asked.temperature == 0 else self._sample(scores / asked.temperature)
+        number = int(scores.argmax()) if asked.temperature < COLDEST else self._sample(self._tempered(scores))
         if asked.logprobs is not None:
             likelihoods = torch.log_softmax(logits, dim=-1)
             values, numbers = likelihoods.topk(asked.logprobs)
@@ -77,6 +86,14 @@ class Row:
         if asked.logit_bias:
             scores[list(asked.logit_bias)] += torch.tensor(list(asked.logit_bias.values()), device=scores.device)
         return scores
+
+    def _tempered(self, scores: torch.Tensor) -> torch.Tensor:
+        """Give the logits over the temperature; raise ArithmeticError where they are no numbers to choose by."""
+        top = scores.max()
+        # On a GPU the choice itself would not raise: it would end the device for the whole process.
+        if not math.isfinite(top):
+            raise ArithmeticError("the model's logits are no finite numbers")
+        return (scores - top) / self._asked.temperature
 
     def _sample(self, scores: torch.Tensor) -> int:
         asked, size = self._asked, scores.shape[-1]
@@ -137,8 +154,18 @@ class Chooser(ContinuousBatchingLogitsProcessor):  # type: ignore[misc]
         # Beyond these are rows of padding, whose numbers are left from earlier batches.
         for place, number in enumerate(tensor_arg[: min(self._live, scores.shape[0])].tolist()):
             row = self.rows.get(number)
-            if row is not None:
-                chosen = row.choose(scores[place])
-                scores[place].fill_(-torch.inf)
-                scores[place, chosen] = 0.0
+            if row is not None and row.failure is None:
+                self._choose(row, scores[place])
         return scores
+
+    @staticmethod
+    def _choose(row: Row, scores: torch.Tensor) -> None:
+        """Leave only what was chosen; what goes wrong is told to the one request, because the loop is everybody's."""
+        try:
+            chosen = row.choose(scores)
+        except Exception as error:
+            log.exception("a token could not be chosen; the request is given up")
+            row.failure = error
+            return  # the likeliest token goes on, to nobody
+        scores.fill_(-torch.inf)
+        scores[chosen] = 0.0

@@ -6,8 +6,8 @@ import asyncio
 import time
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -18,6 +18,7 @@ from moorage_common.openai_errors import error_body
 from moorage_runtime.engines.loopback import Flow
 from moorage_runtime.generation.answers import DONE, Whole, Writer, failed, usage
 from moorage_runtime.generation.choice import Choice, Generation, GenerationFailed
+from moorage_runtime.generation.encoder import Encoder
 from moorage_runtime.generation.request import Body, Sampling, check_tokens, read, refuse
 
 
@@ -79,8 +80,8 @@ class Service:
         self._name = name
         self._context = context
         self._defaults = defaults
-        # One thread: a long prompt must not hold up the streams, and tokenizers are not made for several at once.
-        self._encoder = ThreadPoolExecutor(1, "encoder")
+        self.encoder = Encoder()
+        """Whoever serves this looks whether it is stuck."""
 
     async def handle(self, request: Request, responder: Responder) -> None:
         """Answer one request; cancelled when the client leaves."""
@@ -90,9 +91,11 @@ class Service:
             return
         chat = request.path.endswith("/chat/completions")
         body, sampling = read(request.body, vocabulary=self._tokenizer.vocabulary, defaults=self._defaults)
-        prompts = await asyncio.get_running_loop().run_in_executor(
-            self._encoder, self._chat_tokens if chat else self._tokens, body
-        )
+        encode = partial(self._chat_tokens if chat else self._tokens, body)
+        try:
+            prompts = await self.encoder.run(encode, len(request.body))
+        except GenerationFailed as failure:
+            raise Refusal(_failure(failure)) from failure
         for prompt in prompts:
             self._check_length(prompt)
         job = self._begin(body, sampling, prompts, chat=chat)

@@ -7,6 +7,9 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+MAX_RENDERED = 2**24
+"""Characters that a chat template may write: four times what a request can hold."""
+
 
 class Words:
     """A tokenizer of transformers; it renders chat templates in jinja's sandbox."""
@@ -27,6 +30,8 @@ class Words:
             text = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         except (TemplateError, TypeError, KeyError) as error:
             raise ValueError(str(error)) from error
+        if len(text) > MAX_RENDERED:
+            raise ValueError(f"it writes {len(text)} characters, over {MAX_RENDERED}")
         # The template writes the marks itself.
         return list(self._tokenizer(text, add_special_tokens=False, truncation=False, padding=False)["input_ids"])
 
