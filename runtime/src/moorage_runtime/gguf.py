@@ -60,6 +60,8 @@ class Header:
     tensors: tuple[Tensor, ...] = field(repr=False)
     longest_string: int = 0
     """Bytes of the longest token of the vocabulary, as it is written there."""
+    vocabulary: int | None = None
+    """How many tokens there are; None where the file does not list them."""
 
     @property
     def longest_token(self) -> int | None:
@@ -142,6 +144,7 @@ class _Reader:
     def __init__(self, name: str, file: BufferedReader, size: int) -> None:
         self._name, self._file, self._size = name, file, size
         self._longest = 0
+        self._tokens: int | None = None
         self._buffer = b""
         self._base = 0
         self._at = 0
@@ -182,7 +185,7 @@ class _Reader:
                     f"{start + offset + tensor.size}, the file has {self._size}"
                 )
         tensors_found = tuple(tensor for tensor, _ in found)
-        return Header(entries=entries, tensors=tensors_found, longest_string=self._longest)
+        return Header(entries=entries, tensors=tensors_found, longest_string=self._longest, vocabulary=self._tokens)
 
     def take(self, length: int, what: str) -> int:
         """Make `length` bytes available and step over them; give their place in the buffer."""
@@ -258,7 +261,8 @@ class _Reader:
         length = self._integer("Q", what)
         if kind == _STRING:
             longest = self._skip_strings(length, what)
-            self._longest = longest if what == TOKENS else self._longest
+            if what == TOKENS:
+                self._longest, self._tokens = longest, length
             return None
         code = self._code(kind, what)
         size = struct.calcsize("<" + code)
