@@ -1,4 +1,4 @@
-"""Reads the body of a request: only known fields, each once and checked, written anew for the engine.
+"""Reads the body of a request: only known fields, each at most once and checked, written anew for the engine.
 
 Nothing that a client sent reaches an engine as it was: an unknown field could be one of the engine's own, and a
 thousand of them take it seconds each, because it looks for a name by going through all of them.
@@ -6,28 +6,17 @@ thousand of them take it seconds each, because it looks for a name by going thro
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
 
 from moorage_common.http.message import Refusal
+from moorage_runtime.contract import COMPLETIONS_PATH, Contract, format_as_schema, refuse, refuse_lacking
+from moorage_runtime.embedding_fields import EMBEDDINGS, FUSED, IMAGES, SIMILARITY, TEXTS
 from moorage_runtime.errors import bad_request, not_found
-from moorage_runtime.fields import (
-    CHAT,
-    COMPLETIONS,
-    EMBEDDINGS,
-    FUSED,
-    IMAGES,
-    INT32,
-    NOT_PASSED_ON,
-    SIMILARITY,
-    TEXTS,
-    UNSHAPED,
-    Check,
-)
+from moorage_runtime.fields import CHAT, COMPLETIONS, INT32, NOT_PASSED_ON, UNSHAPED, Check
 from moorage_runtime.lengths import refuse_too_long
 
 MAX_MEMBERS: Final = 1024
@@ -80,7 +69,7 @@ _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`$", re.DOTALL
 
 _Tokens = Annotated[list[Annotated[int, Meta(ge=0, le=INT32)]], Meta(min_length=1)]
 _PROMPTS: "Final[dict[bytes, msgspec.json.Decoder[Any]]]" = {
-    b'"': msgspec.json.Decoder(list[str]),
+    b'"': msgspec.json.Decoder(list[Annotated[str, Meta(min_length=1)]]),
     b"[": msgspec.json.Decoder(list[_Tokens]),
 }
 _TEXT: Final = msgspec.json.Decoder(str)
@@ -89,26 +78,12 @@ _WORD: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[^\s\[\]{},:"]+')
 _START_OF_LIST: Final = re.compile(rb"\[\s*(.?)", re.DOTALL)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Contract:
-    """What requests for one model may be."""
+class _Name:
+    """A name in a body; no two are equal."""
 
-    served: str
-    """What they have in `model`."""
-    limit: int
-    """How many answers one request can ask for: the places that the engine has."""
-    defaults: Mapping[str, msgspec.Raw] = field(default_factory=dict)
-    """What a request gets that leaves a field out, or has it as null."""
-    refused: frozenset[str] = frozenset()
-    """Fields that the engine has not: whoever asks for one is told so, rather than getting an answer without it."""
-    renamed: Mapping[str, str] = field(default_factory=dict)
-    """What the engine calls a field."""
-    capped: Mapping[str, int] = field(default_factory=dict)
-    """Fields that may say more than the engine takes, with the most that it takes."""
-    context: int | None = None
-    """Tokens that a prompt may have."""
-    longest_token: int | None = None
-    """Bytes of text that one token can stand for at most."""
+
+class _TwiceError(ValueError):
+    pass
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -128,13 +103,13 @@ def read_body(path: str, content: bytes, contract: Contract) -> Body:
     for name, raw in given.items():
         problem = _problem(name, raw, fields[name])
         if problem is not None:
-            _refuse(name, problem)
-        if name in contract.refused:
-            _refuse(name, "the engine of this model does not have it; leave it out")
+            refuse(name, problem)
     _check_together(given)
-    _refuse_inside(given, contract.refused)
+    refuse_lacking(path, given, contract)
     _check_required(path, given, contract)
     passed = {name: msgspec.Raw(raw) for name, raw in given.items() if name not in NOT_PASSED_ON}
+    if contract.formats_as_schemas and path == COMPLETIONS_PATH:
+        format_as_schema(passed)
     for name, value in contract.defaults.items() if path in _GENERATION else ():
         if name not in passed and given.keys().isdisjoint(SAME.get(name, ())):
             passed[name] = value
@@ -144,33 +119,29 @@ def read_body(path: str, content: bytes, contract: Contract) -> Body:
     for name, theirs in contract.renamed.items():
         if name in passed:
             passed[theirs] = passed.pop(name)
-    return Body(msgspec.json.encode(passed), _places(given, contract.limit))
-
-
-def _refuse_inside(given: Mapping[str, bytes], refused: frozenset[str]) -> None:
-    """Refuse members of fields that the engine has not: `response_format.schema`, say."""
-    for name in refused:
-        outer, dot, inner = name.partition(".")
-        if dot and outer in given and inner in msgspec.json.decode(given[outer], type=dict[str, msgspec.Raw]):
-            _refuse(outer, f"the engine of this model has no {inner} in it; leave it out")
+    return Body(msgspec.json.encode(passed), _places(given, contract))
 
 
 def _check_required(path: str, given: Mapping[str, bytes], contract: Contract) -> None:
     for name in _REQUIRED[path]:
         if name not in given:
-            _refuse(name, "it is missing")
+            refuse(name, "it is missing")
         if name in _PROMPTS_OF_ENGINES:
             refuse_too_long(given[name], contract.context, contract.longest_token)
     if path == "/similarity" and given.keys().isdisjoint({"texts", "images"}):
-        _refuse("texts", 'it is missing, and so is "images"')
+        refuse("texts", 'it is missing, and so is "images"')
 
 
-def _places(given: Mapping[str, bytes], limit: int) -> int:
+def _places(given: Mapping[str, bytes], contract: Contract) -> int:
     """Give how many of the engine's places a request takes: one for each answer to each prompt."""
-    prompts = _count_prompts(given["prompt"], limit) if "prompt" in given else 1
+    prompts = _count_prompts(given["prompt"], contract.limit) if "prompt" in given else 1
     places = prompts * msgspec.json.decode(given.get("n", b"1"), type=int)
-    if places > limit:
-        _refuse("n", f"{places} answers are asked for; at most {limit} are possible in one request")
+    if places > contract.limit:
+        refuse("n", f"{places} answers are asked for; at most {contract.limit} are possible in one request")
+    if places > 1 and contract.one_answer:
+        asked = f"{prompts} prompts are" if prompts > 1 else f"{places} answers are"
+        problem = "the engine of this model counts the tokens of one answer only; send a request for each"
+        refuse("prompt" if prompts > 1 else "n", f"{asked} asked for, and {problem}")
     return places
 
 
@@ -180,6 +151,7 @@ def _given(path: str, content: bytes) -> dict[str, bytes]:
         if not content.isascii():
             content.decode()  # msgspec looks only at the text of what it decodes
         body = _DECODERS[path].decode(content)
+        _refuse_twice(content)
     except msgspec.ValidationError as error:
         found = _UNKNOWN.search(str(error))
         if found is None:
@@ -194,13 +166,31 @@ def _given(path: str, content: bytes) -> dict[str, bytes]:
     return {name: raw for name, raw in values if raw and raw != _NULL}
 
 
+def _refuse_twice(content: bytes) -> None:
+    """Refuse a name that is there twice: the decoder takes the last one, another reader might take the first."""
+    seen: set[str] = set()
+
+    def name(_: type, found: str) -> _Name:
+        if found in seen:
+            raise _TwiceError(found)
+        seen.add(found)
+        return _Name()
+
+    try:
+        msgspec.json.decode(content, type=dict[_Name, msgspec.Raw], dec_hook=name)
+    except msgspec.ValidationError as error:
+        if not isinstance(error.__cause__, _TwiceError):
+            raise
+        refuse(str(error.__cause__), "it is there twice")
+
+
 def _check_model(raw: bytes | None, served: str) -> None:
     if raw is None:
-        _refuse("model", f'it is missing; the model served here is "{served}"')
+        refuse("model", f'it is missing; the model served here is "{served}"')
     try:
         model = msgspec.json.decode(raw, type=str)
     except msgspec.DecodeError as error:
-        _refuse("model", str(error))
+        refuse("model", str(error))
     if model != served:
         message = f'The model "{model[:200]}" is not served here; "{served}" is.'
         raise Refusal(not_found(message, param="model", code="model_not_found"))
@@ -211,8 +201,9 @@ def _count_prompts(raw: bytes, limit: int) -> int:
     start = _START_OF_LIST.match(raw)
     if start is None:
         if not raw.startswith(b'"'):
-            _refuse("prompt", "it is text, a list of token numbers, or a list of either")
-        _decoded(raw, _TEXT)
+            refuse("prompt", "it is text, a list of token numbers, or a list of either")
+        if not _decoded(raw, _TEXT):
+            refuse("prompt", "it is empty")
         return 1
     decoder = _PROMPTS.get(start[1])
     if decoder is None:
@@ -222,7 +213,7 @@ def _count_prompts(raw: bytes, limit: int) -> int:
     count = raw.count(b"[") - 1 if start[1] == b"[" else 0
     count = count if count > limit else len(_decoded(raw, decoder))
     if count > limit:
-        _refuse("prompt", f"{count} prompts are in one request; at most {limit} are possible")
+        refuse("prompt", f"{count} prompts are in one request; at most {limit} are possible")
     return count
 
 
@@ -230,9 +221,9 @@ def _decoded(raw: bytes, decoder: "msgspec.json.Decoder[Any]") -> Any:
     try:
         return decoder.decode(raw)
     except msgspec.DecodeError as error:
-        _refuse("prompt", str(error))
+        refuse("prompt", str(error))
     except RecursionError:
-        _refuse("prompt", f"it is nested more than {MAX_DEPTH} deep")
+        refuse("prompt", f"it is nested more than {MAX_DEPTH} deep")
 
 
 def _problem(name: str, raw: bytes, check: Check) -> str | None:
@@ -270,10 +261,8 @@ def _shape_problem(raw: bytes) -> str | None:
 
 def _check_together(given: Mapping[str, bytes]) -> None:
     if "grammar" in given and ("json_schema" in given or "response_format" in given):
-        _refuse("grammar", "only one of it, json_schema and response_format can be there")
+        refuse("grammar", "only one of it, json_schema and response_format can be there")
+    if "json_schema" in given and "response_format" in given:
+        refuse("json_schema", "only one of it and response_format can be there")
     if "tools" in given and ("grammar" in given or "json_schema" in given):
-        _refuse("tools", "they cannot be there together with grammar or json_schema")
-
-
-def _refuse(name: str, problem: str) -> NoReturn:
-    raise Refusal(bad_request(f'"{name}": {problem}.', param=name))
+        refuse("tools", "they cannot be there together with grammar or json_schema")

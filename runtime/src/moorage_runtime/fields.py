@@ -21,14 +21,10 @@ MAX_LOGPROBS: Final = 20
 
 MAX_STOPS: Final = 16
 
-MAX_INPUTS: Final = 2048
-"""Texts in one request for embeddings: OpenAI's limit."""
+MAX_BIAS: Final = 100
 
 MAX_MESSAGES: Final = 2048
 """Messages of one chat: templates go through all of them, some of them once for each."""
-
-MAX_IMAGES: Final = 64
-"""Images in one request."""
 
 
 class _Part(msgspec.Struct):
@@ -157,8 +153,36 @@ def _response_format(raw: bytes) -> str | None:
     if problem is not None:
         return problem
     asked = msgspec.json.decode(raw, type=_Format)
-    schemas = (bytes(asked.schema), bytes(asked.json_schema.schema) if asked.json_schema else b"")
-    return next((problem for schema in schemas if schema and (problem := schema_problem(schema))), None)
+    named = bytes(asked.json_schema.schema) if asked.json_schema else b""
+    if asked.type == "json_schema" and not named:
+        return "json_schema.schema is missing"
+    # What does not belong to its type would be left out.
+    if asked.type != "json_schema" and asked.json_schema is not None:
+        return f"json_schema is not for the type {asked.type}"
+    if asked.type != "json_object" and asked.schema:
+        return f"schema is not for the type {asked.type}"
+    schema = named or bytes(asked.schema)
+    return schema_problem(schema) if schema else None
+
+
+def _stop(raw: bytes) -> str | None:
+    problem = _STOP_TYPE(raw)
+    if problem is not None:
+        return problem
+    stops = msgspec.json.decode(raw)
+    return "a text in it is empty" if "" in ([stops] if isinstance(stops, str) else stops) else None
+
+
+def _logit_bias(raw: bytes) -> str | None:
+    problem = _BIAS_TYPE(raw)
+    if problem is not None:
+        return problem
+    for token, bias in msgspec.json.decode(raw, type=dict[str, float]).items():
+        if not (token.isascii() and token.isdigit() and len(token) <= len(str(INT32))):
+            return f"{token[:40]!r} is not a token number"
+        if not -MAX_BIAS <= bias <= MAX_BIAS:
+            return f"{bias:g} for the token {token} is not from -{MAX_BIAS} to {MAX_BIAS}"
+    return None
 
 
 def _shown(raw: bytes) -> str:
@@ -168,6 +192,8 @@ def _shown(raw: bytes) -> str:
 _MESSAGES_TYPE: Final = of_type(list[_Message])
 _TOOLS_TYPE: Final = of_type(list[_Tool])
 _FORMAT_TYPE: Final = of_type(_Format)
+_STOP_TYPE: Final = of_type(str | Annotated[list[str], Meta(max_length=MAX_STOPS)])
+_BIAS_TYPE: Final = of_type(dict[str, float])
 _FLAG: Final = of_type(bool)
 
 _BOTH: Final[Mapping[str, Check]] = {
@@ -183,10 +209,10 @@ _BOTH: Final[Mapping[str, Check]] = {
     "frequency_penalty": real(-2, 2),
     "presence_penalty": real(-2, 2),
     "seed": whole(-(2**63), 2**63 - 1),
-    "stop": of_type(str | Annotated[list[str], Meta(max_length=MAX_STOPS)]),
+    "stop": _stop,
     "stream": _FLAG,
     "stream_options": of_type(_StreamOptions),
-    "logit_bias": of_type(dict[str, float]),
+    "logit_bias": _logit_bias,
     "n_probs": whole(0, MAX_LOGPROBS),
     "ignore_eos": _FLAG,
     "cache_prompt": _FLAG,
@@ -224,62 +250,6 @@ COMPLETIONS: Final[Mapping[str, Check]] = {
     "echo": only(b"false"),
     "suffix": only(b'""'),
 }
-
-
-def _inputs(raw: bytes) -> str | None:
-    if raw.count(b"[") - 1 > MAX_INPUTS:  # seen before they are decoded
-        return f"more than {MAX_INPUTS} inputs are in one request"
-    try:
-        decoded = _INPUTS.decode(raw)
-    except msgspec.ValidationError:
-        return "it is text, a list of token numbers, or a list of either, none of them empty"
-    inputs = decoded if isinstance(decoded, list) else [decoded]
-    if not inputs or any(one in ("", []) for one in inputs):
-        return "it is empty, or one of its inputs is"
-    if len({type(one) for one in inputs}) > 1:
-        return "its items are of different types"
-    if len(inputs) > MAX_INPUTS and not isinstance(inputs[0], int):
-        return f"{len(inputs)} inputs are in one request; at most {MAX_INPUTS} are possible"
-    return None
-
-
-_TOKEN = Annotated[int, Meta(ge=0, le=INT32)]
-_INPUTS: "Final[msgspec.json.Decoder[Any]]" = msgspec.json.Decoder(str | list[str | _TOKEN | list[_TOKEN]])
-
-EMBEDDINGS: Final[Mapping[str, Check]] = {
-    "model": of_type(str),
-    "input": _inputs,
-    "encoding_format": of_type(Literal["float", "base64"]),
-    "dimensions": whole(1, 1_000_000),
-    "truncate": _FLAG,
-    "user": anything,
-}
-
-
-def _listed(what: str, most: int) -> Check:
-    def check(raw: bytes) -> str | None:
-        try:
-            items = _TEXTS.decode(raw)
-        except msgspec.ValidationError as error:
-            return str(error)
-        if not items or "" in items:
-            return f"it is empty, or one of its {what} is"
-        return f"{len(items)} {what} are in one request; at most {most} are possible" if len(items) > most else None
-
-    return check
-
-
-_TEXTS: Final = msgspec.json.Decoder(list[str])
-_INSTRUCTION: Final = of_type(Annotated[str, Meta(max_length=8192)])
-
-_ONE_SPACE: Final[Mapping[str, Check]] = {"instruction": _INSTRUCTION, "truncate": _FLAG}
-_TEXT_LIST: Final[Mapping[str, Check]] = {"texts": _listed("texts", MAX_INPUTS)}
-_IMAGE_LIST: Final[Mapping[str, Check]] = {"images": _listed("images", MAX_IMAGES)}
-
-TEXTS: Final[Mapping[str, Check]] = {**_TEXT_LIST, **_ONE_SPACE}
-IMAGES: Final[Mapping[str, Check]] = {**_IMAGE_LIST, "is_query": _FLAG, "instruction": _INSTRUCTION}
-FUSED: Final[Mapping[str, Check]] = {**_TEXT_LIST, **_IMAGE_LIST, "is_query": _FLAG, **_ONE_SPACE}
-SIMILARITY: Final[Mapping[str, Check]] = {**_TEXT_LIST, **_IMAGE_LIST, **_ONE_SPACE}
 
 UNSHAPED: Final = frozenset({"prompt", "input", "texts", "images"})
 """Fields whose own checks bound them: a list of numbers may be longer than other values."""

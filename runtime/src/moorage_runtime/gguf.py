@@ -79,6 +79,8 @@ class Header:
     tensors: tuple[Tensor, ...] = field(repr=False)
     longest_string: int = 0
     """Bytes of the longest token of the vocabulary, as it is written there."""
+    vocabulary: int | None = None
+    """How many tokens there are; None where the file does not list them."""
 
     @property
     def longest_token(self) -> int | None:
@@ -160,6 +162,7 @@ class _Reader:
         self._cursor = cursor
         self._spent = spent
         self._longest = 0
+        self._tokens: int | None = None
 
     def header(self) -> Header:
         self._check_magic()
@@ -181,7 +184,12 @@ class _Reader:
             entries["general.architecture"] = ""
         found = [self._tensor() for _ in range(tensors)]
         self._check_places(found, entries.get("general.alignment", 32))
-        return Header(entries=entries, tensors=tuple(tensor for tensor, _ in found), longest_string=self._longest)
+        return Header(
+            entries=entries,
+            tensors=tuple(tensor for tensor, _ in found),
+            longest_string=self._longest,
+            vocabulary=self._tokens,
+        )
 
     def _check_places(self, found: list[tuple[Tensor, int]], alignment: Value) -> None:
         cursor = self._cursor
@@ -238,7 +246,8 @@ class _Reader:
         length = self._cursor.integer("Q", what)
         if kind == _STRING:
             longest = self._cursor.skip_strings(length, what, self._spent)
-            self._longest = longest if what == TOKENS else self._longest
+            if what == TOKENS:
+                self._longest, self._tokens = longest, length
             return None
         code = self._code(kind, what)
         size = struct.calcsize("<" + code)

@@ -1,13 +1,15 @@
 """What a JSON schema or a grammar in a request may be: bounded, and without references to elsewhere.
 
 The engine compiles it before the first token. One that it cannot compile it leaves out, with a line in its log; one
-that is huge keeps it from everything else.
+that is huge keeps it from everything else. Which keywords it knows is in `schema_keywords`.
 """
 
 import re
 from typing import Any, Final
 
 import msgspec
+
+from moorage_runtime.schema_keywords import children, keyword_problem
 
 MAX_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 64
@@ -29,20 +31,18 @@ def schema_problem(raw: bytes) -> str | None:
     if len(raw) > MAX_BYTES:
         return f"the schema has {len(raw)} bytes; at most {MAX_BYTES} are possible"
     try:
-        schema = msgspec.json.decode(raw)
+        root = msgspec.json.decode(raw)
     except RecursionError:
         return _too_deep()
-    if not isinstance(schema, (dict, bool)):
-        return "a schema is an object"
-    level: list[Any] = [schema]
+    level: list[tuple[str, Any]] = [("#", root)]
     for _ in range(MAX_DEPTH):
-        level = [child for value in level for child in _children(value)]
+        for where, schema in level:
+            problem = _problem_at(schema, root)
+            if problem is not None:
+                return f"{problem} (at {where[:200]})"
+        level = [(f"{where}/{name}", child) for where, schema in level for name, child in children(schema)]
         if not level:
             return None
-        for value in level:
-            problem = _keyword_problem(value) if isinstance(value, tuple) else None
-            if problem is not None:
-                return problem
     return _too_deep()
 
 
@@ -59,27 +59,21 @@ def grammar_problem(raw: bytes) -> str | None:
     return _repeats_problem(grammar)
 
 
-def _children(value: Any) -> list[Any]:
-    """Give what is one level below: of an object its members as pairs, of a pair what its value holds."""
-    inner = value[1] if isinstance(value, tuple) else value
-    if isinstance(inner, dict):
-        return list(inner.items())
-    if isinstance(inner, list):
-        return [("", item) for item in inner]
-    return []
-
-
-def _keyword_problem(member: tuple[str, Any]) -> str | None:
-    name, value = member
-    if not isinstance(value, str):
-        return None
-    if name in {"$ref", "$dynamicRef", "$recursiveRef"} and not value.startswith("#"):
-        return f"{name} is {value[:100]!r}; only references into the schema itself, #/…, are followed"
-    if name != "pattern":
-        return None
-    if len(value) > MAX_PATTERN:
-        return f"a pattern has {len(value)} characters; at most {MAX_PATTERN} are possible"
-    return _repeats_problem(value) or _pattern_problem(value)
+def _problem_at(schema: Any, root: Any) -> str | None:
+    if not isinstance(schema, dict):
+        said = f"; {str(schema).lower()} is not enforced" if isinstance(schema, bool) else ""
+        return f"a schema is an object{said}"
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and not reference.startswith("#/"):
+        return f"$ref is {reference[:100]!r}; only references into the schema itself, #/…, are followed"
+    pattern = schema.get("pattern")
+    if isinstance(pattern, str):
+        if len(pattern) > MAX_PATTERN:
+            return f"a pattern has {len(pattern)} characters; at most {MAX_PATTERN} are possible"
+        problem = _repeats_problem(pattern) or _pattern_problem(pattern)
+        if problem is not None:
+            return problem
+    return keyword_problem(schema, root)
 
 
 def _pattern_problem(pattern: str) -> str | None:

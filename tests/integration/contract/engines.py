@@ -42,7 +42,7 @@ class Subject:
     quick: bool = False
     embeds: bool = False
     lacks: frozenset[str] = frozenset()
-    """Fields of requests that it has to refuse by their name."""
+    """Fields of requests that it has to refuse by their name; `prompts` are several in one request."""
     tokens: Mapping[str, int] = field(default_factory=dict)
     """How many tokens its model's tokenizer makes of each prompt."""
     chat_tokens: int = 0
@@ -92,7 +92,8 @@ SUBJECTS = (
         name="llamacpp",
         settings=_gguf,
         quick=True,
-        lacks=TOOLS,  # by its template, SmolLM2 knows no tools
+        # By its template, SmolLM2 knows no tools.
+        lacks=TOOLS | {"n", "prompts", "logprobs of completions"},
         tokens=SMOLLM2,
         chat_tokens=35,
     ),
@@ -100,7 +101,7 @@ SUBJECTS = (
         name="llama-cpp-python",
         settings=lambda: {**_gguf(), "LLAMACPP_DRIVER": "llama-cpp-python", **environments.variables()},
         python=lambda: str(environments.python_of("llama-cpp-python")),
-        lacks=TOOLS | {"response_format", "logprobs"},
+        lacks=TOOLS | {"response_format", "logprobs", "logprobs of completions"},
         tokens=SMOLLM2,
         chat_tokens=35,
     ),

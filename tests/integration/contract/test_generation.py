@@ -146,12 +146,30 @@ def test_a_seed_decides(client: openai.OpenAI) -> None:
     assert len({once(seed) for seed in range(5)}) > 1
 
 
-def test_n_gives_so_many_answers(client: openai.OpenAI) -> None:
+def test_n_gives_so_many_answers_or_is_refused(client: openai.OpenAI, subject: Subject) -> None:
+    if "n" in subject.lacks:
+        with pytest.raises(openai.BadRequestError) as failure:
+            chat(client, n=3)
+        refusal(failure, "n")
+        return
     answer = chat(client, n=3, temperature=1.5, seed=1)
 
     assert sorted(choice.index for choice in answer.choices) == [0, 1, 2]
     assert all(choice.message.content for choice in answer.choices)
     assert len({choice.message.content for choice in answer.choices}) > 1
+
+
+def test_the_tokens_of_all_answers_are_counted(client: openai.OpenAI, subject: Subject) -> None:
+    for name, fields in (("n", {"n": 2}), ("prompts", {"prompt": [CAPITAL, COUNTING]})):
+        if name in subject.lacks:
+            with pytest.raises(openai.BadRequestError) as failure:
+                complete(client, **fields)
+            refusal(failure, name.rstrip("s"))
+            continue
+        answer = complete(client, **fields, max_tokens=3)
+        assert answer.usage is not None
+        assert len(answer.choices) == 2
+        assert answer.usage.completion_tokens == 6
 
 
 def test_more_answers_than_places_are_refused(client: openai.OpenAI) -> None:
@@ -190,6 +208,24 @@ def test_logprobs_of_a_chat(client: openai.OpenAI, subject: Subject) -> None:
     assert "".join(entry.token for entry in content) == answer.choices[0].message.content
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_logprobs_of_a_completion(client: openai.OpenAI, subject: Subject, *, streamed: bool) -> None:
+    fields: dict[str, Any] = {"model": MODEL, "prompt": CAPITAL, "max_tokens": 3, "temperature": 0, "logprobs": 2}
+    if "logprobs of completions" in subject.lacks:
+        with pytest.raises(openai.BadRequestError) as failure:
+            client.completions.create(**fields, stream=streamed)
+        refusal(failure, "logprobs")
+        return
+    answer: Any = client.completions.create(**fields, stream=streamed)
+    choices = [one.choices[0] for one in (answer if streamed else [answer]) if one.choices]
+    told = [choice.logprobs for choice in choices if choice.logprobs]
+
+    tokens = [token for one in told for token in one.tokens or ()]
+    assert len(tokens) == 3
+    assert "".join(tokens) == "".join(choice.text for choice in choices)
+    assert all(logprob <= 0 for one in told for logprob in one.token_logprobs or ())
+
+
 def refusal(failure: pytest.ExceptionInfo[openai.BadRequestError], name: str) -> None:
     """A field that an engine has not is refused by its name."""
     assert failure.value.param == name
@@ -207,6 +243,34 @@ def test_a_json_schema_is_followed_or_refused_by_name(client: openai.OpenAI, sub
     decoded = json.loads(answer.choices[0].message.content or "")
     assert set(decoded) == {"answer"}
     assert 0 <= decoded["answer"] <= 9
+
+
+@pytest.mark.parametrize("wanted", [{"type": "json_object"}, FORMAT], ids=["object", "schema"])
+def test_a_completion_s_format_is_followed_or_refused_by_name(
+    client: openai.OpenAI, subject: Subject, wanted: Any
+) -> None:
+    fields = {"extra_body": {"response_format": wanted}, "max_tokens": 200, "temperature": 1, "seed": 3}
+    if "response_format" in subject.lacks:
+        with pytest.raises(openai.BadRequestError) as failure:
+            complete(client, **fields)
+        refusal(failure, "response_format")
+        return
+    choice = complete(client, "Tell me a story about a dog and", **fields).choices[0]
+
+    assert choice.text.lstrip().startswith("{")
+    if choice.finish_reason == "stop":  # it did not run out of tokens
+        decoded = json.loads(choice.text)
+        assert isinstance(decoded, dict)
+        assert wanted is not FORMAT or 0 <= decoded["answer"] <= 9
+    else:
+        assert wanted is not FORMAT
+
+
+@pytest.mark.parametrize("schema", [False, {"not": {}}, {"type": "object", "propertyNames": {"maxLength": 1}}])
+def test_bad_input_49_a_schema_that_would_restrict_nothing_is_refused(client: openai.OpenAI, schema: Any) -> None:
+    with pytest.raises(openai.BadRequestError) as failure:
+        complete(client, extra_body={"json_schema": schema})
+    refusal(failure, "json_schema")
 
 
 def test_a_tool_is_called_or_refused_by_name(client: openai.OpenAI, subject: Subject) -> None:

@@ -1,6 +1,7 @@
 """What is around the answers: models, errors, methods, health, metrics, and clients that leave."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -33,6 +34,10 @@ def test_the_model_is_listed(client: openai.OpenAI, subject: Subject) -> None:
 
     assert (model.id, model.object) == (MODEL, "model")
     assert model.model_dump()["max_model_len"] == subject.context
+    assert client.models.retrieve(MODEL) == model
+    with pytest.raises(openai.NotFoundError) as failure:
+        client.models.retrieve("gpt-4")
+    assert failure.value.code == "model_not_found"
 
 
 def test_bad_input_55_another_model_is_not_found(runtime: Runtime, subject: Subject) -> None:
@@ -111,9 +116,10 @@ def test_bad_input_53_a_client_that_leaves_frees_its_place(runtime: Runtime, sub
     while runtime.health()["inFlight"]:
         assert time.monotonic() - left < 1
     # What it left behind in the engine is done too: all places answer at once.
-    answer = httpx.post(
-        f"{runtime.url}/v1/completions",
-        json={"model": MODEL, "prompt": [CAPITAL] * PLACES, "max_tokens": 1},
-        timeout=60,
-    )
-    assert answer.status_code == 200
+    body = {"model": MODEL, "prompt": CAPITAL, "max_tokens": 1}
+
+    def ask(_: int) -> int:
+        return httpx.post(f"{runtime.url}/v1/completions", json=body, timeout=60).status_code
+
+    with ThreadPoolExecutor(PLACES) as pool:
+        assert list(pool.map(ask, range(PLACES))) == [200] * PLACES

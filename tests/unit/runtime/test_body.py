@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from moorage_common.http.message import Refusal
-from moorage_runtime.body import Body, Contract, read_body
+from moorage_runtime.body import Body, read_body
+from moorage_runtime.contract import Contract
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -78,10 +79,11 @@ def test_null_is_as_good_as_not_there() -> None:
     assert passed(COMPLETIONS, **sent) == {"model": "m", "prompt": "x"}
 
 
-def test_bad_input_47_of_a_field_that_comes_twice_one_is_passed_on() -> None:
-    found = read(COMPLETIONS, b'{"prompt": "a", "model": "m", "prompt": "b", "model": "m"}')
+@pytest.mark.parametrize("again", [b'"prompt":"b"', b'"\\u0070rompt": "b"', b'"prompt":null'])
+def test_bad_input_47_a_field_that_comes_twice_is_refused(again: bytes) -> None:
+    body = b'{"prompt": "a", "model": "m", %s}' % again
 
-    assert found.content == b'{"model":"m","prompt":"b"}'
+    assert refused(COMPLETIONS, body) == ("prompt", '"prompt": it is there twice.')
 
 
 @pytest.mark.parametrize(
@@ -194,6 +196,8 @@ def test_bad_input_49_max_tokens_is_told_as_it_was_sent(name: str, value: object
         {"n": 0}, {"n": 1_000_000}, {"n": 5}, {"best_of": 2}, {"logprobs": 21}, {"n_probs": -1}, {"echo": True},
         {"temperature": "hot"}, {"temperature": -1}, {"temperature": 1e40}, {"top_p": 2}, {"top_k": 2**31},
         {"seed": 2**70}, {"suffix": "x"}, {"stop": ["x"] * 17}, {"stop": 5}, {"logit_bias": [1]},
+        {"stop": ""}, {"stop": ["a", ""]}, {"logit_bias": {"a": 1}}, {"logit_bias": {"-1": 1}},
+        {"logit_bias": {"1": 101}}, {"logit_bias": {"1": -100.5}}, {"logit_bias": {"9" * 20: 1}},
         {"stream": "yes"}, {"stream_options": 5}, {"prompt": 5}, {"prompt": {}},
     ],
 )  # fmt: skip
@@ -210,6 +214,11 @@ def test_bad_input_49_a_value_out_of_range_names_its_field(fields: dict[str, Any
         {"tools": "x"}, {"tools": [{"type": "x"}]}, {"tools": [{"type": "function", "function": {}}]},
         {"tool_choice": "f"}, {"top_logprobs": 21}, {"logprobs": 10**9}, {"modalities": ["audio"]},
         {"response_format": "json"}, {"response_format": {"type": "xml"}},
+        {"response_format": {"type": "json_schema"}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+        {"response_format": {"type": "json_schema", "schema": {}}},
+        {"response_format": {"type": "json_object", "json_schema": {"schema": {}}}},
+        {"response_format": {"type": "text", "schema": {}}},
     ],
 )  # fmt: skip
 def test_bad_input_49_what_the_engine_would_fail_on_is_a_fault_of_the_request(fields: dict[str, Any]) -> None:
@@ -262,7 +271,25 @@ def test_each_answer_takes_a_place() -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", [[], [[]], [[], [1]], None, ["a", 5], [5, "a"], [[1], "a"], ["a", None], [-1], [2**31], [1.5], [[[1]]], 5]
+    "prompt",
+    [
+        "",
+        [""],
+        ["a", ""],
+        [],
+        [[]],
+        [[], [1]],
+        None,
+        ["a", 5],
+        [5, "a"],
+        [[1], "a"],
+        ["a", None],
+        [-1],
+        [2**31],
+        [1.5],
+        [[[1]]],
+        5,
+    ],
 )
 def test_bad_input_50_a_prompt_that_is_none_is_refused(prompt: object) -> None:
     assert completion(prompt=prompt)[0] == "prompt"
@@ -326,6 +353,63 @@ def test_a_pattern_that_the_engine_knows_is_passed_on(pattern: str) -> None:
     assert passed(COMPLETIONS, prompt="x", json_schema={"pattern": pattern})["json_schema"] == {"pattern": pattern}
 
 
+ENUM = {"$defs": {"e": {"enum": ["a", "b"]}}, "allOf": [{"$ref": "#/$defs/e"}], "default": "a"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {}, {"title": "x"}, {"type": "number"}, {"type": ["integer", "null"], "minimum": 1}, {"const": None}, ENUM,
+        {"type": "string", "minLength": 1, "maxLength": 9}, {"type": "string", "format": "date-time"},
+        {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2}, {"type": "object"},
+        {"type": "array", "prefixItems": [{"type": "null"}], "minItems": 1, "maxItems": 1},
+        {"type": "object", "additionalProperties": {"anyOf": [{"type": "null"}, {"oneOf": [{}]}]}},
+        {"properties": {"not": {"enum": [1]}, "if": {}}, "required": ["if"], "additionalProperties": False},
+        {"properties": {str(number): {} for number in range(310)}, "required": [str(n) for n in range(10)]},
+        {"type": "object", "properties": {"a": {"type": "string", "examples": [{"not": 1}], "readOnly": True}}},
+        {"$ref": "#/definitions/a", "definitions": {"a": {"enum": ["a", 1]}}, "description": "x", "$id": "#/x"},
+    ],
+)  # fmt: skip
+def test_a_schema_that_is_enforced_is_passed_on(schema: dict[str, Any]) -> None:
+    assert passed(COMPLETIONS, prompt="x", json_schema=schema)["json_schema"] == schema
+
+
+@pytest.mark.parametrize(
+    ("schema", "keyword"),
+    [
+        (False, "false"), (True, "true"), ({"items": False}, "false"), ({"not": {}}, "not"), ({"if": {}}, "if"),
+        ({"type": "array", "contains": {}}, "contains"), ({"propertyNames": {}}, "propertyNames"),
+        ({"dependentSchemas": {}}, "dependentSchemas"), ({"unevaluatedProperties": False}, "unevaluatedProperties"),
+        ({"type": "object", "minProperties": 1}, "minProperties"), ({"patternProperties": {}}, "patternProperties"),
+        ({"type": "array", "uniqueItems": True}, "uniqueItems"), ({"type": "integer", "multipleOf": 2}, "multipleOf"),
+        ({"$dynamicRef": "#/$defs/a"}, "$dynamicRef"), ({"$ref": "#"}, "$ref"), ({"$ref": "#/$defs/a"}, "$ref"),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "$ref"), ({"type": []}, "type"),
+        ({"type": "number", "minimum": 1}, "minimum"), ({"minLength": 1}, "minLength"), ({"type": "any"}, "type"),
+        ({"type": "integer", "minimum": 4611686018427387904}, "minimum"),
+        ({"type": "integer", "maximum": "1"}, "maximum"),
+        ({"type": "integer", "minimum": 2, "exclusiveMaximum": 2}, "2 to 1"),
+        ({"type": "array", "minItems": 1}, "minItems"), ({"items": {}, "maxItems": 1001}, "maxItems"),
+        ({"type": "string", "minLength": 2, "maxLength": 1}, "minLength"),
+        ({"type": "string", "pattern": "^a$", "maxLength": 1}, "maxLength"), ({"format": "email"}, "format"),
+        ({"format": []}, "format"), ({"enum": []}, "enum"), ({"anyOf": {}}, "anyOf"),
+        ({"const": 1, "type": "null"}, "const"), ({"anyOf": [{}], "oneOf": [{}]}, "oneOf"),
+        ({"properties": {}, "anyOf": [{}]}, "properties"), ({"allOf": [{"type": "integer"}]}, "allOf"),
+        ({"prefixItems": [{}], "items": {}}, "prefixItems"), ({"prefixItems": [{}], "minItems": 2}, "prefixItems"),
+        ({"required": ["a"]}, "required"), ({"properties": {}, "required": ["a"]}, "required"),
+        ({"properties": []}, "properties"),
+        ({"properties": {str(number): {} for number in range(301)}}, "301 optional"),
+    ],
+)  # fmt: skip
+def test_bad_input_49_a_keyword_that_the_engine_would_leave_out_is_refused(schema: Any, keyword: str) -> None:
+    outer = {"$defs": schema["$defs"]} if isinstance(schema, dict) and "$defs" in schema else {}
+    deep = {"type": "object", "properties": {"deep": {"type": "array", "items": schema}}, **outer}
+    for asked, where in ((schema, "#"), (deep, "#/properties/deep/items")):
+        param, message = completion(json_schema=asked)
+        assert param == "json_schema"
+        assert keyword in message
+        assert f"(at {where}" in message or "(at #/$defs/a" in message
+
+
 @pytest.mark.parametrize("grammar", [5, "x" * 70_000, 'root ::= "a"{5000}', "%llguidance {}\nstart: /((/"])
 def test_bad_input_49_a_grammar_out_of_bounds_is_refused(grammar: object) -> None:
     assert completion(grammar=grammar)[0] == "grammar"
@@ -335,6 +419,7 @@ def test_two_grammars_are_one_too_many() -> None:
     assert completion(grammar="root ::= x", json_schema={})[0] == "grammar"
     tool = {"type": "function", "function": {"name": "f"}}
     assert chat(grammar="root ::= x", tools=[tool])[0] == "tools"
+    assert chat(json_schema={}, response_format={"type": "json_object"})[0] == "json_schema"
 
 
 # -- what an engine has not, or calls otherwise ------------------------------------------------------------------------
@@ -359,6 +444,50 @@ def test_a_field_goes_by_the_engine_s_name_for_it_also_where_it_is_a_default() -
     )
     body = json.dumps({"model": "m", "prompt": "x"}).encode()
     assert json.loads(read_body(COMPLETIONS, body, contract).content)["repetition_penalty"] == 1.1
+
+
+@pytest.mark.parametrize(
+    ("contract", "fields", "param"),
+    [
+        ({"chats_only": frozenset({"logprobs"})}, {"logprobs": 1}, "logprobs"),
+        ({"one_answer": True}, {"n": 2}, "n"),
+        ({"one_answer": True}, {"prompt": ["a", "b"]}, "prompt"),
+        ({"vocabulary": 10}, {"logit_bias": {"3": 1, "10": 1}}, "logit_bias"),
+    ],
+)
+def test_what_an_engine_cannot_do_in_a_completion_is_refused(
+    contract: dict[str, Any], fields: dict[str, Any], param: str
+) -> None:
+    body = json.dumps({"model": "m", "prompt": "x", **fields}).encode()
+    assert read_body(COMPLETIONS, body, Contract(served="m", limit=4))
+    with pytest.raises(Refusal) as raised:
+        read_body(COMPLETIONS, body, Contract(served="m", limit=4, **contract))
+    assert json.loads(raised.value.answer.body)["error"]["param"] == param
+
+
+def test_what_an_engine_has_in_chats_only_is_passed_on_there() -> None:
+    contract = Contract(served="m", limit=4, chats_only=frozenset({"logprobs"}), one_answer=True, vocabulary=10)
+    fields = {"logprobs": True, "n": 1, "logit_bias": {"9": 1}}
+    found = read_body(CHAT, json.dumps({"model": "m", "messages": MESSAGES, **fields}).encode(), contract)
+    assert json.loads(found.content).items() >= fields.items()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "schema"),
+    [
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, {"type": "object"}),
+        ({"type": "json_object", "schema": {"type": "null"}}, {"type": "null"}),
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "null"}}}, {"type": "null"}),
+    ],
+)
+def test_a_format_goes_by_json_schema_where_the_engine_knows_only_that(wanted: Any, schema: Any) -> None:
+    contract = Contract(served="m", limit=4, formats_as_schemas=True)
+    body = {"model": "m", "response_format": wanted}
+    found = json.loads(read_body(COMPLETIONS, json.dumps({**body, "prompt": "x"}).encode(), contract).content)
+    assert (found.get("json_schema"), "response_format" in found) == (schema, False)
+    chats = json.loads(read_body(CHAT, json.dumps({**body, "messages": MESSAGES}).encode(), contract).content)
+    assert chats["response_format"] == wanted
 
 
 # -- embeddings --------------------------------------------------------------------------------------------------------

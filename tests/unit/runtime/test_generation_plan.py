@@ -10,7 +10,8 @@ import pytest
 from moorage_common.facts import LoadError
 from moorage_common.tasks import Task
 from moorage_runtime import machine
-from moorage_runtime.body import Contract, read_body
+from moorage_runtime.body import read_body
+from moorage_runtime.contract import Contract
 from moorage_runtime.engines import load_engine
 from moorage_runtime.engines.base import Plan
 from moorage_runtime.errors import LoadFailure

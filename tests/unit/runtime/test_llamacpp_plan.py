@@ -13,7 +13,7 @@ from moorage_runtime.engines.base import Plan
 from moorage_runtime.engines.llamacpp import ENGINE, ChildConfig, device_used
 from moorage_runtime.errors import LoadFailure
 from moorage_runtime.settings import Settings
-from tests.unit.runtime.support import LLAMA, gguf, number, string
+from tests.unit.runtime.support import LLAMA, array, gguf, number, string, text
 
 GIB = 1024**3
 
@@ -54,6 +54,18 @@ def test_defaults_come_from_the_file_and_the_machine(model: Path) -> None:
         path=str(model), alias="tiny.Q4_K_M", context=2048, slots=4, threads=3, accelerated_bytes=256
     )
     assert (found.facts.quantization, found.facts.context_length, found.facts.weights_bytes) == ("q4_k_m", 2048, 256)
+
+
+def test_what_the_server_of_xllamacpp_cannot_do_is_in_the_plan(model: Path) -> None:
+    found = plan(model_path=model)
+    assert (found.chats_only, found.one_answer, found.formats_as_schemas) == (frozenset({"logprobs"}), True, True)
+    assert found.vocabulary is None  # the file lists no tokens
+    (model.parent / "tokens.gguf").write_bytes(
+        gguf([*LLAMA, array("tokenizer.ggml.tokens", 8, [text("a"), text("b")])])
+    )
+    assert plan(model_path=model.parent / "tokens.gguf").vocabulary == 2
+    assert not plan(model_path=model, llamacpp_driver="llama-cpp-python").one_answer
+    assert not plan(model_path=model, model_task=Task.EMBED).one_answer
 
 
 def test_a_folder_with_one_model_is_that_model(model: Path) -> None:

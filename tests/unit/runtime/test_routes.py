@@ -77,6 +77,25 @@ async def test_the_model_is_listed(runtime: Running) -> None:
     assert [model["id"] for model in listed["data"]] == ["dummy"]
 
 
+async def test_a_model_is_told_by_its_name(tmp_path: Path) -> None:
+    async with running(model_name="team/größe") as named:
+        listed = (await named.client.get("/v1/models")).json()["data"]
+        for path in ("team/gr%C3%B6%C3%9Fe", "team%2Fgr%c3%b6%c3%9fe"):
+            answer = await named.client.get(f"/v1/models/{path}")
+            assert (answer.status_code, answer.json()) == (200, listed[0])
+
+
+@pytest.mark.parametrize("name", ["gpt-4", "dummy/", "%ff", "dummy%00"])
+async def test_bad_input_55_another_model_is_not_told_of(runtime: Running, name: str) -> None:
+    answer = await runtime.client.get(f"/v1/models/{name}")
+
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
+    assert '"dummy" is' in error["message"]
+    assert (await runtime.client.delete(f"/v1/models/{name}")).status_code == 405
+    assert (await runtime.client.get("/v1/models/")).status_code == 404
+
+
 async def test_health_is_what_the_operator_reads(runtime: Running) -> None:
     response = await runtime.client.get("/health/detailed")
 

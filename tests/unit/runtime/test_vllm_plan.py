@@ -11,7 +11,8 @@ from moorage_common.facts import LoadError
 from moorage_common.http.message import Refusal
 from moorage_common.tasks import Task
 from moorage_runtime import machine
-from moorage_runtime.body import Contract, read_body
+from moorage_runtime.body import read_body
+from moorage_runtime.contract import Contract
 from moorage_runtime.engines.base import Plan
 from moorage_runtime.engines.vllm import ENGINE, TOO_LONG, ChildConfig
 from moorage_runtime.engines.vllm_server import device_used, quantization_used

@@ -44,6 +44,14 @@ class Plan:
     """What the engine calls a field of requests."""
     capped: Mapping[str, int] = field(default_factory=dict)
     """Fields of requests that may say more than the engine takes, with the most that it takes."""
+    chats_only: frozenset[str] = frozenset()
+    """Fields of requests that the engine has for chats, and not for completions."""
+    one_answer: bool = False
+    """The engine does not tell the tokens of several answers, so a request is for one."""
+    formats_as_schemas: bool = False
+    """For completions, the engine takes no `response_format`, but `json_schema`."""
+    vocabulary: int | None = None
+    """How many tokens the model has, where the front knows."""
     metrics_path: str | None = None
     """A route with the engine's own metrics."""
     metrics_prefix: bytes = b""

@@ -170,6 +170,11 @@ class LlamaCpp:
             probe_path="/slots",
             routes=job.routes,
             refused=refused | llamacpp_python.REFUSED if one_by_one else refused,
+            # xllamacpp's server counts one of several answers only, and writes the logprobs of completions as a chat's.
+            chats_only=frozenset({"logprobs"}),
+            one_answer=not one_by_one and not embeds,
+            formats_as_schemas=True,
+            vocabulary=header.vocabulary,
             notes=(
                 f"loading {path} with {slots} slots of {context} tokens on {config.threads} threads, "
                 f"estimated at {estimate(shape, demand)}",

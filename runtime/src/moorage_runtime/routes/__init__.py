@@ -1,4 +1,7 @@
-"""The routes: a table of exact paths and methods. Nothing else is reachable, least of all an engine's own routes."""
+"""The routes: a table of exact paths and methods, and each model's by its name.
+
+Nothing else is reachable, least of all an engine's own routes.
+"""
 
 from collections.abc import Awaitable, Callable
 
@@ -33,6 +36,8 @@ ROUTES: dict[str, dict[str, Route]] = {
 async def dispatch(service: Service, request: Request, responder: Responder) -> None:
     """Answer a request by its route."""
     methods = ROUTES.get(request.path)
+    if methods is None and len(request.path) > len(info.MODEL_PATH) and request.path.startswith(info.MODEL_PATH):
+        methods = {"GET": info.model}
     if methods is None:
         responder.send(not_found(f"There is no {request.path[:200]} here."))
         return

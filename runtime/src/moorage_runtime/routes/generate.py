@@ -9,7 +9,8 @@ from moorage_common.http.client import UpstreamGone
 from moorage_common.http.message import Refusal, Request
 from moorage_common.http.relay import Relay
 from moorage_common.http.responder import Responder
-from moorage_runtime.body import Contract, read_body
+from moorage_runtime.body import read_body
+from moorage_runtime.contract import Contract
 from moorage_runtime.errors import deadline_passed, engine_error, engine_gone, not_found, unavailable
 from moorage_runtime.metrics import GAP_BOUNDS
 from moorage_runtime.service import Service
@@ -84,6 +85,10 @@ def _contract(service: Service, request: Request) -> Contract:
         refused=plan.refused,
         renamed=plan.renamed,
         capped=plan.capped,
+        chats_only=plan.chats_only,
+        one_answer=plan.one_answer,
+        formats_as_schemas=plan.formats_as_schemas,
+        vocabulary=plan.vocabulary,
         context=plan.facts.context_length,
         longest_token=plan.longest_token,
     )

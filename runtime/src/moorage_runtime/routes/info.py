@@ -2,6 +2,8 @@
 
 import time
 from dataclasses import replace
+from typing import Final
+from urllib.parse import unquote
 
 import msgspec
 
@@ -11,8 +13,12 @@ from moorage_common.http.responder import Responder
 from moorage_common.shape import Shape
 from moorage_runtime import machine
 from moorage_runtime.engine_metrics import engine_metrics
+from moorage_runtime.engines.base import Plan
+from moorage_runtime.errors import not_found
 from moorage_runtime.memory import Memory, memory
 from moorage_runtime.service import Service
+
+MODEL_PATH: Final = "/v1/models/"
 
 
 class Details(msgspec.Struct, frozen=True):
@@ -51,11 +57,25 @@ class DetailedHealth(msgspec.Struct, frozen=True, rename="camel"):
 async def models(service: Service, request: Request, responder: Responder) -> None:
     """List the one model, as OpenAI does."""
     plan = service.supervisor.plan
-    data = []
-    if plan is not None:
-        context = {} if plan.facts.context_length is None else {"max_model_len": plan.facts.context_length}
-        data.append({"id": plan.served_name, "object": "model", "created": 0, "owned_by": "moorage", **context})
+    data = [] if plan is None else [_model(plan)]
     responder.send(json_answer(200, {"object": "list", "data": data}))
+
+
+async def model(service: Service, request: Request, responder: Responder) -> None:
+    """Tell of a model by its name, as OpenAI does."""
+    plan, name = service.supervisor.plan, unquote(request.path.removeprefix(MODEL_PATH), encoding="latin-1")
+    if plan is not None and name.encode("latin-1") == plan.served_name.encode():
+        responder.send(json_answer(200, _model(plan)))
+        return
+    shown = name.encode("latin-1").decode(errors="replace")[:200]
+    here = f'"{plan.served_name}" is' if plan is not None else "none is yet"
+    message = f'The model "{shown}" is not served here; {here}.'
+    responder.send(not_found(message, param="model", code="model_not_found"))
+
+
+def _model(plan: Plan) -> dict[str, object]:
+    context = {} if plan.facts.context_length is None else {"max_model_len": plan.facts.context_length}
+    return {"id": plan.served_name, "object": "model", "created": 0, "owned_by": "moorage", **context}
 
 
 async def alive(service: Service, request: Request, responder: Responder) -> None:
