@@ -6,8 +6,8 @@ import sys
 
 import uvloop
 
+from moorage_common.kube.credentials import CredentialsError, connect
 from moorage_operator import app, logs
-from moorage_operator.credentials import CredentialsError, connect
 from moorage_operator.settings import Settings
 
 log = logging.getLogger("moorage_operator")

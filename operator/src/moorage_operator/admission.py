@@ -8,9 +8,10 @@ the Deployment gets their name as an annotation; its controller hands it on to t
 from contextlib import suppress
 from typing import Any, Final
 
+from moorage_common.kube.client import Kube
+from moorage_common.kube.errors import ForbiddenError
+from moorage_common.kube.resources import LIMIT_RANGES, NAMESPACES, RESOURCE_QUOTAS
 from moorage_operator.desired.drift import digest
-from moorage_operator.errors import ForbiddenError
-from moorage_operator.kube import LIMIT_RANGES, NAMESPACES, RESOURCE_QUOTAS, Kube
 
 _POD_SECURITY: Final = "pod-security.kubernetes.io/"
 
@@ -18,7 +19,7 @@ _POD_SECURITY: Final = "pod-security.kubernetes.io/"
 async def rules_of(kube: Kube, namespace: str) -> str:
     """A name for the quotas (and what is used of them), LimitRanges and Pod Security labels of `namespace`.
 
-    Rules that the operator may not read have no part in it. Raises the classes of `errors`.
+    Rules that the operator may not read have no part in it. Raises what `Kube` does.
     """
     found: list[Any] = []
     for resource in (RESOURCE_QUOTAS, LIMIT_RANGES):

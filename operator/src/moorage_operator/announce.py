@@ -7,10 +7,12 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from moorage_common.kube.client import Kube
+from moorage_common.kube.errors import ApiError, ConflictError, NotFoundError, UnavailableError
+from moorage_common.kube.resources import EVENTS
 from moorage_operator.api.v1alpha1 import API_VERSION, KIND
 from moorage_operator.desired.drift import digest
-from moorage_operator.errors import ApiError, ConflictError, NotFoundError, UnavailableError
-from moorage_operator.kube import FIELD_MANAGER, INFERENCE_MODELS, Kube
+from moorage_operator.kinds import FIELD_MANAGER, INFERENCE_MODELS
 from moorage_operator.store import Key
 
 log = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ class Announcer:
     async def tell(self, key: Key, uid: str, told: Announcement, now: str) -> None:
         """Writes what is told of the model, once."""
         try:
-            await self._kube.create(event(key.namespace, key.name, uid, told, now))
+            await self._kube.create(EVENTS, event(key.namespace, key.name, uid, told, now))
         except ConflictError:
             return  # told already
         except (ApiError, UnavailableError) as error:

@@ -7,16 +7,19 @@ import signal
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, Final
 
+from moorage_common.kube.client import Kube, Login, wait_for_crd
+from moorage_common.kube.errors import ApiError, ConflictError, ThrottledError, UnavailableError
+from moorage_common.kube.resources import DEPLOYMENTS, NODES, PODS, Resource
+from moorage_common.kube.watch import WatchHealth
 from moorage_operator.cluster_view import ClusterView
-from moorage_operator.errors import ApiError, ConflictError, ThrottledError, UnavailableError
 from moorage_operator.facts import FactsProber
 from moorage_operator.health import Health, WriteHealth, serve
-from moorage_operator.kube import DEPLOYMENTS, INFERENCE_MODELS, NODES, PODS, Kube, Login, Resource, wait_for_crd
+from moorage_operator.kinds import FIELD_MANAGER, INFERENCE_MODELS
 from moorage_operator.lease import Elector
 from moorage_operator.reconcile import Reconciler
 from moorage_operator.settings import Settings
 from moorage_operator.store import Key
-from moorage_operator.watch import CHILDREN, EVERYWHERE, WatchHealth, watch, watches
+from moorage_operator.watch import CHILDREN, EVERYWHERE, watch, watches
 from moorage_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -53,7 +56,7 @@ class Operator:
             ask=self._prober.noticed if settings.facts else None,
         )
         self.elector = Elector(kube, settings.namespace, LEASE_NAME, settings.pod_name)
-        self.watches = WatchHealth(self.namespaces)
+        self.watches = WatchHealth(watches(self.namespaces))
         self.writes = WriteHealth()
 
     def synced(self) -> bool:
@@ -101,7 +104,7 @@ class Operator:
         """Works until told to end by a signal."""
         warn = log.warning
         for namespace in self.namespaces:
-            await wait_for_crd(self._kube, namespace, warn)
+            await wait_for_crd(self._kube, INFERENCE_MODELS, namespace, warn)
         health = Health(self.watches, self.elector, self.writes, synced=self.synced)
         probes = await serve(health, self._settings.health_port)
         background = [asyncio.create_task(job) for job in self._jobs()]
@@ -189,7 +192,7 @@ class Operator:
 
 async def run(settings: Settings, login: Login) -> None:
     """Runs the operator until SIGTERM or SIGINT."""
-    kube = Kube(login)
+    kube = Kube(login, FIELD_MANAGER)
     try:
         operator = Operator(settings, kube)
         task = asyncio.current_task()

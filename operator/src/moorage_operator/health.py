@@ -11,8 +11,8 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from moorage_common.kube.watch import WatchHealth
 from moorage_operator.lease import LEASE_SECONDS, Elector
-from moorage_operator.watch import WatchHealth
 
 SILENT_LIMIT: Final = 210.0
 

@@ -14,8 +14,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from moorage_operator.errors import ApiError, ConflictError, NotFoundError, UnavailableError
-from moorage_operator.kube import LEASES, Kube
+from moorage_common.kube.client import Kube
+from moorage_common.kube.errors import ApiError, ConflictError, NotFoundError, UnavailableError
+from moorage_common.kube.resources import LEASES
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class Elector:
             lease = await self._kube.get(LEASES, self._namespace, self._name)
             if lease["spec"].get("holderIdentity") == self._identity:
                 spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
-                await self._kube.replace({**_typed(lease), "spec": spec})
+                await self._kube.replace(LEASES, {**_typed(lease), "spec": spec})
         except (ApiError, UnavailableError) as error:
             log.warning("the lease could not be released; it expires by itself", extra={"error": str(error)})
 
@@ -107,7 +108,7 @@ class Elector:
             lease = await self._kube.get(LEASES, self._namespace, self._name)
         except NotFoundError:
             metadata = {"name": self._name, "namespace": self._namespace}
-            lease = await self._kube.create({**_TYPE, "metadata": metadata, "spec": self._claim({})})
+            lease = await self._kube.create(LEASES, {**_TYPE, "metadata": metadata, "spec": self._claim({})})
             self._note(lease)
             return True
         self._note(lease)
@@ -115,7 +116,7 @@ class Elector:
         duration = spec.get("leaseDurationSeconds", LEASE_SECONDS)
         if self._held_by_other() and self._clock() - self._seen_at < duration:
             return False
-        self._note(await self._kube.replace({**_typed(lease), "spec": self._claim(spec)}))
+        self._note(await self._kube.replace(LEASES, {**_typed(lease), "spec": self._claim(spec)}))
         return True
 
     def _held_by_other(self) -> bool:

@@ -11,6 +11,9 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from moorage_common.kube.client import Kube
+from moorage_common.kube.errors import ConflictError, ForbiddenError, InvalidError, InvalidNameError, NotFoundError
+from moorage_common.kube.resources import REPLICA_SETS
 from moorage_common.labels import APPLIED_HASH_ANNOTATION
 from moorage_operator.admission import rules_of
 from moorage_operator.announce import Announcement, Announcer
@@ -22,8 +25,7 @@ from moorage_operator.desired import desired
 from moorage_operator.desired.config import Circumstances, DesiredConfig
 from moorage_operator.desired.drift import drifted, with_hash
 from moorage_operator.engines.base import image_key
-from moorage_operator.errors import ConflictError, ForbiddenError, InvalidError, InvalidNameError, NotFoundError
-from moorage_operator.kube import BY_KIND, INFERENCE_MODELS, REPLICA_SETS, Kube
+from moorage_operator.kinds import BY_KIND, INFERENCE_MODELS
 from moorage_operator.metrics import PREEMPTIONS, StartMetrics
 from moorage_operator.observe import Observation, PodState, controller_of
 from moorage_operator.preemption import news_in
@@ -102,7 +104,7 @@ class Reconciler:
         self._clock = clock
 
     async def reconcile(self, key: Key) -> float | None:
-        """Brings one model's children and status up to date. Raises the classes of `errors`: call again later.
+        """Brings one model's children and status up to date. Raises what `Kube` does: call again later.
 
         Returns the seconds after which to look again although no event may come, or None.
         """
@@ -176,7 +178,7 @@ class Reconciler:
         precondition = {"uid": known.uid} if known else {"resourceVersion": NO_VERSION}
         manifest = {**manifest, "metadata": {**manifest["metadata"], **precondition}}
         try:
-            written = await self._kube.apply(manifest, force=known is not None)
+            written = await self._kube.apply(BY_KIND[kind], manifest, force=known is not None)
         except (ConflictError, NotFoundError) as error:
             if error.message.startswith(NAMESPACE_GONE):
                 raise _NamespaceEndsError from error
@@ -270,7 +272,7 @@ class Reconciler:
             "metadata": {"name": key.name, "namespace": key.namespace, "uid": model.metadata.uid},
             "status": wanted,
         }
-        written = await self._kube.apply(manifest, force=True, subresource="status")
+        written = await self._kube.apply(INFERENCE_MODELS, manifest, force=True, subresource="status")
         self._store.note_written(key, written["metadata"]["resourceVersion"])
         ready = wanted["conditions"][0]
         log.info("status", extra={"model": "/".join(key), "phase": wanted["phase"], "reason": ready["reason"]})

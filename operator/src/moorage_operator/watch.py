@@ -1,34 +1,14 @@
-"""The watches: every kind is listed and then followed, and what they show goes to a `Sink`. Nothing is decided here.
+"""What the operator watches, and which of it: the watching itself is `moorage_common.kube.watch`."""
 
-Each is a task of its own and never ends: list → watch from the list's resourceVersion → at the end of a watch go on
-from the last version that was seen → list again when the API server does not know that version any more, or answers
-anything else than events. https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
-"""
+from collections.abc import Mapping
+from typing import Final
 
-import asyncio
-import contextlib
-import logging
-import random
-import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Protocol
-
+from moorage_common.kube.client import Kube
+from moorage_common.kube.resources import DEPLOYMENTS, DISRUPTION_BUDGETS, EVENTS, NODES, PODS, SERVICES, Resource
+from moorage_common.kube.watch import Sink, Watched, WatchHealth, watch_all
 from moorage_common.labels import MANAGED_BY, MANAGED_BY_LABEL
-from moorage_operator.errors import ApiError, BrokenError, UnavailableError
-from moorage_operator.kube import (
-    DEPLOYMENTS,
-    DISRUPTION_BUDGETS,
-    EVENTS,
-    INFERENCE_MODELS,
-    NODES,
-    PODS,
-    SERVICES,
-    Kube,
-    Resource,
-)
+from moorage_operator.kinds import INFERENCE_MODELS
 from moorage_operator.preemption import EVENT_REASON
-
-log = logging.getLogger(__name__)
 
 CHILDREN: Final = (DEPLOYMENTS, SERVICES, DISRUPTION_BUDGETS, PODS)
 WATCHED: Final = (INFERENCE_MODELS, *CHILDREN, EVENTS)
@@ -41,178 +21,13 @@ SELECTORS: Final[Mapping[Resource, Mapping[str, str]]] = {
     EVENTS: {"fieldSelector": f"reason={EVENT_REASON}"},
 }
 
-LIST_AGAIN_SECONDS: Final = 600.0
-"""A watch that begins later than this after its list is preceded by a new one, in case that something was missed."""
 
-SHORT_SECONDS: Final = 1.0
-"""A watch that ends sooner is followed by a pause, lest a server that ends them all at once is asked without end."""
-
-LONG_SECONDS: Final = 10.0
-"""A watch that ends later has worked, and its end is the first of a new series."""
-
-
-def watches(namespaces: tuple[str | None, ...]) -> list[tuple[Resource, str | None]]:
+def watches(namespaces: tuple[str | None, ...]) -> list[Watched]:
     """What is watched to serve `namespaces`, kind by kind and namespace by namespace."""
-    nodes = [(NODES, None)] if namespaces == EVERYWHERE else []
+    nodes: list[Watched] = [(NODES, None)] if namespaces == EVERYWHERE else []
     return [(resource, namespace) for resource in WATCHED for namespace in namespaces] + nodes
-
-
-class Sink(Protocol):
-    """Takes in what the watches see."""
-
-    def event(self, resource: Resource, kind: str | None, obj: dict[str, Any]) -> None:
-        """An object was listed (None), ADDED, MODIFIED or DELETED."""
-
-    def listed(self, resource: Resource, namespace: str | None, found: Mapping[str, str], version: int) -> None:
-        """A list at `version` is complete; `found` has NAMESPACE/NAME of each uid. What is not in it is gone."""
-
-
-class WatchHealth:
-    """When each list or watch last said something."""
-
-    def __init__(self, namespaces: tuple[str | None, ...], clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._started = clock()
-        self._heard: dict[tuple[Resource, str | None], float | None] = dict.fromkeys(watches(namespaces))
-
-    def heard(self, resource: Resource, namespace: str | None) -> None:
-        """A list or watch was answered, or a watch has sent something."""
-        self._heard[resource, namespace] = self._clock()
-
-    def silent_seconds(self) -> float:
-        """How long the most silent of all watches has said nothing."""
-        return self._clock() - min(self._started if at is None else at for at in self._heard.values())
-
-    def missing(self) -> list[str]:
-        """Watches that have never been answered."""
-        return [resource.path(namespace) for (resource, namespace), at in self._heard.items() if at is None]
 
 
 async def watch(kube: Kube, namespaces: tuple[str | None, ...], sink: Sink, health: WatchHealth) -> None:
     """Watches everything until cancelled."""
-    returned = Returned()
-    async with asyncio.TaskGroup() as group:
-        for resource, namespace in watches(namespaces):
-            group.create_task(Watch(kube, resource, namespace, sink, health, returned=returned).run())
-
-
-class Returned:
-    """Tells all watches that the API server, which was away, has answered one of them.
-
-    What one kind shows while another is not seen yet makes a status that is not true.
-    """
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def tell(self) -> None:
-        """It has answered."""
-        self._event.set()
-        self._event = asyncio.Event()
-
-    async def within(self, seconds: float) -> None:
-        """Returns when it has, or after so long."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._event.wait()
-
-
-def backoffs() -> Iterator[float]:
-    """Endless delays in seconds, doubling up to 8, with jitter."""
-    delay = 0.25
-    while True:
-        yield delay * random.uniform(0.75, 1.25)  # noqa: S311 - jitter is no secret
-        delay = min(8.0, delay * 2)
-
-
-class _ExpiredError(Exception):
-    """A watch ended with an error of its own; most often, the version that it began at is too old."""
-
-
-class Watch:
-    """One kind in one namespace, or in all of them."""
-
-    def __init__(  # noqa: PLR0913 - what it watches, with what, and for whom
-        self,
-        kube: Kube,
-        resource: Resource,
-        namespace: str | None,
-        sink: Sink,
-        health: WatchHealth,
-        *,
-        returned: Returned | None = None,
-    ) -> None:
-        self._kube, self._resource, self._namespace = kube, resource, namespace
-        self._returned = returned or Returned()
-        self._broken = False
-        self._sink, self._health = sink, health
-        self._selectors = SELECTORS.get(resource, {})
-        self._version: str | None = None
-        self._listed_at = 0.0
-
-    async def run(self) -> None:
-        """Lists and follows until cancelled, whatever the API server does."""
-        pauses, clock = backoffs(), asyncio.get_running_loop().time
-        while True:
-            began = clock()
-            try:
-                if self._version is None or began - self._listed_at > LIST_AGAIN_SECONDS:
-                    await self._list()
-                await self._follow()
-            except BrokenError as error:
-                self._broken = True
-                await self._returned.within(self._wait(error, pauses))
-                wait = 0.0
-            except (ApiError, UnavailableError, _ExpiredError) as error:
-                # It answers, but with no events: the version is too old, or its store was set back and never had it.
-                self._version = None
-                wait = self._wait(error, pauses)
-            except Exception:
-                # A bug in what takes the events in must be seen, and must not end the operator's sight.
-                self._version = None
-                wait = next(pauses)
-                log.exception("a watch failed", extra={"kind": self._resource.kind, "in_seconds": round(wait, 2)})
-            else:
-                wait = next(pauses) if clock() - began < SHORT_SECONDS else 0.0
-            if clock() - began > LONG_SECONDS:
-                pauses = backoffs()
-            await asyncio.sleep(wait)
-
-    def _wait(self, error: Exception, pauses: Iterator[float]) -> float:
-        wait: float = max(getattr(error, "retry_after", 0.0), next(pauses))
-        extra = {"kind": self._resource.kind, "error": str(error)[:500], "in_seconds": round(wait, 2)}
-        log.warning("a watch ended; it begins again", extra=extra)
-        return wait
-
-    def _heard(self) -> None:
-        self._health.heard(self._resource, self._namespace)
-        if self._broken:
-            self._broken = False
-            self._returned.tell()
-
-    async def _list(self) -> None:
-        found: dict[str, str] = {}
-        self._version = None
-        version = ""
-        async for page in self._kube.pages(self._resource, self._namespace, self._selectors):
-            self._heard()
-            version = page["metadata"]["resourceVersion"]
-            for obj in page["items"]:
-                metadata = obj["metadata"]
-                found[metadata["uid"]] = f"{metadata.get('namespace', '')}/{metadata['name']}"
-                self._sink.event(self._resource, None, obj)
-        self._sink.listed(self._resource, self._namespace, found, int(version))
-        self._version, self._listed_at = version, asyncio.get_running_loop().time()
-
-    async def _follow(self) -> None:
-        assert self._version is not None  # noqa: S101 - it was listed
-        async for event in self._kube.watch(self._resource, self._namespace, self._selectors, self._version):
-            self._heard()
-            if event is None:
-                continue
-            kind, obj = event["type"], event["object"]
-            if kind == "ERROR":
-                raise _ExpiredError(f"{obj.get('code')} {obj.get('reason')}: {obj.get('message')}")
-            if kind != "BOOKMARK":
-                self._sink.event(self._resource, kind, obj)
-            self._version = obj["metadata"]["resourceVersion"]
+    await watch_all(kube, watches(namespaces), sink, health, SELECTORS)

@@ -6,8 +6,9 @@ import itertools
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from moorage_operator.errors import ApiError, ConflictError, InvalidError, NotFoundError
-from moorage_operator.kube import NOTHING, RENEW_SECONDS, Kube, Resource
+from moorage_common.kube.client import NOTHING, RENEW_SECONDS, Kube
+from moorage_common.kube.errors import ApiError, ConflictError, InvalidError, NotFoundError
+from moorage_common.kube.resources import Resource
 from tests.unit.operator.support import Object
 
 Target = tuple[str, str]
@@ -70,12 +71,14 @@ class FakeKube(Kube):
         yield None
         await asyncio.sleep(RENEW_SECONDS)
 
-    async def apply(self, manifest: Object, *, force: bool, subresource: str | None = None) -> Object:
+    async def apply(
+        self, resource: Resource, manifest: Object, *, force: bool, subresource: str | None = None
+    ) -> Object:
         """Server-side apply: a conflict where the live object is another or older than the manifest says.
 
         Fields of others never conflict here, so an apply that does not say which object it means lands on any.
         """
-        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        kind, name = _kind(resource, manifest), manifest["metadata"]["name"]
         self._refuse("apply", kind)
         live = self.objects.get((kind, name))
         uid, version = (manifest["metadata"].get(field) for field in ("uid", "resourceVersion"))
@@ -94,17 +97,17 @@ class FakeKube(Kube):
         merged["metadata"]["resourceVersion"] = str(max(next(self._versions), newest + 1))
         return copy.deepcopy(self.put(kind, merged))
 
-    async def create(self, manifest: Object) -> Object:
+    async def create(self, resource: Resource, manifest: Object) -> Object:
         """A new object; a conflict where the name is taken."""
-        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        kind, name = _kind(resource, manifest), manifest["metadata"]["name"]
         self._refuse("create", kind)
         if (kind, name) in self.objects:
             raise ConflictError(409, "AlreadyExists", f"{name} already exists")
         return self._stored(manifest)
 
-    async def replace(self, manifest: Object) -> Object:
+    async def replace(self, resource: Resource, manifest: Object) -> Object:
         """The object anew; a conflict when it is not of the manifest's version any more."""
-        kind, metadata = manifest["kind"], manifest["metadata"]
+        kind, metadata = _kind(resource, manifest), manifest["metadata"]
         self._refuse("replace", kind)
         live = self.objects[kind, metadata["name"]]
         if live["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
@@ -125,6 +128,12 @@ class FakeKube(Kube):
 def invalid(message: str) -> ApiError:
     """What the server answers to content that it does not take."""
     return InvalidError(422, "Invalid", message)
+
+
+def _kind(resource: Resource, manifest: Object) -> str:
+    """What is written; the server refuses a manifest of another kind than the path's."""
+    assert manifest["kind"] == resource.kind
+    return resource.kind
 
 
 def _merged(live: Any, applied: Any) -> Any:

@@ -1,10 +1,12 @@
 """When the operator is alive and ready, and with which reasons it is not."""
 
-from moorage_operator.errors import UnavailableError
+from moorage_common.kube.errors import UnavailableError
+from moorage_common.kube.resources import PODS, Resource
+from moorage_common.kube.watch import WatchHealth
 from moorage_operator.health import SILENT_LIMIT, Health, WriteHealth
-from moorage_operator.kube import INFERENCE_MODELS, PODS, Resource
+from moorage_operator.kinds import INFERENCE_MODELS
 from moorage_operator.lease import LEASE_SECONDS, Elector
-from moorage_operator.watch import EVERYWHERE, WATCHED, WatchHealth, watches
+from moorage_operator.watch import EVERYWHERE, WATCHED, watches
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.support import Clock
 
@@ -14,7 +16,7 @@ class Bed:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.watches = WatchHealth(EVERYWHERE, self.clock)
+        self.watches = WatchHealth(watches(EVERYWHERE), self.clock)
         self.hear()
         self.elector = Elector(FakeKube(), "moorage-system", "operator", "a", clock=self.clock)
         self.elector.contact_at = self.clock()
@@ -59,7 +61,7 @@ def test_silence_up_to_the_limit_is_usual() -> None:
 
 def test_a_watch_that_was_never_answered_is_named_and_counts_from_the_start() -> None:
     clock = Clock()
-    heard = WatchHealth(EVERYWHERE, clock)
+    heard = WatchHealth(watches(EVERYWHERE), clock)
     assert len(heard.missing()) == len(WATCHED) + 1  # the nodes
     clock.advance(30)
     hear(heard, but=PODS)
@@ -71,7 +73,7 @@ def test_a_watch_that_was_never_answered_is_named_and_counts_from_the_start() ->
 
 
 def test_each_namespace_has_watches_of_its_own() -> None:
-    heard = WatchHealth(("team-a", "team-b"), Clock())
+    heard = WatchHealth(watches(("team-a", "team-b")), Clock())
     assert len(heard.missing()) == 2 * len(WATCHED)
     heard.heard(INFERENCE_MODELS, "team-a")
     assert "/apis/moorage.dev/v1alpha1/namespaces/team-a/inferencemodels" not in heard.missing()

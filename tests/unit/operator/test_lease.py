@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from moorage_operator.errors import ConflictError, ThrottledError, UnavailableError
+from moorage_common.kube.errors import ConflictError, ThrottledError, UnavailableError
+from moorage_common.kube.resources import Resource
 from moorage_operator.lease import LEASE_SECONDS, RENEW_DEADLINE, RENEW_SECONDS, Elector
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.virtual_time import in_virtual_time, now
@@ -18,9 +19,9 @@ class SlowKube(FakeKube):
 
     delay = 0.0
 
-    async def replace(self, manifest: dict[str, Any]) -> dict[str, Any]:
+    async def replace(self, resource: Resource, manifest: dict[str, Any]) -> dict[str, Any]:
         """The write is done at once, and told later."""
-        answer = await super().replace(manifest)
+        answer = await super().replace(resource, manifest)
         await asyncio.sleep(self.delay)
         return answer
 

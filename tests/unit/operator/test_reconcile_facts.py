@@ -4,9 +4,9 @@ from typing import Any
 
 from moorage_common.facts import EngineFacts, Health, Phase, Termination
 from moorage_common.facts import LoadError as Error
+from moorage_common.kube.resources import NODES
 from moorage_common.shape import Shape
 from moorage_operator.cluster_view import ClusterView
-from moorage_operator.kube import NODES
 from moorage_operator.observe import pod_state
 from moorage_operator.reconcile import Reconciler
 from moorage_operator.store import Store

@@ -1,215 +1,70 @@
-"""The watches, on a small API server that fails: each begins again, soon, and misses nothing."""
+"""What the operator watches: its own objects, the Events of preemption, and the nodes where it may see them."""
 
 import asyncio
-import json
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
-from aiohttp import web
 
-from moorage_operator.credentials import Connection
-from moorage_operator.kube import PODS, Kube, Resource
-from moorage_operator.watch import EVERYWHERE, SHORT_SECONDS, Returned, WatchHealth, watch, watches
+from moorage_common.kube.client import NOTHING
+from moorage_common.kube.resources import DEPLOYMENTS, DISRUPTION_BUDGETS, EVENTS, NODES, PODS, SERVICES, Resource
+from moorage_common.kube.watch import WatchHealth
+from moorage_operator.kinds import INFERENCE_MODELS
+from moorage_operator.watch import EVERYWHERE, watch, watches
+from tests.unit.operator.fake_kube import FakeKube
+from tests.unit.operator.support import Object
+from tests.unit.operator.virtual_time import in_virtual_time, settle
 
-KINDS = [resource for resource, _ in watches(EVERYWHERE)]
-LISTED_AGAIN_SECONDS = 10
-
-
-class Server:
-    """Lists nothing, and keeps watches open until a test says otherwise."""
-
-    def __init__(self) -> None:
-        self.lists: Counter[str] = Counter()
-        self.open: dict[asyncio.Future[bytes], str] = {}
-        self.refusals: Iterator[int] = iter(())
-        self.items: list[dict[str, Any]] = []
-        self.since: dict[str, list[str]] = defaultdict(list)
-        self.changed = asyncio.Event()
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """One request."""
-        path = request.path
-        if "watch" not in request.query:
-            self.lists[path] += 1
-            self.changed.set()
-            items = self.items if path == PODS.path(None) else []
-            return web.json_response({"kind": "List", "metadata": {"resourceVersion": "5"}, "items": items})
-        self.since[path].append(request.query["resourceVersion"])
-        if status := next(self.refusals, 0):
-            return web.json_response({"kind": "Status", "code": status}, status=status)
-        return await self.stream(request)
-
-    async def stream(self, request: web.Request) -> web.StreamResponse:
-        """A watch: silent, until a test gives it a last line."""
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(request)
-        last: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self.open[last] = request.path
-        self.changed.set()
-        try:
-            await response.write(await last)
-        finally:
-            self.open.pop(last, None)
-        return response
-
-    def end_watches(self, count: int, last: bytes) -> None:
-        """Some of the watches that are open end now."""
-        for ending in list(self.open)[:count]:
-            ending.set_result(last)
-
-    def end(self, resource: Resource, last: bytes) -> None:
-        """The watch of a kind ends now."""
-        (ending,) = [ending for ending, path in self.open.items() if path == resource.path(None)]
-        ending.set_result(last)
-
-    async def until(
-        self, count: int, lists: int, *, all_lists: int = 0, watches_of: tuple[Resource, int] = (PODS, 0)
-    ) -> None:
-        """Every kind has been listed so often, and is watched."""
-        path, begun = watches_of[0].path(None), watches_of[1]
-
-        def is_so() -> bool:
-            listed = min(self.lists.values(), default=0) >= lists and self.lists.total() >= all_lists
-            return len(self.open) >= count and listed and len(self.since[path]) >= begun
-
-        async with asyncio.timeout(LISTED_AGAIN_SECONDS):
-            while not is_so():
-                self.changed.clear()
-                await self.changed.wait()
+MANAGED = {"labelSelector": "app.kubernetes.io/managed-by=moorage"}
 
 
-class Taken:
-    """Keeps what it is given."""
+class Asked(FakeKube):
+    """Remembers with which selectors each kind was listed and watched."""
 
     def __init__(self) -> None:
-        self.events: list[tuple[str | None, str]] = []
-        self.lists: list[list[str]] = []
+        super().__init__()
+        self.selectors: dict[tuple[Resource, str | None], list[Mapping[str, str]]] = {}
 
-    def event(self, resource: Resource, kind: str | None, obj: dict[str, Any]) -> None:
+    async def pages(
+        self, resource: Resource, namespace: str | None, selectors: Mapping[str, str] = NOTHING
+    ) -> AsyncIterator[Object]:
+        """Nothing."""
+        self.selectors.setdefault((resource, namespace), []).append(selectors)
+        yield {"metadata": {"resourceVersion": "1"}, "items": []}
+
+    async def watch(
+        self, resource: Resource, namespace: str | None, selectors: Mapping[str, str], version: str
+    ) -> AsyncIterator[Object | None]:
+        """Silence."""
+        self.selectors.setdefault((resource, namespace), []).append(selectors)
+        yield None
+        await asyncio.Event().wait()
+
+
+class Nobody:
+    """Takes nothing in."""
+
+    def event(self, resource: Resource, kind: str | None, obj: Object) -> None:
         """An event."""
-        if obj["metadata"]["name"] == "poison":
-            raise ValueError("a bug")
-        self.events.append((kind, obj["metadata"]["name"]))
 
     def listed(self, resource: Resource, namespace: str | None, found: Mapping[str, str], version: int) -> None:
         """A list."""
-        if resource is PODS:
-            self.lists.append(list(found.values()))
 
 
-@asynccontextmanager
-async def watching(sink: Taken | None = None) -> AsyncIterator[Server]:
-    """The watches on a server of ours."""
-    server, app = Server(), web.Application()
-    app.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    kube = Kube(lambda: Connection("http://{}:{}".format(*runner.addresses[0])))
-    task = asyncio.create_task(watch(kube, EVERYWHERE, sink or Taken(), WatchHealth(EVERYWHERE)))
-    try:
-        await server.until(len(KINDS), lists=1)
-        yield server
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await kube.close()
-        await runner.cleanup()
-
-
-def pod(name: str, version: int = 6) -> dict[str, Any]:
-    """A pod."""
-    metadata = {"name": name, "namespace": "team-a", "uid": name, "resourceVersion": str(version)}
-    return {"metadata": metadata}
-
-
-def line(kind: str, obj: dict[str, Any]) -> bytes:
-    """An event of a watch."""
-    return json.dumps({"type": kind, "object": obj}).encode() + b"\n"
-
-
-ERROR = b'{"type": "ERROR", "object": {"kind": "Status", "code": 500, "reason": "InternalError"}}\n'
-
-
-@pytest.mark.parametrize("failing", [1, 3, len(KINDS)])
-async def test_fault_06_an_error_in_a_watch_makes_it_list_again(failing: int) -> None:
-    async with watching() as server:
-        server.end_watches(failing, ERROR)
-        await server.until(len(KINDS), lists=1, all_lists=len(KINDS) + failing)
-
-
-@pytest.mark.parametrize("refusals", [[410], [410, 410, 503, 503], [503, 503, 503, 410]])
-async def test_fault_07_a_watch_that_is_refused_lists_again(refusals: list[int]) -> None:
-    async with watching() as server:
-        server.refusals = iter(refusals)
-        server.end_watches(len(KINDS), b"")
-        await server.until(len(KINDS), lists=1, all_lists=len(KINDS) + len(refusals))
-
-
-async def test_a_watch_that_ends_goes_on_where_it_was_without_a_list() -> None:
-    taken = Taken()
-    async with watching(taken) as server:
-        server.end(PODS, line("ADDED", pod("one", 6)) + line("BOOKMARK", {"metadata": {"resourceVersion": "9"}}))
-        await server.until(len(KINDS), lists=1, watches_of=(PODS, 2))
-        assert server.since[PODS.path(None)] == ["5", "9"]
-        assert server.lists[PODS.path(None)] == 1
-        assert taken.events == [("ADDED", "one")]
-
-
-async def test_a_connection_that_breaks_in_a_line_loses_nothing() -> None:
-    taken = Taken()
-    async with watching(taken) as server:
-        server.end(PODS, line("ADDED", pod("one", 6)) + line("ADDED", pod("two", 7))[:20])
-        await server.until(len(KINDS), lists=1, watches_of=(PODS, 2))
-        assert server.since[PODS.path(None)] == ["5", "6"]
-        assert taken.events == [("ADDED", "one")]
-
-
-async def test_a_line_that_is_none_begins_the_watch_again() -> None:
-    async with watching() as server:
-        server.end(PODS, b"<html>\n")
-        await server.until(len(KINDS), lists=1, watches_of=(PODS, 2))
-        assert server.since[PODS.path(None)] == ["5", "5"]
-
-
-async def test_a_list_says_what_is_there() -> None:
-    taken = Taken()
-    async with watching(taken) as server:
-        server.items = [pod("one"), pod("two")]
-        server.end(PODS, ERROR)
-        await server.until(len(KINDS), lists=1, watches_of=(PODS, 2))
-        assert taken.lists == [[], ["team-a/one", "team-a/two"]]
-        assert taken.events == [(None, "one"), (None, "two")]
-
-
-async def test_a_bug_in_what_takes_events_in_is_told_and_does_not_end_the_watch(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async with watching() as server:
-        server.end(PODS, line("ADDED", pod("poison")))
-        await server.until(len(KINDS), lists=1, watches_of=(PODS, 2))
-    assert "ValueError: a bug" in caplog.text
-
-
-async def test_a_server_that_ends_every_watch_at_once_is_not_asked_without_end() -> None:
-    async with watching() as server:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        while loop.time() - began < SHORT_SECONDS:
-            server.end(PODS, b"")
-            asked = len(server.since[PODS.path(None)])
-            await server.until(len(KINDS), lists=1, watches_of=(PODS, asked + 1))
-        assert len(server.since[PODS.path(None)]) < 8
-
-
-async def test_when_one_watch_gets_through_the_others_do_not_wait_any_longer() -> None:
-    returned = Returned()
-    waiting = [asyncio.create_task(returned.within(60)) for _ in range(3)]
-    await asyncio.sleep(0)
-    returned.tell()
-    await asyncio.wait_for(asyncio.gather(*waiting), 1)
-    late = asyncio.create_task(returned.within(0.01))
-    await late  # what was told before is no news
+@pytest.mark.parametrize("namespaces", [EVERYWHERE, ("team-a", "team-b")])
+@in_virtual_time
+async def test_each_kind_is_listed_and_watched_with_its_own_selector(namespaces: tuple[str | None, ...]) -> None:
+    kube, health = Asked(), WatchHealth(watches(namespaces))
+    task = asyncio.create_task(watch(kube, namespaces, Nobody(), health))
+    await settle()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    wanted: dict[Resource, Mapping[str, str]] = {
+        INFERENCE_MODELS: {},
+        **dict.fromkeys((DEPLOYMENTS, SERVICES, DISRUPTION_BUDGETS, PODS), MANAGED),
+        EVENTS: {"fieldSelector": "reason=Preempted"},
+    }
+    expected = {(resource, namespace): [wanted[resource]] * 2 for resource in wanted for namespace in namespaces}
+    if namespaces == EVERYWHERE:
+        expected[NODES, None] = [{}, {}]
+    assert kube.selectors == expected
+    assert health.missing() == []

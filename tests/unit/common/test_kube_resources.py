@@ -2,8 +2,8 @@
 
 import pytest
 
-from moorage_operator.errors import InvalidNameError
-from moorage_operator.kube import PODS, REPLICA_SETS
+from moorage_common.kube.errors import InvalidNameError
+from moorage_common.kube.resources import PODS, REPLICA_SETS
 
 
 def test_a_path_is_made_of_namespace_name_and_subresource() -> None:

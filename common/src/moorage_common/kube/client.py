@@ -1,38 +1,35 @@
-"""Talks to the API server: get, list, watch and server-side apply, for the few kinds that the operator knows.
+"""Talks to the API server: get, list, watch, create, replace and server-side apply, for any kind.
 
 The `kubernetes` package does the same and was measured first: it costs 22 MB and 0.4 s at start, a quarter of what the
 whole operator may have, for a dozen lines of request.
 """
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
 import msgspec
 
-from moorage_operator.credentials import Connection
-from moorage_operator.errors import (
+from moorage_common.kube.credentials import Connection
+from moorage_common.kube.errors import (
     BY_STATUS,
     ApiError,
     BrokenError,
-    InvalidNameError,
     ThrottledError,
     UnauthorizedError,
     UnavailableError,
 )
+from moorage_common.kube.resources import EVENTS, Resource
 
-FIELD_MANAGER: Final = "moorage-operator"
 NOTHING: Final[Mapping[str, str]] = {}
 PAGE: Final = 100
 """Objects of a list at a time: a decoded page is what makes the heap grow, and the heap does not shrink again."""
 LOGIN_SECONDS: Final = 300
 """A projected token is rotated by the kubelet long before it expires; reading it anew this often is enough."""
 MOST_RETRY_AFTER: Final = 300.0
-"""No server is obeyed that asks for more seconds: it would take a whole operator away."""
+"""No server is obeyed that asks for more seconds: it would take us away altogether."""
 RENEW_SECONDS: Final = 150
 """The API server ends a watch after this time, so that its renewal proves every so often that it is alive."""
 
@@ -42,59 +39,20 @@ SILENT_RENEW_SECONDS: Final = 50
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
 # The API server sends a bookmark every minute: a connection that is silent for longer is dead.
 _WATCH_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=70)
-_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _EVENT: Final = msgspec.json.Decoder(dict[str, Any])
-
-
-@dataclass(frozen=True)
-class Resource:
-    """A kind in the API."""
-
-    group: str
-    version: str
-    plural: str
-    kind: str
-
-    def path(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
-        """The request path; a namespace of None means all of them."""
-        parts = ["api" if not self.group else f"apis/{self.group}", self.version]
-        parts += ["namespaces", named(namespace)] if namespace else []
-        parts += [part for part in (self.plural, named(name) if name else None, subresource) if part]
-        return "/" + "/".join(parts)
-
-
-def named(name: str) -> str:
-    """The name if an object can have it (all kinds here have DNS subdomains); else InvalidNameError."""
-    if not _NAME.fullmatch(name):
-        raise InvalidNameError(f"{name[:100]!r} is no name of an object")
-    return name
-
-
-INFERENCE_MODELS: Final = Resource("moorage.dev", "v1alpha1", "inferencemodels", "InferenceModel")
-DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment")
-SERVICES: Final = Resource("", "v1", "services", "Service")
-REPLICA_SETS: Final = Resource("apps", "v1", "replicasets", "ReplicaSet")
-PODS: Final = Resource("", "v1", "pods", "Pod")
-DISRUPTION_BUDGETS: Final = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
-EVENTS: Final = Resource("", "v1", "events", "Event")
-NODES: Final = Resource("", "v1", "nodes", "Node")
-RESOURCE_QUOTAS: Final = Resource("", "v1", "resourcequotas", "ResourceQuota")
-LIMIT_RANGES: Final = Resource("", "v1", "limitranges", "LimitRange")
-NAMESPACES: Final = Resource("", "v1", "namespaces", "Namespace")
-LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
-BY_KIND: Final = {
-    resource.kind: resource
-    for resource in (INFERENCE_MODELS, DEPLOYMENTS, SERVICES, DISRUPTION_BUDGETS, PODS, EVENTS, LEASES)
-}
 
 Login = Callable[[], Connection]
 
 
 class Kube:
-    """One pooled connection to the API server. Methods raise the classes of `errors`."""
+    """One pooled connection to the API server. Methods raise the classes of `errors`.
 
-    def __init__(self, login: Login) -> None:
+    `name` is who we are to it: the user agent, and the manager of the fields that we apply.
+    """
+
+    def __init__(self, login: Login, name: str) -> None:
         self._login = login
+        self._name = name
         self._connection = login()
         self._read_at = time.monotonic()
         self._session = aiohttp.ClientSession(
@@ -150,24 +108,26 @@ class Kube:
         except (TimeoutError, aiohttp.ClientError, OSError, msgspec.DecodeError) as error:
             raise BrokenError(f"WATCH {path}: {type(error).__name__}: {error}") from error
 
-    async def apply(self, manifest: dict[str, Any], *, force: bool, subresource: str | None = None) -> dict[str, Any]:
+    async def apply(
+        self, resource: Resource, manifest: dict[str, Any], *, force: bool, subresource: str | None = None
+    ) -> dict[str, Any]:
         """Server-side apply of `manifest`; without `force`, another manager's field is a ConflictError."""
         metadata = manifest["metadata"]
-        path = BY_KIND[manifest["kind"]].path(metadata["namespace"], metadata["name"], subresource)
-        params = {"fieldManager": FIELD_MANAGER, "force": "true" if force else "false"}
+        path = resource.path(metadata["namespace"], metadata["name"], subresource)
+        params = {"fieldManager": self._name, "force": "true" if force else "false"}
         return await self._request(
             "PATCH", path, params=params, body=manifest, content_type="application/apply-patch+yaml"
         )
 
-    async def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        """Creates an object; ConflictError when the name is taken."""
-        path = BY_KIND[manifest["kind"]].path(manifest["metadata"]["namespace"])
+    async def create(self, resource: Resource, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Creates an object; ConflictError when the name is taken. A kind without namespaces needs no metadata."""
+        path = resource.path(manifest.get("metadata", {}).get("namespace"))
         return await self._request("POST", path, body=manifest)
 
-    async def replace(self, manifest: dict[str, Any]) -> dict[str, Any]:
+    async def replace(self, resource: Resource, manifest: dict[str, Any]) -> dict[str, Any]:
         """Replaces an object; ConflictError when it is not at the manifest's resourceVersion any more."""
         metadata = manifest["metadata"]
-        path = BY_KIND[manifest["kind"]].path(metadata["namespace"], metadata["name"])
+        path = resource.path(metadata["namespace"], metadata["name"])
         return await self._request("PUT", path, body=manifest)
 
     async def _request(
@@ -195,7 +155,7 @@ class Kube:
     def _headers(self) -> dict[str, str]:
         if time.monotonic() - self._read_at > LOGIN_SECONDS:
             self._read_credentials()
-        return {**self._connection.headers(), "User-Agent": FIELD_MANAGER}
+        return {**self._connection.headers(), "User-Agent": self._name}
 
     def _refused(self, response: aiohttp.ClientResponse, content: bytes) -> Exception:
         refusal = _error(response.status, response.headers.get("Retry-After"), content)
@@ -223,14 +183,14 @@ def _error(status: int, retry_after: str | None, content: bytes) -> Exception:
     return BY_STATUS.get(status, ApiError)(status, reason, message)
 
 
-async def wait_for_crd(kube: Kube, namespace: str | None, warn: Callable[[str], None]) -> None:
-    """Returns once InferenceModels can be listed; says every 10 s what is in the way."""
+async def wait_for_crd(kube: Kube, resource: Resource, namespace: str | None, warn: Callable[[str], None]) -> None:
+    """Returns once the custom `resource` can be listed; says every 10 s what is in the way."""
     while True:
         try:
-            async for _ in kube.pages(INFERENCE_MODELS, namespace):
+            async for _ in kube.pages(resource, namespace):
                 break
         except (ApiError, UnavailableError) as error:
-            warn(f"cannot list inferencemodels.moorage.dev yet: {error}")
+            warn(f"cannot list {resource.plural}.{resource.group} yet: {error}")
             await asyncio.sleep(max(error.retry_after, 1 if isinstance(error, UnavailableError) else 10))
         else:
             return

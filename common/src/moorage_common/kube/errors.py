@@ -1,4 +1,4 @@
-"""What can go wrong when the operator talks to the API server: one class for each thing that is handled differently."""
+"""What can go wrong when we talk to the API server: one class for each thing that is handled differently."""
 
 
 class ApiError(Exception):

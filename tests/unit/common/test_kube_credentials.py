@@ -1,4 +1,4 @@
-"""Where the operator takes its credentials from, and what it says where there are none that it can use."""
+"""Where our credentials are taken from, and what is said where there are none that can be used."""
 
 import base64
 import ssl
@@ -9,7 +9,7 @@ import pytest
 import trustme
 import yaml
 
-from moorage_operator.credentials import Connection, CredentialsError, connect
+from moorage_common.kube.credentials import Connection, CredentialsError, connect
 
 NOWHERE = Path("/nonexistent")
 AUTHORITY = trustme.CA()
