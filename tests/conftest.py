@@ -7,7 +7,7 @@ import pytest
 
 from hack.cluster.api import Cluster
 from tests.support.api import Api
-from tests.support.operator import Audit, kubeconfig_of_operator, kubectl
+from tests.support.operator import Audit, kubeconfig_of, kubectl
 from tests.truth import Truth, watching
 
 
@@ -32,7 +32,7 @@ def user(cluster: Cluster, api: Api) -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def operator_kubeconfig(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The operator's own rights."""
-    return kubeconfig_of_operator(cluster, tmp_path_factory.mktemp("operator") / "kubeconfig")
+    return kubeconfig_of(cluster, tmp_path_factory.mktemp("operator") / "kubeconfig")
 
 
 @pytest.fixture

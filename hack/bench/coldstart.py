@@ -18,7 +18,7 @@ from hack.cluster.api import Cluster, ClusterOptions, down, up
 from hack.cluster.toolchain.catalog import KUBERNETES_VERSION
 from hack.demo import EXAMPLE, Demo
 from tests.support.api import Api, is_ready
-from tests.support.operator import OperatorProcess, install, kubeconfig_of_operator, kubectl
+from tests.support.operator import OperatorProcess, install, kubeconfig_of, kubectl
 
 CONTROL_PLANE = "bench"
 GOALS = {"demo_warm_s": 90.0, "apply_to_ready_s": 8.0, "control_plane_s": 10.0, "operator_ready_s": 2.0}
@@ -65,7 +65,7 @@ def operator_start(cluster: Cluster, times: int = 7) -> tuple[list[float], float
     install(cluster)
     seconds, memory = [], 0.0
     with tempfile.TemporaryDirectory() as folder:
-        kubeconfig = kubeconfig_of_operator(cluster, Path(folder) / "kubeconfig")
+        kubeconfig = kubeconfig_of(cluster, Path(folder) / "kubeconfig")
         for _ in range(times):
             process = OperatorProcess(kubeconfig, Path(folder) / "log")
             seconds.append(process.start())

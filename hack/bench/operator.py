@@ -31,7 +31,7 @@ from hack.cluster.api import Cluster, ClusterOptions, down, up
 from hack.cluster.locking import locked
 from hack.cluster.paths import clusters_root
 from hack.cluster.toolchain.catalog import KUBERNETES_VERSION
-from tests.support.operator import Audit, described, install, kubeconfig_of_operator
+from tests.support.operator import Audit, described, install, kubeconfig_of
 
 CLUSTER = "bench-operator"
 SINGLES = 8
@@ -153,7 +153,7 @@ async def measure(cluster: Cluster, options: Options, folder: Path) -> tuple[Ben
         load = Load(http)
         await load.start()
         bench = Bench(options, cluster, http, load)
-        kubeconfig = kubeconfig_of_operator(cluster, folder / "kubeconfig")
+        kubeconfig = kubeconfig_of(cluster, folder / "kubeconfig")
         bare, ours = Bare(kubeconfig, folder / "bare.log"), Ours(kubeconfig, folder / "ours.log")
         try:
             final = await bench.run(bare, ours)

@@ -30,7 +30,7 @@ from hack.cluster.locking import locked
 from hack.cluster.options import MAX_GPUS_PER_NODE
 from hack.cluster.paths import clusters_root
 from hack.cluster.toolchain.catalog import KUBERNETES_VERSION
-from tests.support.operator import install, kubeconfig_of_operator
+from tests.support.operator import install, kubeconfig_of
 
 CLUSTER = "bench-preemption"
 MOST_STUCK = 5
@@ -111,7 +111,7 @@ async def measure(cluster: Cluster, options: Options, folder: Path) -> tuple[Ben
     """Everything, on a running cluster."""
     async with connect(cluster.kubeconfig) as http:
         await offer_gpus(http, MAX_GPUS_PER_NODE)
-        operator = Ours(kubeconfig_of_operator(cluster, folder / "kubeconfig"), folder / "operator.log")
+        operator = Ours(kubeconfig_of(cluster, folder / "kubeconfig"), folder / "operator.log")
         sides = _sides(http, options)
         bench = Bench(options, operator, sides)
         operator.start()

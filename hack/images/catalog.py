@@ -120,6 +120,12 @@ OPERATOR = PythonImage(
     dockerfile=ROOT / "operator" / "Dockerfile",
     package="moorage-operator",
 )
+GATEWAY = PythonImage(
+    name="gateway",
+    repository="gateway",
+    dockerfile=ROOT / "gateway" / "Dockerfile",
+    package="moorage-gateway",
+)
 
 
 def _runtime(engine: str, *pins: Path, name: str = "", needs_base: bool = True) -> PythonImage:
@@ -157,7 +163,7 @@ ENGINE_IMAGES = (
     FOLDER_MODEL,
 )
 """Gigabytes; built by name only."""
-QUICK: tuple[ImageSpec, ...] = (OPERATOR, RUNTIME, MODEL)
+QUICK: tuple[ImageSpec, ...] = (OPERATOR, GATEWAY, RUNTIME, MODEL)
 ALL_ENGINES = (*(spec.name for spec in QUICK), "runtime-transformers", "runtime-vllm-cpu", "model-hf")
 """What a cluster without GPUs needs to run all three engines."""
 SPECS: dict[str, ImageSpec] = {spec.name: spec for spec in (*QUICK, *ENGINE_IMAGES)}

@@ -16,7 +16,7 @@ from tests.chaos.pace import FULL, LIMIT, lasting, many
 from tests.support.api import ApiRefusedError, Object, condition, reason
 from tests.support.fault_proxy import Rule, answer
 from tests.support.models import model
-from tests.support.operator import USER, described, kubeconfig_of_operator
+from tests.support.operator import USER, described, kubeconfig_of
 
 ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles/moorage-operator"
 RETRY_AFTER = 10 if FULL else 3
@@ -115,7 +115,7 @@ def test_fault_11_token_is_rotated(bed: Bed, tmp_path: Path) -> None:
     bed.proxy.cut()
     bed.edit(replicas=2)
     assert not bed.operator.ends_within(lasting(120, at_least=3))
-    fresh = kubeconfig_of_operator(bed.cluster, tmp_path / "fresh")
+    fresh = kubeconfig_of(bed.cluster, tmp_path / "fresh")
     content["users"] = yaml.safe_load(fresh.read_text())["users"]
     assert content["users"][0]["user"]["token"] != old
     config.write_text(yaml.safe_dump(content))

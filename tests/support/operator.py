@@ -18,6 +18,7 @@ import yaml
 from hack.cluster.api import Cluster
 
 NAMESPACE = "moorage-system"
+KEYS = "moorage-keys"
 USER = f"system:serviceaccount:{NAMESPACE}:moorage-operator"
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = {
@@ -39,11 +40,17 @@ def kubectl(cluster: Cluster, *args: str, stdin: str | None = None, check: bool 
 
 
 def install(cluster: Cluster) -> None:
-    """Applies what the chart makes, but the operator's Deployment, which has no image on a cluster without nodes."""
+    """Applies what the chart makes, but its Deployments, which have no images on a cluster without nodes."""
     command = [str(cluster.helm), "template", "moorage", str(ROOT / "charts" / "moorage"), "--namespace", NAMESPACE]
-    rendered = subprocess.run([*command, "--set", "clusterWide=true"], text=True, capture_output=True, check=True)
+    rendered = subprocess.run(
+        [*command, "--set", f"clusterWide=true,gateway.enabled=true,gateway.keyNamespace={KEYS}"],
+        text=True,
+        capture_output=True,
+        check=True,
+    )
     objects = [doc for doc in yaml.safe_load_all(rendered.stdout) if doc and doc["kind"] != "Deployment"]
-    kubectl(cluster, "create", "namespace", NAMESPACE, check=False)
+    for namespace in (NAMESPACE, KEYS):
+        kubectl(cluster, "create", "namespace", namespace, check=False)
     kubectl(cluster, "apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
     kubectl(cluster, "wait", "--for=condition=Established", "crd/inferencemodels.moorage.dev")
     # The garbage collector looks for new kinds every 30 s; one that has just started knows of ours.
@@ -53,9 +60,9 @@ def install(cluster: Cluster) -> None:
     kubectl(cluster, "api-resources", "--api-group=moorage.dev")
 
 
-def kubeconfig_of_operator(cluster: Cluster, path: Path) -> Path:
-    """A kubeconfig with a token of the operator's service account."""
-    token = kubectl(cluster, "create", "token", "moorage-operator", "-n", NAMESPACE, "--duration=2h").strip()
+def kubeconfig_of(cluster: Cluster, path: Path, account: str = "moorage-operator") -> Path:
+    """A kubeconfig with a token of the operator's service account, or of another one of the chart."""
+    token = kubectl(cluster, "create", "token", account, "-n", NAMESPACE, "--duration=2h").strip()
     config = yaml.safe_load(cluster.kubeconfig.read_text())
     config["users"][0]["user"] = {"token": token}
     path.write_text(yaml.safe_dump(config))

@@ -11,11 +11,36 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
+{{- define "moorage.gatewaySelector" -}}
+app.kubernetes.io/name: moorage-gateway
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "moorage.gatewayLabels" -}}
+{{ include "moorage.gatewaySelector" . }}
+app.kubernetes.io/component: gateway
+app.kubernetes.io/part-of: moorage
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- /* What the gateway may do in a namespace that it serves: see models and where their pods are. */ -}}
+{{- define "moorage.gatewayRules" -}}
+- apiGroups: [moorage.dev]
+  resources: [inferencemodels]
+  verbs: [list, watch]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [list, watch]
+{{- end }}
+
+{{- /* The reference of an image, by [its values, the version that an empty tag means]. */ -}}
 {{- define "moorage.image" -}}
-{{- if .Values.image.digest -}}
-{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- $image := index . 0 -}}
+{{- if $image.digest -}}
+{{ $image.repository }}@{{ $image.digest }}
 {{- else -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{ $image.repository }}:{{ $image.tag | default (index . 1) }}
 {{- end -}}
 {{- end }}
 

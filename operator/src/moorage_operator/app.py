@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from moorage_common.kube.client import Kube, Login, wait_for_crd
 from moorage_common.kube.errors import ApiError, ConflictError, ThrottledError, UnavailableError
-from moorage_common.kube.resources import DEPLOYMENTS, NODES, PODS, Resource
+from moorage_common.kube.resources import DEPLOYMENTS, INFERENCE_MODELS, NODES, PODS, Resource
 from moorage_common.kube.watch import WatchHealth
 from moorage_operator.cluster_view import ClusterView
 from moorage_operator.facts import FactsProber
 from moorage_operator.health import Health, WriteHealth, serve
-from moorage_operator.kinds import FIELD_MANAGER, INFERENCE_MODELS
+from moorage_operator.kinds import FIELD_MANAGER
 from moorage_operator.lease import Elector
 from moorage_operator.reconcile import Reconciler
 from moorage_operator.settings import Settings

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from moorage_common.kube.resources import EVENTS, NODES, PODS, Resource
-from moorage_operator.kinds import INFERENCE_MODELS
+from moorage_common.kube.resources import EVENTS, INFERENCE_MODELS, NODES, PODS, Resource
 from moorage_operator.nodes import Nodes
 from moorage_operator.observe import PodState
 from moorage_operator.preemption import PodRef, told_by

@@ -2,12 +2,10 @@
 
 from typing import Final
 
-from moorage_common.kube.resources import DEPLOYMENTS, DISRUPTION_BUDGETS, SERVICES, Resource
+from moorage_common.kube.resources import DEPLOYMENTS, DISRUPTION_BUDGETS, SERVICES
 
 FIELD_MANAGER: Final = "moorage-operator"
 """Who we are to the API server: the manager of the fields that we apply, and the user agent."""
-
-INFERENCE_MODELS: Final = Resource("moorage.dev", "v1alpha1", "inferencemodels", "InferenceModel")
 
 BY_KIND: Final = {resource.kind: resource for resource in (DEPLOYMENTS, SERVICES, DISRUPTION_BUDGETS)}
 """What a model may have made for it, by the kind in its manifest."""

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from moorage_common.kube.client import Kube
 from moorage_common.kube.errors import ConflictError, ForbiddenError, InvalidError, InvalidNameError, NotFoundError
-from moorage_common.kube.resources import REPLICA_SETS
+from moorage_common.kube.resources import INFERENCE_MODELS, REPLICA_SETS
 from moorage_common.labels import APPLIED_HASH_ANNOTATION
 from moorage_operator.admission import rules_of
 from moorage_operator.announce import Announcement, Announcer
@@ -25,7 +25,7 @@ from moorage_operator.desired import desired
 from moorage_operator.desired.config import Circumstances, DesiredConfig
 from moorage_operator.desired.drift import drifted, with_hash
 from moorage_operator.engines.base import image_key
-from moorage_operator.kinds import BY_KIND, INFERENCE_MODELS
+from moorage_operator.kinds import BY_KIND
 from moorage_operator.metrics import PREEMPTIONS, StartMetrics
 from moorage_operator.observe import Observation, PodState, controller_of
 from moorage_operator.preemption import news_in

@@ -4,10 +4,18 @@ from collections.abc import Mapping
 from typing import Final
 
 from moorage_common.kube.client import Kube
-from moorage_common.kube.resources import DEPLOYMENTS, DISRUPTION_BUDGETS, EVENTS, NODES, PODS, SERVICES, Resource
+from moorage_common.kube.resources import (
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
+    EVENTS,
+    INFERENCE_MODELS,
+    NODES,
+    PODS,
+    SERVICES,
+    Resource,
+)
 from moorage_common.kube.watch import Sink, Watched, WatchHealth, watch_all
 from moorage_common.labels import MANAGED_BY, MANAGED_BY_LABEL
-from moorage_operator.kinds import INFERENCE_MODELS
 from moorage_operator.preemption import EVENT_REASON
 
 CHILDREN: Final = (DEPLOYMENTS, SERVICES, DISRUPTION_BUDGETS, PODS)

@@ -29,7 +29,7 @@ def _serve() -> int:
     # The first process of a container ignores a signal that it has no handler for; the server sets its own later.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
-    from moorage_runtime import logs
+    from moorage_common import logs
     from moorage_runtime.settings import SettingsError, read_settings
     from moorage_runtime.settings_used import warning
 
@@ -67,8 +67,8 @@ async def _live(settings: "Settings") -> int:
 
 def _wrong_settings(error: Exception) -> int:
     """Tell of settings that cannot be read, in the log and in the termination message."""
+    from moorage_common import logs
     from moorage_common.facts import LoadError, Termination
-    from moorage_runtime import logs
     from moorage_runtime.errors import report_termination
     from moorage_runtime.settings import termination_log
 

@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from moorage_common.http.message import Answer, Limits, Request
 from moorage_common.http.responder import Responder
-from moorage_common.http.server import Connections, Handler, ServerConnection
+from moorage_common.http.server import Connections, ServerConnection
 
 DEADLINE = 10.0
 
@@ -124,7 +124,9 @@ class Client:
 
 
 @asynccontextmanager
-async def listening(handler: Handler | None = None, limits: Limits | None = None) -> AsyncIterator[Listening]:
+async def listening(
+    handler: Callable[[Request, Responder], Awaitable[None]] | None = None, limits: Limits | None = None
+) -> AsyncIterator[Listening]:
     """Serve with `handler`, by default with one that says what it got."""
     connections = Connections()
     found = Listening(0, connections)

@@ -109,7 +109,8 @@ def test_sources_that_never_rest_are_an_error(world: World) -> None:
 
 
 def test_an_unknown_name_is_told_with_the_known_ones() -> None:
-    with pytest.raises(ImageError, match="no image nonsense; there are operator, runtime, model, runtime-transformers"):
+    known = "no image nonsense; there are operator, gateway, runtime, model, runtime-transformers"
+    with pytest.raises(ImageError, match=known):
         api.plan(["nonsense"], docker=False)
 
 
@@ -139,7 +140,7 @@ def test_each_engine_s_image_is_a_target_of_the_runtime_s_dockerfile() -> None:
 
 
 def test_a_demo_builds_no_engine_of_gigabytes() -> None:
-    assert api.NAMES == ("operator", "runtime", "model")
+    assert api.NAMES == ("operator", "gateway", "runtime", "model")
 
 
 def test_what_stands_on_vllm_s_own_image_brings_no_packages_but_ours() -> None:

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from moorage_common.kube.errors import ConflictError, ThrottledError, UnavailableError
-from moorage_common.kube.resources import PODS, SERVICES, Resource
+from moorage_common.kube.resources import INFERENCE_MODELS, PODS, SERVICES, Resource
 from moorage_common.kube.watch import Watch
 from moorage_operator.app import Operator
-from moorage_operator.kinds import INFERENCE_MODELS
 from moorage_operator.settings import Settings
 from moorage_operator.watch import watch, watches
 from tests.unit.operator.fake_kube import FakeKube

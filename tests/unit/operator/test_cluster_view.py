@@ -4,9 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from moorage_common.kube.resources import DEPLOYMENTS, EVENTS, NODES, PODS
+from moorage_common.kube.resources import DEPLOYMENTS, EVENTS, INFERENCE_MODELS, NODES, PODS
 from moorage_operator.cluster_view import HELD_SECONDS, MOST_HELD, ClusterView
-from moorage_operator.kinds import INFERENCE_MODELS
 from moorage_operator.observe import Place
 from moorage_operator.preemption import Preemption
 from moorage_operator.store import Key

@@ -1,10 +1,9 @@
 """When the operator is alive and ready, and with which reasons it is not."""
 
 from moorage_common.kube.errors import UnavailableError
-from moorage_common.kube.resources import PODS, Resource
+from moorage_common.kube.resources import INFERENCE_MODELS, PODS, Resource
 from moorage_common.kube.watch import WatchHealth
 from moorage_operator.health import SILENT_LIMIT, Health, WriteHealth
-from moorage_operator.kinds import INFERENCE_MODELS
 from moorage_operator.lease import LEASE_SECONDS, Elector
 from moorage_operator.watch import EVERYWHERE, WATCHED, watches
 from tests.unit.operator.fake_kube import FakeKube

@@ -6,9 +6,17 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 
 from moorage_common.kube.client import NOTHING
-from moorage_common.kube.resources import DEPLOYMENTS, DISRUPTION_BUDGETS, EVENTS, NODES, PODS, SERVICES, Resource
+from moorage_common.kube.resources import (
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
+    EVENTS,
+    INFERENCE_MODELS,
+    NODES,
+    PODS,
+    SERVICES,
+    Resource,
+)
 from moorage_common.kube.watch import WatchHealth
-from moorage_operator.kinds import INFERENCE_MODELS
 from moorage_operator.watch import EVERYWHERE, watch, watches
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.support import Object

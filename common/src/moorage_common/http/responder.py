@@ -92,6 +92,54 @@ class Responder:
         if self._connection.write_paused:
             flow.pause()
 
+    @property
+    def takes_chunks(self) -> bool:
+        """True where an answer without a length can be framed by chunks."""
+        return self._chunked
+
+    def pass_head(  # noqa: PLR0913 - the parts of a head
+        self,
+        status: int,
+        content_type: bytes,
+        *,
+        length: int | None,
+        flow: Flow,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        data: bytes = b"",
+    ) -> None:
+        """Write the head of an answer whose body is passed on as it was framed: by its length, or by chunks.
+
+        `data` is what has come of the body. Without a length the client has to take chunks.
+        """
+        self._keep_alive = self._keep_alive and not self._connection.draining()
+        self.status = status
+        self._flow = flow
+        head = head_bytes(
+            status,
+            content_type,
+            length=length,
+            chunked=length is None,
+            keep_alive=self._keep_alive,
+            headers=headers,
+        )
+        self._connection.write(head + data)
+        if self._connection.write_paused:
+            flow.pause()
+
+    def pass_on(self, data: bytes) -> None:
+        """Write a piece of the body as it was framed."""
+        self._connection.write(data)
+
+    def passed(self, *, whole: bool) -> None:
+        """End an answer that was passed on; one that is not whole ends the connection, and never looks whole."""
+        if whole:
+            self._end()
+        else:
+            self._keep_alive = False
+            self.finished = True
+            self._flow = None
+            self._connection.abort()
+
     def write(self, data: bytes) -> None:
         """Write a piece of a streamed answer."""
         if data:

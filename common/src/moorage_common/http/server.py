@@ -1,7 +1,8 @@
 """The server's side: one `ServerConnection` a client, one `Responder` a request, both on top of httptools.
 
 A connection parses strictly (llhttp without leniency, and the checks of `strict`), keeps the limits, lets one request
-run at a time, and tells the handler of a client that left by cancelling it. A body is buffered up to its limit, an
+run at a time, and tells the handler of a client that left by cancelling it. A handler is a coroutine function, or a
+plain one that answers at once or goes on by callbacks, which saves the task. A body is buffered up to its limit, an
 answer is written with backpressure: the responder's flow is paused while the client does not read.
 """
 
@@ -11,20 +12,19 @@ import logging
 import socket
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import cast
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, cast
 
 import httptools
 
 from moorage_common.http.deadline import Deadline
+from moorage_common.http.incoming import Buffers, Incoming
 from moorage_common.http.message import Answer, Limits, Refusal, Request, head_bytes
 from moorage_common.http.responder import Responder
 from moorage_common.http.strict import (
-    body_too_large,
     error_answer,
     head_problem,
     head_too_large,
-    origin_form,
     too_much_at_once,
     without_upgrade,
 )
@@ -35,17 +35,29 @@ log = logging.getLogger(__name__)
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with a time of 0: closing resets the connection."""
 
-Handler = Callable[[Request, Responder], Awaitable[None]]
+
+class Running(Protocol):
+    """Work on a request that goes on after its handler has returned; an asyncio.Task is one."""
+
+    def cancel(self) -> object:
+        """Stop: the client has left. The callback is called after this, too."""
+
+    def cancelled(self) -> bool:
+        """Tell whether it was stopped."""
+
+    def add_done_callback(self, callback: Callable[[Any], object], /) -> object:
+        """Call `callback` with this object at the end."""
 
 
-class Connections(set["ServerConnection"]):
-    """The connections of one server, and what they keep of bodies together."""
-
-    buffered: int = 0
-    """Bytes."""
+Handler = Callable[[Request, Responder], Coroutine[Any, Any, None] | Running | None]
+"""Answers a request; gives None where it has done so."""
 
 
-class ServerConnection(asyncio.Protocol):
+class Connections(set["ServerConnection"], Buffers):
+    """The connections of one server."""
+
+
+class ServerConnection(Incoming, asyncio.Protocol):
     """One client's connection."""
 
     def __init__(
@@ -55,24 +67,18 @@ class ServerConnection(asyncio.Protocol):
         self._is_draining = is_draining
         self.closing = False
         self.write_paused = False
-        self._handler = handler
-        self._limits = limits
+        super().__init__(limits, connections)
         self._connections = connections
+        self._handler = handler
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
-        self._parser = httptools.HttpRequestParser(self)
         self._queue: deque[Request] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._running: Running | None = None
+        self._end: asyncio.Future[None] | None = None
         self._responder: Responder | None = None
         self._running_bytes = 0
         self._deadline = Deadline(self._loop, self._expired)
-        self._refusal: Answer | None = None
-        self._in_head = True
-        self._received = 0
-        self._held = 0
-        """Bytes of bodies that are kept for this connection."""
         self._body_until = 0.0
-        self.on_message_begin()
 
     # -- the transport's calls ----------------------------------------------------------------------------------------
 
@@ -92,9 +98,9 @@ class ServerConnection(asyncio.Protocol):
         if self.closing:
             return
         if self._in_head:
-            if self._received == 0 and self._task is None:
+            if self._received == 0 and self._running is None:
                 self._deadline.set(self._limits.head_seconds)
-        elif self._task is None:
+        elif self._running is None:
             left = self._body_until - self._loop.time()
             self._deadline.set(min(self._limits.body_idle_seconds, max(left, 0.0)))
         self._received += len(data)
@@ -117,8 +123,8 @@ class ServerConnection(asyncio.Protocol):
         self.closing = True
         self._connections.discard(self)
         self._deadline.cancel()
-        if self._task is not None:
-            self._task.cancel()
+        if self._running is not None:
+            self._running.cancel()
         self._queue.clear()
         self._release(self._held)
         # The parser knows us and we know it: without this a body that was given up would stay until such circles are
@@ -142,29 +148,6 @@ class ServerConnection(asyncio.Protocol):
 
     # -- the parser's calls -------------------------------------------------------------------------------------------
 
-    def on_message_begin(self) -> None:
-        """Begin a request."""
-        self._url = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._count = 0
-        self._head_size = 0
-        self._body: list[bytes] = []
-        self._body_size = 0
-        self._in_head = True
-
-    def on_url(self, url: bytes) -> None:
-        """Take the target, which may come in pieces."""
-        self._url += url
-        self._head_size += len(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one header; trailers of a chunked body are counted but not kept."""
-        self._count += 1
-        self._head_size += len(name) + len(value) + 4
-        if self._in_head:
-            name = name.lower()
-            self._headers[name] = self._headers[name] + b", " + value if name in self._headers else value
-
     def on_headers_complete(self) -> None:
         """Judge the head, and let a client go on that waits for our word before it sends the body."""
         self._in_head = False
@@ -179,24 +162,9 @@ class ServerConnection(asyncio.Protocol):
         if (
             self._refusal is None
             and self._headers.get(b"expect", b"").lower() == b"100-continue"
-            and self._task is None
+            and self._running is None
         ):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def on_body(self, body: bytes) -> None:
-        """Keep a piece of the body, up to the limit."""
-        self._body_size += len(body)
-        self._received = 0
-        if self._body_size > self._limits.body_bytes:
-            self._refusal = self._refusal or body_too_large(self._limits)
-        elif self._connections.buffered + len(body) > self._limits.buffered_bytes:
-            self._refusal = self._refusal or too_much_at_once()
-        if self._refusal is not None:
-            self._body.clear()
-            return
-        self._body.append(body)
-        self._held += len(body)
-        self._connections.buffered += len(body)
 
     def on_message_complete(self) -> None:
         """Start the request, or queue it behind the one that runs."""
@@ -208,18 +176,8 @@ class ServerConnection(asyncio.Protocol):
             self._refusal = self._refusal or head_too_large(self._limits)
         if self._refusal is not None:
             return
-        path, _, query = origin_form(self._url).partition(b"?")
-        request = Request(
-            method=self._parser.get_method().decode("ascii"),
-            path=path.decode("latin-1"),
-            query=query,
-            headers=self._headers,
-            http11=self._parser.get_http_version() == "1.1",
-            keep_alive=self._parser.should_keep_alive(),
-            body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
-        )
-        self._body = []
-        if self._task is None:
+        request = self._request()
+        if self._running is None:
             self._start(request)
             return
         self._queue.append(request)
@@ -264,12 +222,13 @@ class ServerConnection(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """True while no request is running or waiting here."""
-        return self._task is None and not self._queue
+        return self._running is None and not self._queue
 
     async def finished(self) -> None:
         """Wait until no request is running here."""
-        while self._task is not None:
-            await asyncio.wait({self._task})
+        if self._running is not None:
+            self._end = self._end or self._loop.create_future()
+            await self._end
 
     # -- our own ------------------------------------------------------------------------------------------------------
 
@@ -287,29 +246,49 @@ class ServerConnection(asyncio.Protocol):
         responder = Responder(self, request)
         self._responder = responder
         self._running_bytes = len(request.body)
-        self._task = self._loop.create_task(self._handle(request, responder))
-        self._task.add_done_callback(self._done)
+        self._running = self._begin(request, responder)
+        if self._running is None:
+            self._done(None)
+        else:
+            self._running.add_done_callback(self._done)
 
-    async def _handle(self, request: Request, responder: Responder) -> None:
+    def _begin(self, request: Request, responder: Responder) -> Running | None:
         try:
-            await self._handler(request, responder)
-        except Refusal as refusal:
-            responder.send(refusal.answer)
-        except Exception:
-            log.exception("a request failed", extra={"path": request.path})
-            if not responder.started:
-                responder.send(Answer(500, error_body("The server failed to handle the request.", kind="server_error")))
+            begun = self._handler(request, responder)
+        except Exception as error:  # noqa: BLE001 - it is in the log, and the client is told
+            self._failed(error, request, responder)
+            return None
+        return self._loop.create_task(self._handle(begun, request, responder)) if asyncio.iscoroutine(begun) else begun
+
+    async def _handle(self, begun: Coroutine[Any, Any, None], request: Request, responder: Responder) -> None:
+        try:
+            await begun
+        except Exception as error:  # noqa: BLE001 - it is in the log, and the client is told
+            self._failed(error, request, responder)
         finally:
             if responder.started and not responder.finished:
                 responder.break_off()
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._task = None
+    def _failed(self, error: Exception, request: Request, responder: Responder) -> None:
+        if isinstance(error, Refusal):
+            responder.send(error.answer)
+            return
+        log.error("a request failed", extra={"path": request.path}, exc_info=error)
+        if not responder.started:
+            responder.send(Answer(500, error_body("The server failed to handle the request.", kind="server_error")))
+        elif not responder.finished:
+            responder.break_off()
+
+    def _done(self, ended: Running | None) -> None:
+        self._running = None
         self._responder = None
         self._release(self._running_bytes)
+        if self._end is not None:
+            self._end.set_result(None)
+            self._end = None
         if self.closing:
             return
-        if task.cancelled():
+        if ended is not None and ended.cancelled():
             self.abort()
         elif self._queue:
             self._transport.resume_reading()
@@ -321,7 +300,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _refuse(self, answer: Answer) -> None:
         """Answer what cannot be parsed, and close in a way that lets the client read why."""
-        if self._task is not None:
+        if self._running is not None:
             # An answer is on its way to an earlier request: nothing can be written in between.
             self.abort()
             return
@@ -334,12 +313,6 @@ class ServerConnection(asyncio.Protocol):
             with contextlib.suppress(OSError):
                 self._transport.write_eof()
         self._deadline.set(self._limits.linger_seconds)
-
-    def _release(self, size: int) -> None:
-        """Let go of bytes of bodies."""
-        size = min(size, self._held)
-        self._held -= size
-        self._connections.buffered -= size
 
     def _expired(self) -> None:
         if self.closing or self.write_paused or (self._in_head and self._received == 0):

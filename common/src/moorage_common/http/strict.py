@@ -1,7 +1,11 @@
 """What is refused before a handler sees it, where httptools (llhttp) alone would let it pass, and with which answer."""
 
+from typing import Final
+
 from moorage_common.http.message import JSON, Answer, Limits
 from moorage_common.openai_errors import error_body
+
+_RARE: Final = frozenset({b"transfer-encoding", b"content-encoding", b"expect"})
 
 
 def origin_form(target: bytes) -> bytes:
@@ -13,9 +17,7 @@ def origin_form(target: bytes) -> bytes:
     return rest[slash:] if separator and slash >= 0 else target
 
 
-def head_problem(  # noqa: PLR0911 - a list of checks
-    headers: dict[bytes, bytes], version: str, limits: Limits, count: int, size: int
-) -> Answer | None:
+def head_problem(headers: dict[bytes, bytes], version: str, limits: Limits, count: int, size: int) -> Answer | None:
     """Find what llhttp lets pass and we do not."""
     if size > limits.head_bytes or count > limits.headers:
         return head_too_large(limits)
@@ -24,6 +26,14 @@ def head_problem(  # noqa: PLR0911 - a list of checks
     host = headers.get(b"host")
     if (host is None and version == "1.1") or (host is not None and (b"," in host or b" " in host)):
         return error_answer(400, "A request of HTTP/1.1 has exactly one Host header.")
+    if not _RARE.isdisjoint(headers) and (problem := _rare_problem(headers, version)) is not None:
+        return problem
+    if int(headers.get(b"content-length", b"0")) > limits.body_bytes:
+        return body_too_large(limits)
+    return None
+
+
+def _rare_problem(headers: dict[bytes, bytes], version: str) -> Answer | None:
     encoding = headers.get(b"transfer-encoding")
     if encoding is not None and (encoding.lower() != b"chunked" or version == "1.0"):
         return error_answer(400, "The only Transfer-Encoding taken is chunked, in HTTP/1.1.")
@@ -32,8 +42,6 @@ def head_problem(  # noqa: PLR0911 - a list of checks
     expected = headers.get(b"expect")
     if expected is not None and expected.lower() != b"100-continue":
         return error_answer(417, "The only expectation known is 100-continue.")
-    if int(headers.get(b"content-length", b"0")) > limits.body_bytes:
-        return body_too_large(limits)
     return None
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 from moorage_common.http.message import Limits
 from moorage_common.http.server import Connections, ServerConnection
@@ -20,7 +20,7 @@ BACKLOG: Final = 1024
 LIMITS: Final = Limits(body_bytes=64 * 1024 * 1024, buffered_bytes=1024 * 1024 * 1024, keep_alive_seconds=3600.0)
 
 
-async def listen(handle: Callable[[Request, Responder], Awaitable[None]]) -> tuple[asyncio.Server, int]:
+async def listen(handle: Callable[[Request, Responder], Coroutine[Any, Any, None]]) -> tuple[asyncio.Server, int]:
     """Begin to answer the front; give the server and its port."""
     connections = Connections()
     server = await asyncio.get_running_loop().create_server(

@@ -22,12 +22,12 @@ from moorage_common.facts import Health, LoadError, Phase, Termination
 from moorage_common.http.message import Answer, Limits, Request, json_answer
 from moorage_common.http.responder import Responder
 from moorage_common.http.server import Connections, ServerConnection
+from moorage_common.logs import JsonFormatter
 from moorage_runtime.errors import LoadFailure, not_found, report_termination
 from moorage_runtime.fetch.run import Fetch
 from moorage_runtime.fetch.secrets import Secrets, read_secrets
 from moorage_runtime.fetch.settings import FetchSettings, read_fetch_settings
 from moorage_runtime.fetch.transfer import Stopped
-from moorage_runtime.logs import JsonFormatter
 from moorage_runtime.settings import SettingsError, termination_log
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Logs as JSON lines on stderr: what the front says, and what the engine's child wrote."""
+"""Logs as JSON lines on stderr, of runtime and gateway."""
 
 import logging
 import sys

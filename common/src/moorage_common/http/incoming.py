@@ -1,0 +1,89 @@
+"""Puts a request together from what the parser tells, within the limits; what is over them becomes a refusal."""
+
+import httptools
+
+from moorage_common.http.message import Answer, Limits, Request
+from moorage_common.http.strict import body_too_large, origin_form, too_much_at_once
+
+
+class Buffers:
+    """What all connections of a server keep of bodies together."""
+
+    buffered: int = 0
+    """Bytes."""
+
+
+class Incoming:
+    """The parser's calls on one connection."""
+
+    def __init__(self, limits: Limits, buffers: Buffers) -> None:
+        """Begin the first request."""
+        self._limits = limits
+        self._buffers = buffers
+        self._parser = httptools.HttpRequestParser(self)
+        self._refusal: Answer | None = None
+        self._in_head = True
+        self._received = 0
+        """Bytes since a request began, or since anything of its body came."""
+        self._held = 0
+        """Bytes of bodies that are kept for this connection."""
+        self.on_message_begin()
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._count = 0
+        self._head_size = 0
+        self._body: list[bytes] = []
+        self._body_size = 0
+        self._in_head = True
+
+    def on_url(self, url: bytes) -> None:
+        """Take the target, which may come in pieces."""
+        self._url += url
+        self._head_size += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one header; trailers of a chunked body are counted but not kept."""
+        self._count += 1
+        self._head_size += len(name) + len(value) + 4
+        if self._in_head:
+            name = name.lower()
+            self._headers[name] = self._headers[name] + b", " + value if name in self._headers else value
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of the body, up to the limit."""
+        self._body_size += len(body)
+        self._received = 0
+        if self._body_size > self._limits.body_bytes:
+            self._refusal = self._refusal or body_too_large(self._limits)
+        elif self._buffers.buffered + len(body) > self._limits.buffered_bytes:
+            self._refusal = self._refusal or too_much_at_once()
+        if self._refusal is not None:
+            self._body.clear()
+            return
+        self._body.append(body)
+        self._held += len(body)
+        self._buffers.buffered += len(body)
+
+    def _request(self) -> Request:
+        """Give the request that is whole."""
+        path, _, query = origin_form(self._url).partition(b"?")
+        request = Request(
+            method=self._parser.get_method().decode("ascii"),
+            path=path.decode("latin-1"),
+            query=query,
+            headers=self._headers,
+            http11=self._parser.get_http_version() == "1.1",
+            keep_alive=self._parser.should_keep_alive(),
+            body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
+        )
+        self._body = []
+        return request
+
+    def _release(self, size: int) -> None:
+        """Let go of bytes of bodies."""
+        size = min(size, self._held)
+        self._held -= size
+        self._buffers.buffered -= size

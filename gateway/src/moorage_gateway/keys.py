@@ -1,0 +1,176 @@
+"""API keys: what a Secret says of one, and who holds it. Only the SHA-256 of a key's secret part is stored.
+
+A key is `mrg_ID_SECRET`. Its Secret has the label moorage.dev/api-key=ID and these entries, of which only the first has
+to be there:
+
+    sha256             64 hexadecimal digits: of SECRET, which has at least 128 random bits, so a slow hash adds nothing
+    models             names `namespace/name`, `namespace/*` or `*/*`, between blanks or commas; without it, none
+    expires            RFC 3339, such as 2027-01-31T00:00:00Z
+    requestsPerMinute  a whole number
+    tokensPerMinute    a whole number
+    priority           1 to 10, 5 if left out: who goes first when a model wakes
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from moorage_common.labels import API_GROUP
+from moorage_gateway.routing import ModelKey
+
+KEY_LABEL: Final = f"{API_GROUP}/api-key"
+"""On the Secret of every API key; the value is its ID."""
+
+PREFIX: Final = b"mrg_"
+SECRET_BYTES: Final = 24
+DEFAULT_PRIORITY: Final = 5
+HIGHEST_PRIORITY: Final = 10
+
+_ID: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_MODEL: Final = re.compile(r"(\*|[a-z0-9][a-z0-9.-]*)/(\*|[a-z0-9][a-z0-9.-]*)")
+_NOBODY: Final = b"\0" * 32
+
+
+class KeyInvalidError(Exception):
+    """A Secret that is no key; the text says which entry is wrong, and never what a secret entry holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiKey:
+    """One key, and what its holder may use."""
+
+    id: str
+    digest: bytes
+    models: frozenset[ModelKey] = frozenset()
+    namespaces: frozenset[str] = frozenset()
+    everything: bool = False
+    expires: float | None = None
+    """Seconds since 1970."""
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    priority: int = DEFAULT_PRIORITY
+
+    @property
+    def name(self) -> str:
+        """For metrics and logs."""
+        return f"key:{self.id}"
+
+    def may_use(self, key: ModelKey) -> bool:
+        """Whether the key's list has this model."""
+        return key in self.models or key.namespace in self.namespaces or self.everything
+
+
+class Keys:
+    """All keys, by their IDs."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` gives the seconds since 1970."""
+        self._clock = clock
+        self._keys: dict[bytes, ApiKey] = {}
+        self._of_secret: dict[str, bytes] = {}
+
+    def put(self, secret_uid: str, key: ApiKey) -> None:
+        """A Secret was seen, or has changed. Of two with one ID the first holds."""
+        self.remove(secret_uid)
+        identity = key.id.encode()
+        if identity not in self._keys:
+            self._keys[identity] = key
+            self._of_secret[secret_uid] = identity
+
+    def remove(self, secret_uid: str) -> None:
+        """A Secret has gone, or is no key any more."""
+        if (identity := self._of_secret.pop(secret_uid, None)) is not None:
+            del self._keys[identity]
+
+    def caller(self, token: bytes) -> ApiKey | None:
+        """Who holds the key; None where it is not one. It takes as long where there is no such ID."""
+        _, _, rest = token.partition(PREFIX)
+        identity, _, secret = rest.partition(b"_")
+        key = self._keys.get(identity)
+        same = hmac.compare_digest(hashlib.sha256(secret).digest(), key.digest if key is not None else _NOBODY)
+        if key is None or not same or (key.expires is not None and key.expires <= self._clock()):
+            return None
+        return key
+
+
+def new_key(identity: str) -> tuple[str, str]:
+    """Make a key; gives it whole, for its holder, and the SHA-256 that is stored."""
+    secret = secrets.token_hex(SECRET_BYTES)
+    return f"{PREFIX.decode()}{identity}_{secret}", hashlib.sha256(secret.encode()).hexdigest()
+
+
+def read_key(secret: Mapping[str, Any]) -> ApiKey:
+    """Read a Secret of Kubernetes; KeyInvalidError where it is no key."""
+    identity = str((secret["metadata"].get("labels") or {}).get(KEY_LABEL, ""))
+    if not _ID.fullmatch(identity):
+        raise KeyInvalidError(f"the label {KEY_LABEL} is {identity[:80]!r}: it has to be a DNS label of at most 40")
+    entries = {name: _text(name, value) for name, value in (secret.get("data") or {}).items()}
+    digest = entries.get("sha256", "").lower()
+    if not _SHA256.fullmatch(digest):
+        raise KeyInvalidError("sha256 is not 64 hexadecimal digits")
+    models, namespaces, everything = _models(entries.get("models", ""))
+    priority = _number(entries, "priority")
+    if priority is not None and not 1 <= priority <= HIGHEST_PRIORITY:
+        raise KeyInvalidError(f"priority is {priority}: it has to be 1 to {HIGHEST_PRIORITY}")
+    return ApiKey(
+        id=identity,
+        digest=bytes.fromhex(digest),
+        models=models,
+        namespaces=namespaces,
+        everything=everything,
+        expires=_time(entries.get("expires")),
+        requests_per_minute=_number(entries, "requestsPerMinute"),
+        tokens_per_minute=_number(entries, "tokensPerMinute"),
+        priority=priority or DEFAULT_PRIORITY,
+    )
+
+
+def _text(name: str, value: str) -> str:
+    try:
+        return b64decode(value, validate=True).decode().strip()
+    except (Base64Error, UnicodeDecodeError) as error:
+        raise KeyInvalidError(f"{name[:80]!r} is not text") from error
+
+
+def _models(text: str) -> tuple[frozenset[ModelKey], frozenset[str], bool]:
+    models, namespaces, everything = set(), set(), False
+    for word in text.replace(",", " ").split():
+        found = _MODEL.fullmatch(word)
+        if found is None or (found[1] == "*" and found[2] != "*"):
+            raise KeyInvalidError(f"models has {word[:200]!r}: write namespace/name, namespace/* or */*")
+        if found[1] == "*":
+            everything = True
+        elif found[2] == "*":
+            namespaces.add(found[1])
+        else:
+            models.add(ModelKey(found[1], found[2]))
+    return frozenset(models), frozenset(namespaces), everything
+
+
+def _number(entries: Mapping[str, str], name: str) -> int | None:
+    text = entries.get(name)
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) == 0:
+        raise KeyInvalidError(f"{name} is {text[:40]!r}: it has to be a whole number above 0")
+    return int(text)
+
+
+def _time(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        told = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise KeyInvalidError(f"expires is {text[:40]!r}: write it as 2027-01-31T00:00:00Z") from error
+    if told.tzinfo is None:
+        raise KeyInvalidError(f"expires is {text[:40]!r}, without a time zone: write it as 2027-01-31T00:00:00Z")
+    return told.timestamp()

@@ -1,0 +1,70 @@
+"""The gateway's settings, which are environment variables: MOORAGE_GATEWAY_ and the field's name in capitals."""
+
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+PREFIX: Final = "MOORAGE_GATEWAY_"
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+
+
+class SettingsError(Exception):
+    """Settings that cannot be read; the text names every one that is wrong, its value, and what it means."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a deployment decides."""
+
+    host: Annotated[str, Meta(description="The address that clients are served at.")] = "0.0.0.0"  # noqa: S104
+    port: Annotated[Port, Meta(description="The port that clients are served at.")] = 8080
+    admin_port: Annotated[Port, Meta(description="The port of /livez, /readyz and /metrics; not for clients.")] = 9090
+    namespaces: Annotated[
+        str, Meta(description="Namespaces whose models are served, between commas; empty serves all of them.")
+    ] = ""
+    key_namespace: Annotated[
+        str, Meta(description="The namespace of the Secrets with API keys; empty takes no API keys.")
+    ] = ""
+    audience: Annotated[
+        str,
+        Meta(description="The audience that tokens of Kubernetes are made for; empty takes those of the API server."),
+    ] = "moorage-gateway"
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=2**30, description="The largest body of a request.")] = 4 * 2**20
+    drain_seconds: Annotated[
+        float, Meta(gt=0, le=3600, description="How long requests may go on after SIGTERM before they are cut off.")
+    ] = 600.0
+    log_level: Annotated[
+        typing.Literal["DEBUG", "INFO", "WARNING", "ERROR"], Meta(description="The least level that is logged.")
+    ] = "INFO"
+
+    @property
+    def served_namespaces(self) -> tuple[str | None, ...]:
+        """The namespaces; None is all of them."""
+        names = tuple(name.strip() for name in self.namespaces.split(",") if name.strip())
+        return names or (None,)
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Read all settings; SettingsError."""
+    values: dict[str, Any] = {}
+    problems = []
+    for field, hint in typing.get_type_hints(Settings, include_extras=True).items():
+        name = PREFIX + field.upper()
+        if not (text := environment.get(name, "")):
+            continue
+        try:
+            values[field] = msgspec.convert(text, hint, strict=False)
+        except msgspec.ValidationError as error:
+            problems.append(f"{name} is {text[:100]!r}: {error}. It means: {_meaning(hint)}")
+    known = {PREFIX + field.upper() for field in Settings.__struct_fields__}
+    problems += [f"{name} is no setting." for name in environment if name.startswith(PREFIX) and name not in known]
+    if problems:
+        raise SettingsError(" ".join(problems))
+    return Settings(**values)
+
+
+def _meaning(hint: Any) -> str:
+    return next(meta.description for meta in hint.__metadata__ if isinstance(meta, Meta) and meta.description)

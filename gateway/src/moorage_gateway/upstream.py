@@ -1,0 +1,229 @@
+"""Connections to one pod, kept between requests; what comes back is checked by llhttp and handed on as it is.
+
+The bytes of a body are not framed anew: the parser only watches over them, so an answer that is not valid HTTP is never
+passed on. A kept connection may have been dropped by the other side without our having seen it (llama.cpp's server does
+that); whoever sent a request on such a one sends it once more on a fresh one, as long as nothing has been answered.
+"""
+
+import asyncio
+from collections import deque
+from typing import Final, Protocol, cast
+
+import httptools
+
+KEPT: Final = 128
+"""Idle connections that are kept to a pod."""
+KEPT_SECONDS: Final = 4.0
+"""For so long; our runtime closes them after 75 s, llama.cpp's server after 5."""
+CONNECT_SECONDS: Final = 5.0
+HEAD_BYTES: Final = 64 * 1024
+"""The longest head of an answer."""
+
+_END_OF_HEAD: Final = b"\r\n\r\n"
+
+
+class Receiver(Protocol):
+    """Who waits for an answer."""
+
+    def head(self, status: int, headers: dict[bytes, bytes], body: bytes) -> None:
+        """The head has come, and a part of the body, which may be empty, as it is framed."""
+
+    def data(self, body: bytes) -> None:
+        """More of the body, as it is framed."""
+
+    def ended(self) -> None:
+        """The answer is whole."""
+
+    def failed(self, why: str, *, answered: bool) -> None:
+        """The connection broke; `answered`, after a part of an answer had come."""
+
+
+class Pool:
+    """The connections to one pod."""
+
+    __slots__ = ("_closed", "_idle", "_loop", "address", "host", "port")
+
+    def __init__(self, host: str, port: int) -> None:
+        """Nothing is connected yet."""
+        self.host = host
+        self.port = port
+        self.address = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
+        self._loop = asyncio.get_running_loop()
+        self._idle: deque[UpstreamConnection] = deque()
+        self._closed = False
+
+    def take(self) -> "UpstreamConnection | None":
+        """A kept connection, the one that was used last."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.usable(self._loop.time()):
+                return connection
+            connection.close()
+        return None
+
+    async def connect(self) -> "UpstreamConnection":
+        """A fresh connection; OSError or TimeoutError where there is none."""
+        async with asyncio.timeout(CONNECT_SECONDS):
+            _, connection = await self._loop.create_connection(lambda: UpstreamConnection(self), self.host, self.port)
+        return connection
+
+    def give_back(self, connection: "UpstreamConnection") -> None:
+        """Keep a connection for the next request."""
+        now = self._loop.time()
+        while self._idle and not self._idle[0].usable(now):
+            self._idle.popleft().close()
+        if self._closed or len(self._idle) >= KEPT:
+            connection.close()
+            return
+        connection.kept_until = now + KEPT_SECONDS
+        self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close what is idle, and keep nothing from now on."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to a pod; one exchange at a time."""
+
+    def __init__(self, pool: Pool) -> None:
+        """Wait for a transport."""
+        self.kept_until = 0.0
+        self._pool = pool
+        self._lost = False
+        self._transport: asyncio.Transport
+        self._parser = httptools.HttpResponseParser(self)
+        self._receiver: Receiver | None = None
+        self._reading = True
+        self._headers: dict[bytes, bytes] = {}
+        self._begun: bytes = b""
+        self._in_head = True
+        self._whole = False
+        self._keep = False
+        self._problem = ""
+        self.between_chunks = True
+
+    def usable(self, now: float) -> bool:
+        """Whether a request may be sent on it."""
+        return not self._lost and self.kept_until > now
+
+    def send(self, request: bytes, receiver: Receiver) -> None:
+        """Send a request; the answer goes to `receiver`."""
+        self._receiver = receiver
+        self._begun = b""
+        self._in_head = True
+        self._whole = False
+        self._transport.write(request)
+
+    def close(self) -> None:
+        """Close at once, whatever was going on; nobody is told."""
+        self._receiver = None
+        if not self._lost:
+            self._transport.abort()
+
+    def pause(self) -> None:
+        """Read no more for now; the other side will be held back by its own socket."""
+        if self._reading and not self._lost:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if not self._reading and not self._lost:
+            self._reading = True
+            self._transport.resume_reading()
+
+    # -- the transport's calls ----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Be ready for an exchange."""
+        # uvloop's transport is an asyncio.Transport in all but its class.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Check a piece of the answer, and hand it on."""
+        receiver = self._receiver
+        if receiver is None:
+            # Bytes that nobody asked for: this connection can no longer be trusted.
+            self.close()
+            return
+        in_head = self._in_head
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(f"the answer is not valid HTTP: {error}")
+            return
+        if self._problem:
+            self._fail(self._problem)
+        elif not in_head:
+            receiver.data(data)
+        elif self._in_head:
+            self._begun += data
+            if len(self._begun) > HEAD_BYTES:
+                self._fail(f"the head of the answer has more than {HEAD_BYTES} bytes")
+            return
+        else:
+            if self._begun:
+                data = self._begun + data
+            body = data[data.index(_END_OF_HEAD) + 4 :]
+            receiver.head(self._parser.get_status_code(), self._headers, body)
+        if self._whole and self._receiver is receiver:
+            self._end(receiver)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Fail the exchange that was running."""
+        self._lost = True
+        self._fail(f"the connection was closed{f' ({exc})' if exc else ''}")
+
+    # -- the parser's calls -------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """Begin an answer; a second one, which nobody asked for, makes all of it worthless."""
+        if self._whole:
+            self._problem = "more came than was asked for"
+        self._headers = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one header; what comes after the body would have to be framed anew."""
+        if not self._in_head:
+            self._problem = "the answer has trailers"
+        self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        """Take note of the end of the head."""
+        self._in_head = False
+        if self._parser.get_status_code() < 200:
+            self._problem = "an answer before the answer, which nobody asked for"
+
+    def on_chunk_header(self) -> None:
+        """Take note that a chunk has begun: what is cut off in it cannot be followed by one of ours."""
+        self.between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        """Take note that it is whole."""
+        self.between_chunks = True
+
+    def on_message_complete(self) -> None:
+        """Take note of the end."""
+        self._whole = True
+        self._keep = self._parser.should_keep_alive()
+
+    # -- our own ------------------------------------------------------------------------------------------------------
+
+    def _end(self, receiver: Receiver) -> None:
+        self._receiver = None
+        if self._keep and not self._lost:
+            self.resume()
+            self._pool.give_back(self)
+        else:
+            self.close()
+        receiver.ended()
+
+    def _fail(self, why: str) -> None:
+        receiver, answered = self._receiver, bool(self._begun) or not self._in_head
+        self.close()
+        if receiver is not None:
+            receiver.failed(why, answered=answered)

@@ -1,0 +1,147 @@
+"""What the gateway sees of the cluster: models, their ready pods, and API keys; put into the table and the key list."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from moorage_common.kube.resources import ENDPOINT_SLICES, INFERENCE_MODELS, SECRETS, Resource
+from moorage_common.kube.watch import Watched
+from moorage_common.labels import MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL, RUNTIME_PORT_NAME
+from moorage_gateway.keys import KEY_LABEL, KeyInvalidError, Keys, read_key
+from moorage_gateway.routing import ModelKey, Table
+
+log = logging.getLogger(__name__)
+
+SELECTORS: Final[Mapping[Resource, Mapping[str, str]]] = {
+    # A slice has the labels of its Service.
+    ENDPOINT_SLICES: {"labelSelector": f"{MANAGED_BY_LABEL}={MANAGED_BY},{MODEL_LABEL}"},
+    SECRETS: {"labelSelector": KEY_LABEL},
+}
+
+Address = tuple[str, int]
+
+
+def watched(namespaces: Iterable[str | None], key_namespace: str | None) -> list[Watched]:
+    """What is watched: models and slices where they are served, Secrets in the namespace of the keys alone."""
+    found: list[Watched] = [
+        (resource, namespace) for resource in (INFERENCE_MODELS, ENDPOINT_SLICES) for namespace in namespaces
+    ]
+    return [*found, (SECRETS, key_namespace)] if key_namespace else found
+
+
+class View:
+    """Takes in what the watches see (`moorage_common.kube.watch.Sink`)."""
+
+    def __init__(self, table: Table, keys: Keys, wanted: Iterable[Watched]) -> None:
+        """Keep `table` and `keys` as the cluster is; `wanted` are the watches."""
+        self._table = table
+        self._keys = keys
+        self._unlisted = set(wanted)
+        self._seen: dict[tuple[Resource, str], str] = {}
+        """NAMESPACE/NAME of every object by its uid: what a list does not have any more has gone."""
+        self._slices: dict[ModelKey, dict[str, list[Address]]] = {}
+        self._model_of: dict[str, ModelKey] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything has been listed once; before, a model that is not there may only be unseen."""
+        return not self._unlisted
+
+    def event(self, resource: Resource, kind: str | None, obj: dict[str, Any]) -> None:
+        """An object was listed (None), ADDED, MODIFIED or DELETED."""
+        metadata = obj["metadata"]
+        uid = metadata["uid"]
+        if kind == "DELETED":
+            self._gone(resource, uid)
+            return
+        self._seen[resource, uid] = f"{metadata['namespace']}/{metadata['name']}"
+        if resource is INFERENCE_MODELS:
+            self._model(obj)
+        elif resource is ENDPOINT_SLICES:
+            self._slice(obj)
+        else:
+            self._key(obj)
+
+    def listed(self, resource: Resource, namespace: str | None, found: Mapping[str, str], version: int) -> None:
+        """A list is complete: what is not in it is gone."""
+        self._unlisted.discard((resource, namespace))
+        for (kind, uid), name in list(self._seen.items()):
+            here = namespace is None or name.startswith(f"{namespace}/")
+            if kind is resource and here and uid not in found:
+                self._gone(resource, uid)
+
+    def _gone(self, resource: Resource, uid: str) -> None:
+        name = self._seen.pop((resource, uid), None)
+        if name is None:
+            return
+        if resource is INFERENCE_MODELS:
+            namespace, _, plain = name.partition("/")
+            # One of the same name may have been seen before this one was missed.
+            if name not in (seen for (kind, _), seen in self._seen.items() if kind is INFERENCE_MODELS):
+                self._table.remove(ModelKey(namespace, plain))
+        elif resource is ENDPOINT_SLICES:
+            self._drop_slice(uid)
+        else:
+            self._keys.remove(uid)
+
+    def _model(self, obj: Mapping[str, Any]) -> None:
+        metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+        key = ModelKey(metadata["namespace"], metadata["name"])
+        created = int(datetime.fromisoformat(metadata["creationTimestamp"]).timestamp())
+        self._table.put(key, spec.get("servedName") or key.name, created=created, why_not=_why_not(status))
+        self._table.backends(key).update(self._addresses(key))
+
+    def _slice(self, obj: Mapping[str, Any]) -> None:
+        metadata = obj["metadata"]
+        key = ModelKey(metadata["namespace"], str((metadata.get("labels") or {}).get(MODEL_LABEL, "")))
+        if self._model_of.get(metadata["uid"], key) != key:
+            self._drop_slice(metadata["uid"])
+        self._model_of[metadata["uid"]] = key
+        self._slices.setdefault(key, {})[metadata["uid"]] = _ready(obj)
+        self._update(key)
+
+    def _drop_slice(self, uid: str) -> None:
+        if (key := self._model_of.pop(uid, None)) is not None:
+            del self._slices[key][uid]
+            if not self._slices[key]:
+                del self._slices[key]
+            self._update(key)
+
+    def _update(self, key: ModelKey) -> None:
+        if (model := self._table.get(key)) is not None:
+            model.backends.update(self._addresses(key))
+
+    def _addresses(self, key: ModelKey) -> list[Address]:
+        return [address for addresses in self._slices.get(key, {}).values() for address in addresses]
+
+    def _key(self, obj: Mapping[str, Any]) -> None:
+        metadata = obj["metadata"]
+        try:
+            self._keys.put(metadata["uid"], read_key(obj))
+        except KeyInvalidError as error:
+            self._keys.remove(metadata["uid"])
+            log.warning("an API key cannot be used", extra={"secret": metadata["name"], "why": str(error)})
+
+
+def _ready(obj: Mapping[str, Any]) -> list[Address]:
+    """The addresses of a slice that take requests; one that does not say whether it is ready is."""
+    ports = [port.get("port") for port in obj.get("ports") or () if port.get("name") == RUNTIME_PORT_NAME]
+    return [
+        (address, port)
+        for endpoint in obj.get("endpoints") or ()
+        if (endpoint.get("conditions") or {}).get("ready") is not False
+        for address in endpoint["addresses"][:1]
+        for port in ports
+        if port
+    ]
+
+
+def _why_not(status: Mapping[str, Any]) -> str:
+    """Why a model does not answer: what it waits for and where in the line, or its condition Ready in words."""
+    if line := status.get("queue"):
+        return f"waiting for {line.get('waitingFor')}, position {line.get('position')} of {line.get('of')}"
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "Ready" and condition["status"] != "True":
+            return f"{condition['reason']}: {condition['message']}"[:1000]
+    return ""

@@ -1,0 +1,123 @@
+"""Pods that answer as a test says, a gateway in front of them, and people with keys."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from moorage_common.http.message import Limits
+from moorage_common.http.server import Connections, ServerConnection
+from moorage_gateway.access import Access, User
+from moorage_gateway.exchange import Exchange
+from moorage_gateway.front import Front
+from moorage_gateway.keys import ApiKey, Keys
+from moorage_gateway.routing import ModelKey, Table
+from tests.unit.common.support import Listening
+
+CHAT = "/v1/chat/completions"
+MODEL = ModelKey("team-a", "chat")
+SECRET = "s3cret"
+KEY = f"mrg_tester_{SECRET}"
+DIGEST = bytes.fromhex("1ec1c26b50d5d3c58d9583181af8076655fe00756bf7285940ba3670f99fcba0")
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+Script = Callable[["Pod", bytes, asyncio.StreamWriter], None]
+
+
+@dataclass
+class Pod:
+    """A server of one model: each request is whole when the script sees it."""
+
+    script: Script
+    port: int = 0
+    requests: list[bytes] = field(default_factory=list)
+    connections: int = 0
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a connection has been closed by the other side."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        self.connections += 1
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+                body = await reader.readexactly(int(length.split(b":")[1]))
+                self.requests.append(head + body)
+                self.script(self, head + body, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.gone.set()
+        finally:
+            writer.close()
+
+
+def answers(content: bytes = OK) -> Script:
+    """Answer every request so."""
+    return lambda _pod, _request, writer: writer.write(content)
+
+
+@dataclass
+class Nobody:
+    """An API server that knows some tokens, and what they may use."""
+
+    users: dict[str, User] = field(default_factory=dict)
+    allowed: set[tuple[str, ModelKey]] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
+
+    async def who(self, token: str) -> User | None:
+        self.asked.append(f"who {token}")
+        await asyncio.sleep(0)
+        return self.users.get(token)
+
+    async def may_generate(self, user: User, key: ModelKey) -> bool:
+        self.asked.append(f"{user.name} {key}")
+        await asyncio.sleep(0)
+        return (user.name, key) in self.allowed
+
+
+@dataclass
+class Bed:
+    """A gateway with its table; `gateway` is where it listens."""
+
+    gateway: Listening
+    table: Table
+    keys: Keys
+    reviews: Nobody
+    ended: list[Exchange]
+
+
+@asynccontextmanager
+async def running(*scripts: Script, limits: Limits | None = None) -> AsyncIterator[tuple[Bed, list[Pod]]]:
+    """A gateway whose model `team-a/chat` has a pod for each script; the key `tester` may use it."""
+    table, reviews = Table(), Nobody()
+    ended: list[Exchange] = []
+    keys = Keys(lambda: 0.0)
+    keys.put("uid", ApiKey(id="tester", digest=DIGEST, models=frozenset({MODEL})))
+    front = Front(table, Access(keys, reviews, asyncio.get_running_loop().time), ended.append)
+    connections = Connections()
+    pods = [Pod(script) for script in scripts]
+    async with AsyncExitStack() as stack:
+        for pod in pods:
+            server = await asyncio.start_server(pod.serve, "127.0.0.1", 0)
+            pod.port = server.sockets[0].getsockname()[1]
+            stack.callback(server.close)
+        listening = Listening(0, connections)
+        server = await asyncio.get_running_loop().create_server(
+            lambda: ServerConnection(
+                front,
+                limits=limits or Limits(),
+                connections=connections,
+                is_draining=lambda: listening.draining,
+            ),
+            "127.0.0.1",
+            0,
+        )
+        stack.callback(server.close)
+        listening.port = server.sockets[0].getsockname()[1]
+        table.put(MODEL, "chat")
+        table.backends(MODEL).update([("127.0.0.1", pod.port) for pod in pods])
+        yield Bed(listening, table, keys, reviews, ended), pods
+        for connection in list(connections):
+            connection.abort()
+        for endpoint in table.backends(MODEL):
+            endpoint.pool.close()

@@ -1,0 +1,165 @@
+"""What a request gets: 401 before anything else, 404 for what one may not see, and routes by the model."""
+
+import json
+from typing import Any
+
+import pytest
+
+from moorage_gateway.access import User
+from moorage_gateway.keys import ApiKey
+from moorage_gateway.routing import ModelKey
+from tests.unit.common.support import Reply, get, post
+from tests.unit.gateway.support import CHAT, DIGEST, KEY, MODEL, Bed, answers, running
+
+OTHER = ModelKey("team-b", "secret")
+
+
+def body(model: Any = "chat", **more: Any) -> bytes:
+    return json.dumps({"model": model, "messages": [], **more}).encode()
+
+
+async def ask(bed: Bed, content: bytes = b"", path: str = CHAT, key: str | None = KEY) -> Reply:
+    headers = [f"Authorization: Bearer {key}"] if key is not None else []
+    return await bed.gateway.ask(post(content or body(), *headers, path=path))
+
+
+async def listed(bed: Bed, key: str) -> list[str]:
+    reply = await bed.gateway.ask(get("/v1/models", f"Authorization: Bearer {key}"))
+    assert reply.status == 200
+    return [model["id"] for model in json.loads(reply.body)["data"]]
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/models", "/models/team-a/chat/v1/completions", "/nowhere", "/docs"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        *(
+            "X: y",
+            "Authorization: ",
+            "Authorization: Bearer",
+            "Authorization: Bearer wrong",
+            "Authorization: Basic a:b",
+        ),
+        *(f"Authorization: Bearer {KEY}x", "Authorization: Bearer mrg_nobody_s3cret", f"Authorization: {KEY}"),
+        f"Authorization: Bearer {KEY}\r\nAuthorization: Bearer {KEY}",
+    ],
+)
+async def test_bad_input_41_without_a_valid_credential_everything_is_the_same_401(path: str, header: str) -> None:
+    async with running(answers()) as (bed, [pod]):
+        reply = await bed.gateway.ask(post(body(), *header.split("\r\n"), path=path))
+
+        assert reply.status == 401
+        assert reply.headers["www-authenticate"].startswith("bearer")
+        assert reply.error["code"] == "invalid_api_key"
+        assert not pod.requests
+
+
+async def test_bad_input_42_a_model_of_others_looks_like_one_that_is_not_there() -> None:
+    async with running(answers()) as (bed, _):
+        bed.table.put(OTHER, "secret")
+
+        for path, content in [(CHAT, body("secret")), (CHAT, body(str(OTHER))), (f"/models/{OTHER}{CHAT}", body("x"))]:
+            theirs = await ask(bed, content, path)
+            nobodys = await ask(bed, content.replace(b"secret", b"absent"), path.replace("secret", "absent"))
+            assert theirs.status == nobodys.status == 404
+            assert theirs.error["code"] == nobodys.error["code"] == "model_not_found"
+            assert theirs.error["message"].replace("secret", "absent") == nobodys.error["message"]
+        assert await listed(bed, KEY) == [str(MODEL)]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/invocations", "/tokenize", "/pause", "/sleep", "/collective_rpc", "/v1/load_lora_adapter", "/metrics"),
+        *("/health/detailed", "/v1/chat/completions/", "//v1/chat/completions", "/v1/../v1/chat/completions"),
+        *("/models/team-a/chat/metrics", "/models/team-a/chat//v1/completions", "/V1/chat/completions"),
+    ],
+)
+async def test_bad_input_56_routes_of_engines_are_not_there(path: str) -> None:
+    async with running(answers()) as (bed, [pod]):
+        assert (await ask(bed, path=path)).status == 404
+        assert not pod.requests
+
+
+@pytest.mark.parametrize(("method", "path", "allowed"), [("GET", CHAT, "post"), ("DELETE", "/v1/models", "get")])
+async def test_bad_input_55_a_method_that_a_route_has_not(method: str, path: str, allowed: str) -> None:
+    async with running(answers()) as (bed, _):
+        request = f"{method} {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
+        reply = await bed.gateway.ask(request)
+        assert (reply.status, reply.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"x", b"[]", b'{"messages":[]}', b'{"model":1}', b'{"model":null}', b'{"model":"chat"', b"\xff\xfe"),
+        b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b',"model":"chat"}',
+    ],
+)
+async def test_bad_input_47_a_body_that_names_no_model(content: bytes) -> None:
+    async with running(answers()) as (bed, [pod]):
+        request = post(content, f"Authorization: Bearer {KEY}", path=CHAT)
+        reply = await bed.gateway.ask(request)
+        assert (reply.status, reply.error["param"]) == (400, "model")
+        assert not pod.requests
+
+
+async def test_a_model_may_be_called_by_its_served_name_its_name_or_both_names() -> None:
+    async with running(answers()) as (bed, [pod]):
+        bed.table.put(MODEL, "smol")
+        for name in ("smol", "chat", "team-a/chat"):
+            assert (await ask(bed, body(name, seed=7))).status == 200
+        assert (await ask(bed, body("whatever"), f"/models/{MODEL}/v1/completions")).status == 200
+
+        sent = [json.loads(request.split(b"\r\n\r\n", 1)[1]) for request in pod.requests]
+        assert [request["model"] for request in sent] == ["smol"] * 4
+        assert sent[1]["seed"] == 7
+        assert pod.requests[3].startswith(b"POST /v1/completions ")
+
+
+async def test_two_models_of_one_name_are_told_apart_by_their_namespaces() -> None:
+    async with running(answers()) as (bed, _):
+        bed.table.put(ModelKey("team-b", "chat"), "chat")
+        assert (await ask(bed)).status == 200  # the key may use one of them only
+
+        bed.keys.put("other", ApiKey(id="all", digest=DIGEST, everything=True))
+        reply = await ask(bed, key="mrg_all_s3cret")
+        assert reply.status == 400
+        assert "team-a/chat, team-b/chat" in reply.error["message"]
+
+
+async def test_the_embedding_services_routes_pass_a_body_without_a_model() -> None:
+    async with running(answers()) as (bed, [pod]):
+        assert (await ask(bed, b'{"texts":["a"]}', f"/models/{MODEL}/embeddings/text")).status == 200
+        assert (await ask(bed, b'{"model":"chat","texts":["a"]}', "/embeddings/text")).status == 200
+
+        assert [json.loads(request.split(b"\r\n\r\n", 1)[1]) for request in pod.requests] == [{"texts": ["a"]}] * 2
+
+
+async def test_a_model_that_is_not_ready_says_why_and_never_404() -> None:
+    async with running() as (bed, _):
+        bed.table.put(MODEL, "chat", why_not="waiting for 2 nvidia.com/gpu, position 3 of 5")
+        reply = await ask(bed)
+
+        assert (reply.status, reply.headers["retry-after"]) == (503, "5")
+        assert "waiting for 2 nvidia.com/gpu, position 3 of 5" in reply.error["message"]
+
+
+async def test_a_token_of_kubernetes_may_what_the_api_server_says() -> None:
+    async with running(answers()) as (bed, _):
+        bed.table.put(OTHER, "secret")
+        bed.reviews.users["token"] = User("system:serviceaccount:team-a:app")
+        bed.reviews.allowed.add(("system:serviceaccount:team-a:app", MODEL))
+
+        assert await listed(bed, "token") == [str(MODEL)]
+        assert (await ask(bed, key="token")).status == 200
+        assert (await ask(bed, body("secret"), key="token")).status == 404
+        # What was asked once is remembered.
+        asked = len(bed.reviews.asked)
+        assert (await ask(bed, key="token")).status == 200
+        assert len(bed.reviews.asked) == asked
+
+
+async def test_health_is_for_everybody() -> None:
+    async with running() as (bed, _):
+        assert (await bed.gateway.ask(get("/healthz"))).status == 200

@@ -1,0 +1,148 @@
+"""What the gateway makes of what it sees: models, ready pods, keys; and of what it does not see any more."""
+
+import hashlib
+import logging
+from base64 import b64encode
+from typing import Any
+
+import pytest
+
+from moorage_common.kube.resources import ENDPOINT_SLICES, INFERENCE_MODELS, SECRETS
+from moorage_common.labels import MODEL_LABEL
+from moorage_gateway.keys import KEY_LABEL, Keys
+from moorage_gateway.routing import ModelKey, Table
+from moorage_gateway.view import View, watched
+
+CHAT = ModelKey("team-a", "chat")
+
+
+class Bed:
+    def __init__(self, namespaces: tuple[str | None, ...] = (None,)) -> None:
+        self.table = Table()
+        self.keys = Keys(lambda: 0.0)
+        self.view = View(self.table, self.keys, watched(namespaces, "keys"))
+
+    def addresses(self) -> list[tuple[str, int]]:
+        model = self.table.get(CHAT)
+        return [(endpoint.pool.host, endpoint.pool.port) for endpoint in model.backends] if model else []
+
+
+def model(uid: str = "m1", status: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    metadata = {"namespace": "team-a", "name": "chat", "uid": uid, "creationTimestamp": "2026-11-22T00:00:00Z"}
+    return {"metadata": metadata, "spec": spec, "status": status or {}}
+
+
+def endpoint_slice(*endpoints: dict[str, Any], uid: str = "s1", port: str = "http") -> dict[str, Any]:
+    metadata = {"namespace": "team-a", "name": f"chat-{uid}", "uid": uid, "labels": {MODEL_LABEL: "chat"}}
+    return {"metadata": metadata, "endpoints": list(endpoints), "ports": [{"name": port, "port": 8000}]}
+
+
+def at(address: str, ready: bool | None = True) -> dict[str, Any]:
+    return {"addresses": [address], "conditions": {} if ready is None else {"ready": ready}}
+
+
+async def test_ready_pods_of_all_slices_are_a_models_backends() -> None:
+    bed = Bed()
+    bed.view.event(
+        ENDPOINT_SLICES, None, endpoint_slice(at("10.0.0.1"), at("10.0.0.2", ready=False), at("10.0.0.3", None))
+    )
+    bed.view.event(INFERENCE_MODELS, None, model())
+    bed.view.event(ENDPOINT_SLICES, "ADDED", endpoint_slice(at("10.0.0.4"), uid="s2"))
+    assert bed.addresses() == [("10.0.0.1", 8000), ("10.0.0.3", 8000), ("10.0.0.4", 8000)]
+
+    bed.view.event(ENDPOINT_SLICES, "MODIFIED", endpoint_slice(at("10.0.0.1", ready=False)))
+    assert bed.addresses() == [("10.0.0.4", 8000)]
+    bed.view.event(ENDPOINT_SLICES, "DELETED", endpoint_slice(uid="s2"))
+    assert bed.addresses() == []
+
+
+async def test_only_the_port_of_the_runtime_counts() -> None:
+    bed = Bed()
+    bed.view.event(INFERENCE_MODELS, None, model())
+    bed.view.event(ENDPOINT_SLICES, None, endpoint_slice(at("10.0.0.1"), port="debug"))
+    assert bed.addresses() == []
+
+
+async def test_what_a_list_does_not_have_any_more_has_gone() -> None:
+    bed = Bed()
+    bed.view.event(INFERENCE_MODELS, None, model())
+    bed.view.event(ENDPOINT_SLICES, None, endpoint_slice(at("10.0.0.1")))
+    bed.view.listed(ENDPOINT_SLICES, None, {}, 1)
+    assert bed.addresses() == []
+    bed.view.listed(INFERENCE_MODELS, None, {}, 1)
+    assert bed.table.get(CHAT) is None
+
+
+async def test_a_list_of_one_namespace_says_nothing_of_others() -> None:
+    bed = Bed(("team-a", "team-b"))
+    bed.view.event(INFERENCE_MODELS, None, model())
+    bed.view.listed(INFERENCE_MODELS, "team-b", {}, 1)
+    assert bed.table.get(CHAT) is not None
+
+
+async def test_a_model_made_again_stays_when_its_predecessor_is_missed() -> None:
+    bed = Bed()
+    bed.view.event(INFERENCE_MODELS, None, model("old"))
+    bed.view.event(INFERENCE_MODELS, None, model("new"))
+    bed.view.listed(INFERENCE_MODELS, None, {"new": "team-a/chat"}, 1)
+    assert bed.table.get(CHAT) is not None
+
+
+async def test_a_served_name_that_changes_is_the_only_one() -> None:
+    bed = Bed()
+    bed.view.event(INFERENCE_MODELS, None, model(servedName="one"))
+    bed.view.event(INFERENCE_MODELS, "MODIFIED", model(servedName="two"))
+    assert not bed.table.named("one")
+    assert [found.key for found in bed.table.named("two")] == [CHAT]
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (
+            {"queue": {"position": 3, "of": 5, "waitingFor": "2 nvidia.com/gpu"}},
+            "waiting for 2 nvidia.com/gpu, position 3 of 5",
+        ),
+        (
+            {"conditions": [{"type": "Ready", "status": "False", "reason": "Stopped", "message": "suspended"}]},
+            "Stopped: suspended",
+        ),
+        ({"conditions": [{"type": "Ready", "status": "True", "reason": "Serving", "message": "x"}]}, ""),
+        ({}, ""),
+    ],
+)
+async def test_why_a_model_does_not_answer_is_what_its_status_says(status: dict[str, Any], why: str) -> None:
+    bed = Bed()
+    bed.view.event(INFERENCE_MODELS, None, model(status=status))
+    found = bed.table.get(CHAT)
+    assert found is not None
+    assert found.why_not == why
+
+
+async def test_keys_come_change_and_go_and_a_broken_one_is_told_without_its_content(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def secret(**entries: str) -> dict[str, Any]:
+        data = {name: b64encode(value.encode()).decode() for name, value in entries.items()}
+        metadata = {"namespace": "keys", "name": "app", "uid": "k1", "labels": {KEY_LABEL: "app"}}
+        return {"metadata": metadata, "data": data}
+
+    bed, digest = Bed(), hashlib.sha256(b"s3cret").hexdigest()
+    bed.view.event(SECRETS, None, secret(sha256=digest, models="*/*"))
+    assert bed.keys.caller(b"mrg_app_s3cret") is not None
+    with caplog.at_level(logging.WARNING):
+        bed.view.event(SECRETS, "MODIFIED", secret(sha256=digest, priority="99"))
+    assert bed.keys.caller(b"mrg_app_s3cret") is None
+    assert "priority is 99" in caplog.records[-1].__dict__["why"]
+    bed.view.event(SECRETS, "MODIFIED", secret(sha256=digest))
+    assert bed.keys.caller(b"mrg_app_s3cret") is not None
+    bed.view.event(SECRETS, "DELETED", secret())
+    assert bed.keys.caller(b"mrg_app_s3cret") is None
+
+
+async def test_it_is_complete_when_everything_was_listed_once() -> None:
+    bed = Bed()
+    for resource, namespace in watched((None,), "keys"):
+        assert not bed.view.complete
+        bed.view.listed(resource, namespace, {}, 1)
+    assert bed.view.complete
