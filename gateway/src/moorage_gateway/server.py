@@ -1,10 +1,10 @@
 """The life of the process: watch the cluster, listen, and at SIGTERM finish what runs."""
 
 import asyncio
-import contextlib
 import logging
 import signal
 import time
+from collections.abc import Callable
 
 from moorage_common.http.message import Answer, Limits, Request
 from moorage_common.http.responder import Responder
@@ -26,7 +26,6 @@ NAME = "moorage-gateway"
 BACKLOG = 4096
 DEAF_SECONDS = 210.0
 """Without a word from the API server for so long a watch has been lost: liveness fails."""
-FLUSH_SECONDS = 1.0
 
 
 class Gateway:
@@ -76,7 +75,8 @@ class Gateway:
         if watching.done():
             log.error("the watches have ended", exc_info=watching.exception())
         front.close()
-        await self._drain()
+        if not await self._connections.drain(self._settings.drain_seconds):
+            log.warning("requests are cut off", extra={"connections": len(self._connections)})
         stopped.cancel()
         await self._end(watching, listeners)
         log.info("stopped")
@@ -93,9 +93,9 @@ class Gateway:
         """Whether a request that comes now finds all models."""
         return self._view.complete and not self._stop.is_set()
 
-    async def _listen(self, port: int, connection: "type | object") -> asyncio.Server:
+    async def _listen(self, port: int, connection: Callable[[], ServerConnection]) -> asyncio.Server:
         loop = asyncio.get_running_loop()
-        return await loop.create_server(connection, self._settings.host, port, backlog=BACKLOG)  # type: ignore[arg-type]
+        return await loop.create_server(connection, self._settings.host, port, backlog=BACKLOG)
 
     def _connection(self) -> ServerConnection:
         return ServerConnection(
@@ -117,34 +117,12 @@ class Gateway:
         else:
             responder.send(Answer(404, b"There are /livez, /readyz and /metrics.\n", b"text/plain"))
 
-    async def _drain(self) -> None:
-        for connection in list(self._connections):
-            if connection.idle:
-                connection.close()
-        busy = [connection.finished() for connection in self._connections if not connection.idle]
-        if not busy:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.drain_seconds):
-                await asyncio.gather(*busy)
-            return
-        log.warning("requests are cut off", extra={"connections": len(self._connections)})
-
     async def _end(self, watching: "asyncio.Task[None]", listeners: list[asyncio.Server]) -> None:
         for listener in listeners:
             listener.close()
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-        everybody = [*self._connections, *self._admins]
-        for connection in everybody:
-            if connection.idle:
-                connection.close()
-            else:
-                connection.abort()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FLUSH_SECONDS):
-                while self._connections or self._admins:  # noqa: ASYNC110 - an event for each would cost every request
-                    await asyncio.sleep(0.01)
+        await asyncio.gather(self._connections.end(), self._admins.end())
         await self._kube.close()
 
 

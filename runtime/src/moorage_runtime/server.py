@@ -4,7 +4,6 @@ The port answers from the first moment (liveness, phase); the routes that need t
 """
 
 import asyncio
-import contextlib
 import logging
 import signal
 
@@ -22,7 +21,6 @@ from moorage_runtime.supervise import DEFAULT_POLICY, SupervisionPolicy
 log = logging.getLogger(__name__)
 
 BACKLOG = 1024
-FLUSH_SECONDS = 1.0
 
 
 class Server:
@@ -78,7 +76,7 @@ class Server:
                 task.cancel()
             # Cancelling the supervisor ends the child before this returns.
             await asyncio.gather(engine, stopped, return_exceptions=True)
-            await self._close_connections()
+            await self._connections.end()
         log.info("stopped")
         return 0
 
@@ -91,29 +89,8 @@ class Server:
 
     async def _drain(self) -> None:
         """Wait for the running requests, as long as the settings allow."""
-        for connection in list(self._connections):
-            if connection.idle:
-                connection.close()
-        busy = [connection.finished() for connection in self._connections if not connection.idle]
-        if not busy:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.drain_timeout):
-                await asyncio.gather(*busy)
-            return
-        log.warning("requests are cut off", extra={"running": self.service.admission.running})
-
-    async def _close_connections(self) -> None:
-        """Close what is left; answers that are written get a moment to be sent."""
-        for connection in list(self._connections):
-            if not connection.idle:
-                connection.abort()
-            elif not connection.closing:
-                connection.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FLUSH_SECONDS):
-                while self._connections:  # noqa: ASYNC110 - an event for each would cost every request
-                    await asyncio.sleep(0.01)
+        if not await self._connections.drain(self._settings.drain_timeout):
+            log.warning("requests are cut off", extra={"running": self.service.admission.running})
 
     def _connection(self) -> ServerConnection:
         return ServerConnection(

@@ -13,7 +13,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import httptools
 
@@ -31,6 +31,9 @@ from moorage_common.http.strict import (
 from moorage_common.openai_errors import error_body
 
 log = logging.getLogger(__name__)
+
+FLUSH_SECONDS: Final = 1.0
+"""How long what is written may take to be sent at the end."""
 
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with a time of 0: closing resets the connection."""
@@ -55,6 +58,31 @@ Handler = Callable[[Request, Responder], Coroutine[Any, Any, None] | Running | N
 
 class Connections(set["ServerConnection"], Buffers):
     """The connections of one server."""
+
+    async def drain(self, seconds: float) -> bool:
+        """Close what is idle and wait for the requests that run; False where some still do after so long."""
+        for connection in list(self):
+            if connection.idle:
+                connection.close()
+        busy = [connection.finished() for connection in self if not connection.idle]
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*busy)
+        except TimeoutError:
+            return False
+        return True
+
+    async def end(self) -> None:
+        """Close what is left; answers that are written get a moment to be sent."""
+        for connection in list(self):
+            if not connection.idle:
+                connection.abort()
+            elif not connection.closing:
+                connection.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_SECONDS):
+                while self:  # noqa: ASYNC110 - an event for each would cost every request
+                    await asyncio.sleep(0.01)
 
 
 class ServerConnection(Incoming, asyncio.Protocol):
