@@ -1,7 +1,7 @@
 """generate() of transformers, one by one and in static left-padded batches; runs in the environment of the engine.
 
-Each line of standard input is a task, `{"way", "prompts", "limits"}` with prompts as token numbers; each is answered by
-a line with the seconds that it took. The first line of output says that the model is loaded.
+Each line of standard input is a task, `{"way", "dtype", "prompts", "limits"}` with prompts as token numbers; each is
+answered by a line with the seconds that it took. The model is loaded once for each dtype, which is not counted.
 """
 
 import json
@@ -33,10 +33,14 @@ def static(model: Any, prompts: list[list[int]], limits: list[int]) -> None:
 def main() -> None:
     """Answer tasks until the input ends."""
     torch.set_num_threads(int(sys.argv[2]))
-    model = AutoModelForCausalLM.from_pretrained(sys.argv[1], local_files_only=True, dtype="auto").eval()
-    print("loaded", flush=True)
+    models: dict[str, Any] = {}
     for line in sys.stdin:
         task = json.loads(line)
+        dtype = task["dtype"]
+        if dtype not in models:
+            loaded = AutoModelForCausalLM.from_pretrained(sys.argv[1], local_files_only=True, dtype=dtype)
+            models[dtype] = loaded.eval()
+        model = models[dtype]
         begun = time.monotonic()
         with torch.inference_mode():
             (static if task["way"] == "static" else one_by_one)(model, task["prompts"], task["limits"])

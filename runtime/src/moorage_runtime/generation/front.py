@@ -22,6 +22,9 @@ WORDS: Final = {"4bit": NF4, "8bit": INT8}
 
 IN_FILES: Final = ("none", "gptq", "awq", "fp8", "compressed-tensors")
 
+NARROW: Final = {"BF16": ("avx512_bf16", "amx_bf16"), "F16": ("avx512_fp16", "amx_fp16")}
+"""Types of 16 bits as safetensors files call them, and the instructions of x86 processors that multiply them."""
+
 REFUSED: Final = frozenset(
     {
         "cache_prompt",
@@ -49,13 +52,18 @@ def plan(settings: Settings) -> Plan:
     context = context_length(settings.max_input_tokens, folder, default=DEFAULT_CONTEXT)
     demand = Demand("transformers", context, settings.concurrency, quantization=asked)
     _check_memory(folder, demand)
+    quantize = asked if asked in WHILE_LOADING and folder.quantization == "none" else None
+    wide = demand._replace(options=("--dtype=float32",))
+    if quantize is None and _slow_in_16_bits(folder) and _fits(folder, wide):
+        demand = wide
     config = ChildConfig(
         path=str(folder.path),
         name=settings.model_name or folder.path.resolve().name,
         context=context,
         slots=settings.concurrency,
         threads=settings.torch_num_threads or machine.usable_cpus(),
-        quantize=asked if asked in WHILE_LOADING and folder.quantization == "none" else None,
+        quantize=quantize,
+        wide=demand is wide,
         int8_threshold=settings.int8_threshold,
         compile=settings.compile_model,
         low_memory=settings.low_cpu_mem_usage,
@@ -83,6 +91,8 @@ def plan(settings: Settings) -> Plan:
 
 def _notes(config: ChildConfig, folder: HFFolder, estimated: str) -> tuple[str, ...]:
     how = f"quantized to {config.quantize}" if config.quantize else f"as it is ({folder.quantization})"
+    if config.wide:
+        how += ", in float32, which is faster on this CPU,"
     notes = [
         f"loading {folder.path} {how}, {config.slots} requests of {config.context} tokens on {config.threads} threads, "
         f"{estimated}"
@@ -106,6 +116,22 @@ def _asked(text: str | None, folder: HFFolder) -> str | None:
             f"{QUANTIZATION_NAMES} asked for is {asked}, but the files of {folder.path} have {folder.quantization}",
         )
     return asked
+
+
+def _slow_in_16_bits(folder: HFFolder) -> bool:
+    """Say whether this CPU multiplies the numbers of the files many times slower than float32, as it has to imitate it.
+
+    Measured on an AVX2 machine: a 576 x 1536 matrix by 8 rows took 0.28 ms in float32, 7.9 ms in bfloat16.
+    """
+    by_type = folder.shape.tensor_bytes
+    most = max(by_type, key=lambda name: by_type[name], default="")
+    fast = NARROW.get(most)
+    return fast is not None and folder.quantization == "none" and not machine.has_accelerator() and machine.lacks(*fast)
+
+
+def _fits(folder: HFFolder, demand: Demand) -> bool:
+    limit = machine.memory_limit()
+    return limit is None or estimate(folder.shape, demand).total <= limit.size
 
 
 def _check_memory(folder: HFFolder, demand: Demand) -> None:
