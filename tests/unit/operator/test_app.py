@@ -43,7 +43,9 @@ class Bed:
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         """The watches run."""
-        task = asyncio.create_task(watch(self.kube, Scope(self.operator.namespaces), self.operator, self.operator.watches))
+        task = asyncio.create_task(
+            watch(self.kube, Scope(self.operator.namespaces), self.operator, self.operator.watches)
+        )
         try:
             yield
         finally:

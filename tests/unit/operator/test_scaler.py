@@ -207,5 +207,3 @@ async def test_with_scaling_taken_out_the_spec_says_the_number_again() -> None:
         bed.add("one", "MODIFIED", replicas=2)
         await asyncio.sleep(1)
         assert replicas(bed) == 2
-
-
