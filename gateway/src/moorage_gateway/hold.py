@@ -24,7 +24,7 @@ class HoldLimits(NamedTuple):
 
     requests: int = 2000
     requests_per_model: int = 500
-    body_bytes: int = 256 * 2**20
+    body_bytes: int = 64 * 2**20
     seconds: float = 600.0
     heartbeat_seconds: float = 10.0
 

@@ -39,7 +39,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=0, le=100_000, description="Requests that may wait for models that are not ready; 0: none.")
     ] = 2000
     hold_requests_per_model: Annotated[int, Meta(ge=0, le=100_000, description="The same of one model.")] = 500
-    hold_bytes: Annotated[int, Meta(ge=0, le=2**34, description="The bodies of all requests that wait.")] = 256 * 2**20
+    hold_bytes: Annotated[int, Meta(ge=0, le=2**34, description="The bodies of all requests that wait.")] = 64 * 2**20
     hold_seconds: Annotated[float, Meta(ge=0, le=3600, description="How long a request may wait.")] = 600.0
     heartbeat_seconds: Annotated[
         float,
