@@ -42,15 +42,16 @@ class Gateway:
         self.listening = asyncio.Event()
         self._settings = settings
         self._kube = Kube(login, NAME)
+        self._metrics = Metrics()
         self._demand = Demand()
         self._lobby = Lobby(settings.hold, self._demand.changed)
+        self._metrics.watch(self._lobby)
         self._table = Table(self._lobby)
         keys = Keys(time.time)
         wanted = watched(settings.served_namespaces, settings.key_namespace or None)
         self._wanted = wanted
         self._view = View(self._table, keys, wanted)
         self._health = WatchHealth(wanted)
-        self._metrics = Metrics()
         clock = asyncio.get_running_loop().time
         access = Access(keys, KubeReviews(self._kube, settings.audience), clock)
         self._front = Front(self._table, access, self._metrics.ended)

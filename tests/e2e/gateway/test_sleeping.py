@@ -1,6 +1,7 @@
 """A model that sleeps, on a real node: its first request is answered, and later it sleeps again."""
 
 import time
+from typing import Any
 
 import openai
 import pytest
@@ -33,13 +34,8 @@ def test_a_model_that_sleeps_answers_its_first_request_and_sleeps_again(
     eventually(lambda: [entry.id for entry in client.models.list()] == [f"{api.namespace}/smollm2"], "it is listed")
     falls_asleep(api, 60)
     began = time.monotonic()
-    pieces = client.chat.completions.create(
-        model="smollm2",
-        messages=[QUESTION],  # type: ignore[list-item]
-        max_tokens=16,
-        temperature=0,
-        stream=True,
-    )
+    asked: Any = {"model": "smollm2", "messages": [QUESTION], "max_tokens": 16, "temperature": 0}
+    pieces = client.chat.completions.create(**asked, stream=True)
     text = "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices)
     answered = time.monotonic() - began
     assert "cold" in text

@@ -9,6 +9,7 @@ import pytest
 
 from moorage_gateway.hold import PATIENCE_SECONDS, HoldLimits, Room, State
 from moorage_gateway.keys import ApiKey, new_key
+from moorage_gateway.metrics import Metrics
 from tests.unit.common.support import Client, Reply, post, until
 from tests.unit.gateway.support import CHAT, KEY, MODEL, OK, Bed, Pod, answers, running
 
@@ -97,6 +98,18 @@ async def test_a_model_that_is_deleted_answers_those_that_wait() -> None:
         reply = await client.reply()
         assert (reply.status, "deleted" in reply.error["message"]) == (503, True)
         assert (await bed.gateway.ask(ask())).status == 404
+
+
+async def test_the_metrics_tell_how_many_wait() -> None:
+    async with running(hold=HoldLimits()) as (bed, _):
+        state(bed, waits=True)
+        assert bed.lobby is not None
+        metrics = Metrics()
+        metrics.watch(bed.lobby)
+        for number in (1, 2):
+            await bed.start(ask())
+            await held(bed, number)
+        assert b'moorage_gateway_held_requests{model="team-a/chat"} 2.0' in metrics.page().body
 
 
 async def test_a_client_that_leaves_waits_no_more() -> None:
