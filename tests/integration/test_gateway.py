@@ -24,7 +24,8 @@ def gateway(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """A gateway with the rights of the chart."""
     folder = tmp_path_factory.mktemp("gateway")
     kubeconfig = kubeconfig_of(cluster, folder / "kubeconfig", "moorage-gateway")
-    with gateway_process(kubeconfig, folder) as process:
+    # Those that wait are told why soon: what is held for how long is asked in test_sleeping.
+    with gateway_process(kubeconfig, folder, MOORAGE_GATEWAY_HOLD_SECONDS="0.5") as process:
         yield process
 
 

@@ -29,7 +29,13 @@ class Case:
     @cached_property
     def wanted(self) -> int:
         """The pods that the spec asks for."""
-        return memory.wanted(self.model)
+        return memory.wanted(self.world, self.model)
+
+    @cached_property
+    def asleep(self) -> bool:
+        """Whether it has no pods because nobody used it."""
+        spec = self.model["spec"]
+        return self.wanted == 0 and bool(spec.get("scaling")) and not spec.get("suspend")
 
     @cached_property
     def pods(self) -> list[Object]:
@@ -103,6 +109,9 @@ def _ready(case: Case) -> OneOf:
     if case.ready:
         return verdicts(("True", {"Serving"}))
     if case.wanted == 0:
+        if case.asleep and not case.blocked:
+            # Whether a gateway would wake it is nothing that an object tells.
+            return verdicts(("True", {"Sleeping"}), ("False", {"NoGateway"}))
         over = {"Stopping"} if case.pods else {"Stopped"}
         return verdicts(("False", case.blocked or over))
     return verdicts(("False", case.blocked or _reasons(case, case.no_room | case.broken)))
@@ -115,7 +124,7 @@ def _reasons(case: Case, why: Because) -> frozenset[str]:
 
 def _scheduled(case: Case) -> OneOf:
     if case.wanted == 0:
-        return verdicts(("False", {"Stopped"}))
+        return verdicts(("False", {"Sleeping"} if case.asleep and not case.blocked else {"Stopped"}))
     if len([pod for pod in case.current if objects.node_of(pod)]) >= case.wanted:
         return verdicts(("True", {"Scheduled"}))
     return verdicts(("False", case.blocked or _reasons(case, case.no_room)))

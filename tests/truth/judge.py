@@ -151,6 +151,8 @@ def _phase(status: Object, ready: OneOf) -> Expected:
 
 
 def _phase_of(state: str, reason: str) -> str:
+    if reason in ("Sleeping", "NoGateway"):
+        return "Sleeping"
     if state == "True":
         return "Running"
     if reason in ("Stopped", "Stopping", "Starting"):

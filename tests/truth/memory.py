@@ -112,7 +112,7 @@ class Memory:
         if past.losses.keys() - past.counted:
             past.short = True
             past.counted |= past.losses.keys()
-        if len(standing(world, model, past)) >= wanted(model):
+        if len(standing(world, model, past)) >= wanted(world, model):
             has_said = said.get("Preempted", {}).get("reason") == "Recovered"
             past.short = False if has_said or past.short is False else None
         complete = said.get("Progressing", {})
@@ -121,9 +121,20 @@ class Memory:
             past.arrived = generation if all_arrived(world, model) else past.arrived
 
 
-def wanted(model: Object) -> int:
-    """The pods that the spec asks for."""
+def asked(model: Object) -> int:
+    """The pods that a spec without scaling asks for."""
     return 0 if model["spec"].get("suspend") else int(model["spec"].get("replicas", 1))
+
+
+def wanted(world: World, model: Object) -> int:
+    """The pods that there are to be. With scaling the Deployment says it, within the bounds of the spec."""
+    scaling = model["spec"].get("scaling")
+    if not scaling or model["spec"].get("suspend"):
+        return asked(model)
+    least, most = scaling.get("minReplicas", 1), scaling.get("maxReplicas", 1)
+    deployment = world.deployment(model)
+    chosen = max(1, least) if deployment is None else int(deployment["spec"].get("replicas", 1))
+    return int(max(least, min(chosen, most)))
 
 
 def standing(world: World, model: Object, past: Past) -> list[Object]:
@@ -140,6 +151,6 @@ def all_arrived(world: World, model: Object) -> bool:
     if deployment is None or (newest is None and pods):
         return False
     settled = (deployment.get("status") or {}).get("observedGeneration") == deployment["metadata"]["generation"]
-    as_told = deployment["spec"].get("replicas", 1) == wanted(model) == len(pods)
+    as_told = deployment["spec"].get("replicas", 1) == wanted(world, model) == len(pods)
     of_newest = all(newest and objects.controller(pod) == objects.uid(newest) for pod in pods)
     return settled and as_told and of_newest and all(objects.is_ready(pod) for pod in pods)

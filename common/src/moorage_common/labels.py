@@ -24,3 +24,6 @@ TRIED_UNDER_ANNOTATION: Final = f"{API_GROUP}/tried-under"
 RUNTIME_PORT: Final = 8000
 RUNTIME_PORT_NAME: Final = "http"
 SERVICE_PORT: Final = 80
+
+ASLEEP_ANNOTATION: Final = f"{API_GROUP}/asleep"
+"""On a Deployment that has no replicas because nobody used the model, not because somebody stopped it."""

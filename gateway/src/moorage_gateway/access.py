@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from moorage_gateway.keys import PREFIX, Keys
+from moorage_gateway.keys import DEFAULT_PRIORITY, PREFIX, Keys
 from moorage_gateway.routing import ModelKey
 
 YES_SECONDS: Final = 10.0
@@ -27,6 +27,10 @@ class Caller(Protocol):
     @property
     def name(self) -> str:
         """For metrics and logs; never the credential."""
+
+    @property
+    def priority(self) -> int:
+        """Who waits for a model is served in this order, 10 first."""
 
     def may_use(self, key: ModelKey) -> bool | None:
         """Whether this model is for them; None where that has to be asked first (`Access.decide`)."""
@@ -63,6 +67,7 @@ class TokenCaller:
     user: User
     clock: Callable[[], float]
     decided: dict[ModelKey, tuple[bool, float]] = field(default_factory=dict)
+    priority: int = DEFAULT_PRIORITY
 
     @property
     def name(self) -> str:

@@ -1,19 +1,20 @@
 """One request on its way to a pod and back, by callbacks: no task and no future, as each token passes here.
 
-As long as nothing has gone to the client, a pod that cannot be reached, drops the connection or says 503 is passed over
-for another. After that a broken answer ends as broken: an error event in a stream of events, a cut connection else.
+As long as nothing of an answer has gone to the client, a pod that cannot be reached, drops the connection or says 503
+is passed over for another; where there is none, the request waits in the model's room (`hold`). After that a broken
+answer ends as broken: an error event in a stream of events, a cut connection else.
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-import httptools
-
 from moorage_common.http.message import EVENT_STREAM, JSON, Answer
 from moorage_common.http.responder import Responder
 from moorage_common.openai_errors import error_body
+from moorage_gateway import waiting
 from moorage_gateway.balance import Backends, Endpoint
+from moorage_gateway.hold import PATIENCE_SECONDS, Room
 from moorage_gateway.upstream import UpstreamConnection
 
 TRIES: Final = 3
@@ -21,8 +22,6 @@ TRIES: Final = 3
 
 TAIL: Final = 4
 """Pieces of an answer whose end is kept: usage stands in it."""
-
-STREAM_HEADERS: Final = ((b"Cache-Control", b"no-cache"), (b"X-Accel-Buffering", b"no"))
 
 
 class Order(NamedTuple):
@@ -33,12 +32,19 @@ class Order(NamedTuple):
     head: bytes
     """The head of the request but for its Host, which comes last."""
     body: bytes
+    room: Room | None = None
+    """Where it waits while no pod takes it; None refuses it then."""
+    priority: int = 5
+    may_stream: bool = False
+    """Whether the route knows streams of events."""
 
 
 class Exchange:
     """Runs from `start` to the callback of `add_done_callback`; `cancel` is for a client that has left."""
 
     __slots__ = (
+        "_admitted",
+        "_answering",
         "_backends",
         "_cancelled",
         "_connecting",
@@ -52,12 +58,16 @@ class Exchange:
         "_over",
         "_pieces",
         "_responder",
+        "_room",
         "_tried",
+        "_tried_at",
         "begun",
         "caller",
         "error",
         "first_byte",
         "model",
+        "priority",
+        "size",
         "status",
         "streamed",
         "tail",
@@ -77,16 +87,22 @@ class Exchange:
         self._order = order
         self.model = order.model
         self.caller = order.caller
+        self.priority = order.priority
+        self.size = len(order.body)
+        self._room = order.room
+        self._admitted = False
+        self._answering = False
         self._on_end = on_end
         self._done: Callable[[Exchange], object] | None = None
         self._tried: tuple[Endpoint, ...] = ()
+        self._tried_at: float | None = None
         self._endpoint: Endpoint | None = None
         self._connection: UpstreamConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._fresh = False
         self._cancelled = False
         self._over = False
-        self._pieces: _Pieces | None = None
+        self._pieces: waiting.Writer | None = None
         self.begun = self._loop.time()
         self.first_byte = 0.0
         self.status = 0
@@ -113,6 +129,8 @@ class Exchange:
         self.error = "client"
         if self._connecting is not None:
             self._connecting.cancel()
+        if self._room is not None:
+            self._room.leave(self)
         self._leave(close=True)
         self._finish()
 
@@ -123,13 +141,23 @@ class Exchange:
     # -- the way there ------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Send the request to the next pod."""
-        endpoint = self._backends.pick(self._loop.time(), self._tried)
-        if endpoint is None or len(self._tried) >= TRIES:
-            self._refuse()
+        """Send the request to the next pod, or let it wait behind those that do."""
+        room = self._room
+        if room is not None and len(room) and not self._admitted:
+            self._wait(room)
+            return
+        now = self._loop.time()
+        endpoint = self._backends.pick(now, self._tried) if len(self._tried) < TRIES else None
+        if endpoint is None:
+            if room is None:
+                self._refuse()
+            else:
+                self._wait(room)
             return
         self._endpoint = endpoint
         endpoint.in_flight += 1
+        if room is not None:
+            room.began(now)
         connection = endpoint.pool.take()
         if connection is None:
             self._connecting = self._loop.create_task(self._connect(endpoint))
@@ -161,13 +189,41 @@ class Exchange:
         self._leave(close=True)
         self.start()
 
+    # -- waiting for a pod --------------------------------------------------------------------------------------------
+
+    def _wait(self, room: Room) -> None:
+        if self._tried and self._tried_at is None:
+            self._tried_at = self._loop.time()
+        if (refusal := room.admit(self, self._tried_at)) is not None:
+            self.refuse(refusal)
+
+    def release(self) -> None:
+        """Go to a pod: one takes it now."""
+        self._admitted = True
+        self._tried = ()
+        if self._tried_at is not None and self._tried_at + PATIENCE_SECONDS < self._loop.time():
+            self._tried_at = None  # in the meantime there was no pod at all; this is another one
+        self.start()
+
+    def refuse(self, answer: Answer) -> None:
+        """End without a pod."""
+        self.error = "backend"
+        self.status = answer.status
+        waiting.end_with(self._responder, answer)
+        self._finish()
+
+    def comfort(self, why: str) -> None:
+        """Tell a client that reads a stream of events that its answer will come."""
+        if self._responder.started or (self._order.may_stream and waiting.wants_stream(self._order.body)):
+            waiting.comfort(self._responder, why)
+
     # -- the way back -------------------------------------------------------------------------------------------------
 
     def head(self, status: int, headers: dict[bytes, bytes], body: bytes) -> None:
         """Begin the client's answer, unless another pod may give a better one."""
         endpoint = self._endpoint
         assert endpoint is not None  # noqa: S101 - it was picked
-        if status == 503 and len(self._backends) > len(self._tried) + 1:
+        if status == 503 and (self._room is not None or len(self._backends) > len(self._tried) + 1):
             self._next(endpoint)
             return
         endpoint.succeeded()
@@ -175,18 +231,23 @@ class Exchange:
         if length is None and headers.get(b"transfer-encoding") != b"chunked":
             self._broken()
             return
+        self._answering = True
         self.status = status
         self.first_byte = self._loop.time()
         content_type = headers.get(b"content-type", JSON)
         self.streamed = content_type.startswith(EVENT_STREAM)
-        more = STREAM_HEADERS if self.streamed else _passed(headers) if status >= 400 else ()
+        more = waiting.HEADERS if self.streamed else _passed(headers) if status >= 400 else ()
         connection = self._connection
         assert connection is not None  # noqa: S101 - it has just answered
         if body:
             self.tail.append(body)
-        if length is None and not self._responder.takes_chunks:
+        if self._responder.started:
+            self._responder.go_on(flow=connection)
+            self._pieces = waiting.writer(self._responder, status, headers)
+            self._pieces.feed(body)
+        elif length is None and not self._responder.takes_chunks:
             self._responder.start(status, content_type, flow=connection, headers=more)
-            self._pieces = _Pieces(self._responder)
+            self._pieces = waiting.Pieces(waiting.Plain(self._responder))
             self._pieces.feed(body)
         else:
             number = None if length is None else int(length)
@@ -208,7 +269,7 @@ class Exchange:
         if self._pieces is None:
             self._responder.passed(whole=True)
         else:
-            self._responder.finish()
+            self._pieces.end()
         self._leave(close=False)
         self._finish()
 
@@ -216,7 +277,7 @@ class Exchange:
         """Try again where the client has nothing yet, else end its answer as broken."""
         endpoint = self._endpoint
         assert endpoint is not None  # noqa: S101 - it was picked
-        if self._responder.started:
+        if self._answering:
             self._broken()
         elif not self._fresh and not answered:
             # It was dropped between two requests; that says nothing of the pod.
@@ -230,9 +291,11 @@ class Exchange:
         told = error_body(
             "The model's pod went before its answer was complete.", kind="server_error", code="backend_gone"
         )
-        if not responder.started:
-            responder.send(Answer(502, told))
+        if not self._answering:
+            waiting.end_with(responder, Answer(502, told))
         elif self._pieces is not None:
+            if self.streamed and responder.takes_chunks:
+                responder.write(b"\n\ndata: %b\n\n" % told)
             responder.break_off()
         elif self.streamed and connection is not None and connection.between_chunks:
             event = b"\n\ndata: %b\n\n" % told
@@ -257,6 +320,8 @@ class Exchange:
         self._endpoint = self._connection = None
         if endpoint is not None:
             endpoint.in_flight -= 1
+            if self._room is not None:
+                self._room.ended(self._loop.time())
         if close and connection is not None:
             connection.close()
 
@@ -266,23 +331,6 @@ class Exchange:
             self._on_end(self)
         if self._done is not None:
             self._done(self)
-
-
-class _Pieces:
-    """Takes chunks apart for a client of HTTP/1.0, which knows none."""
-
-    def __init__(self, responder: Responder) -> None:
-        self._responder = responder
-        self._parser = httptools.HttpResponseParser(self)
-        self._parser.feed_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-
-    def feed(self, data: bytes) -> None:
-        """Write what is in the chunks; they were found valid before."""
-        self._parser.feed_data(data)
-
-    def on_body(self, body: bytes) -> None:
-        """Write a piece."""
-        self._responder.write(body)
 
 
 def _passed(headers: dict[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:

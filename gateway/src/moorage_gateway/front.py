@@ -19,6 +19,7 @@ from moorage_common.http.server import Running
 from moorage_common.openai_errors import error_body
 from moorage_gateway.access import Access, Caller, ReviewError
 from moorage_gateway.exchange import Exchange, Order
+from moorage_gateway.hold import not_ready
 from moorage_gateway.routing import Model, ModelKey, Table
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 OPENAI: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank"})
 EMBEDDINGS: Final = frozenset({"/embeddings/text", "/embeddings/image", "/embeddings/fused", "/similarity"})
 """Routes of the embedding service, whose bodies name no model; here they may, and the pod does not see it."""
+
+STREAMED: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
+"""Routes that answer with a stream of events where that is asked for."""
 
 RELAYED: Final = OPENAI | EMBEDDINGS
 """The routes of pods that are passed on; all others are not there, whatever an engine has."""
@@ -145,9 +149,10 @@ class Front:
             body = body if request.path.startswith(BY_PATH) else _with_model(body, None)
         elif wanted.asked != model.served_name:
             body = _with_model(body, model.served_name)
-        if not len(model.backends):
-            raise Refusal(_not_ready(model))
-        order = Order(str(model.key), caller.name, _head(wanted.path, request, body), body)
+        if model.room is None and not len(model.backends):
+            raise Refusal(not_ready(str(model.key), model.why_not))
+        head, may_stream = _head(wanted.path, request, body), wanted.path in STREAMED
+        order = Order(str(model.key), caller.name, head, body, model.room, caller.priority, may_stream)
         exchange = Exchange(responder, model.backends, order, self._on_end)
         exchange.start()
         return exchange
@@ -232,12 +237,6 @@ def _no_model(name: str) -> Answer:
 def _ambiguous(name: str, found: list[Model]) -> Answer:
     names = ", ".join(sorted(str(model.key) for model in found)[:10])
     return Answer(400, error_body(f"Several models are called {name!r}: say which of {names}.", param="model"))
-
-
-def _not_ready(model: Model) -> Answer:
-    why = f": {model.why_not}" if model.why_not else ""
-    body = error_body(f"The model {model.key} is not ready{why}.", kind="service_unavailable", code="model_not_ready")
-    return Answer(503, body, headers=((b"Retry-After", b"5"),))
 
 
 def _not_found(request: Request) -> Answer:

@@ -4,13 +4,16 @@ What a request costs is a few look-ups in a dictionary; the text is written when
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from moorage_common.http.message import Answer
 from moorage_gateway.exchange import Exchange
+from moorage_gateway.hold import Lobby
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 MOST_CALLERS: Final = 1000
@@ -64,6 +67,10 @@ class Metrics:
         self._models: dict[str, _OfModel] = {}
         self._callers: set[str] = set()
 
+    def watch(self, lobby: Lobby) -> None:
+        """Tell how many requests wait in it."""
+        self._registry.register(_Held(lobby))
+
     def ended(self, exchange: Exchange) -> None:
         """Count a request that has ended."""
         of_model = self._models.get(exchange.model)
@@ -104,6 +111,20 @@ class Metrics:
 
     def _histogram(self, name: str, text: str) -> Histogram:
         return Histogram(name, text, ("model",), buckets=_SECONDS, registry=self._registry)
+
+
+class _Held(Collector):
+    """Looks at the rooms when it is asked: nothing is counted twice."""
+
+    def __init__(self, lobby: Lobby) -> None:
+        self._lobby = lobby
+
+    def collect(self) -> Iterator[Metric]:
+        """Models for which nobody waits have no series."""
+        held = GaugeMetricFamily("moorage_gateway_held_requests", "Requests that wait for a pod.", labels=["model"])
+        for room in self._lobby.rooms:
+            held.add_metric([room.name], len(room))
+        yield held
 
 
 def _last(name: bytes, text: bytes) -> int:

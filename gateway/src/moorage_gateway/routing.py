@@ -1,10 +1,13 @@
 """Which models there are, and which one a request means. Pure: what is watched is put in, nothing is asked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from moorage_gateway.balance import Backends
+from moorage_gateway.hold import Lobby, Room, State
+
+UNKNOWN: Final = State()
 
 
 class ModelKey(NamedTuple):
@@ -29,12 +32,16 @@ class Model:
     why_not: str = ""
     """Why it does not answer, in the words of its condition Ready; empty while it does."""
     backends: Backends = field(default_factory=Backends)
+    room: Room | None = None
+    """Where requests wait while no pod is ready; None refuses them."""
 
 
 class Table:
     """All models, by what clients may call them: the served name, the name, or `namespace/name`."""
 
-    def __init__(self) -> None:
+    def __init__(self, lobby: Lobby | None = None) -> None:
+        self._lobby = lobby
+        self._rooms: dict[ModelKey, Room] = {}
         self._models: dict[ModelKey, Model] = {}
         self._backends: dict[ModelKey, Backends] = {}
         self._by_name: dict[str, list[Model]] = {}
@@ -55,13 +62,26 @@ class Table:
         """The pods of a model, known or not yet: pods may be seen before their model."""
         return self._backends.setdefault(key, Backends())
 
-    def put(self, key: ModelKey, served_name: str, *, created: int = 0, why_not: str = "") -> None:
+    def put(self, key: ModelKey, served_name: str, *, created: int = 0, state: State = UNKNOWN) -> None:
         """A model was seen."""
         self._forget_names(key)
-        model = Model(key, served_name, created, why_not, self.backends(key))
+        backends = self.backends(key)
+        room = self._rooms.get(key)
+        if room is None and self._lobby is not None:
+            room = self._rooms[key] = Room(str(key), backends, self._lobby)
+        model = Model(key, served_name, created, state.why_not, backends, room)
         self._models[key] = model
         for name in {served_name, key.name, str(key)}:
             self._by_name.setdefault(name, []).append(model)
+        if room is not None:
+            room.set(state)
+
+    def move(self, key: ModelKey, addresses: Iterable[tuple[str, int]]) -> None:
+        """These are the ready pods of a model now; who waits for one goes."""
+        if (model := self._models.get(key)) is not None:
+            model.backends.update(addresses)
+            if model.room is not None:
+                model.room.pump()
 
     def remove(self, key: ModelKey) -> None:
         """A model has gone."""
@@ -69,6 +89,8 @@ class Table:
         self._models.pop(key, None)
         if backends := self._backends.pop(key, None):
             backends.update(())
+        if (room := self._rooms.pop(key, None)) is not None:
+            room.set(State(why_not="it was deleted"))
 
     def _forget_names(self, key: ModelKey) -> None:
         known = self._models.get(key)

@@ -8,11 +8,13 @@ from collections.abc import Callable
 
 from moorage_common.http.message import Answer, Limits, Request
 from moorage_common.http.responder import Responder
-from moorage_common.http.server import Connections, ServerConnection
+from moorage_common.http.server import Connections, Running, ServerConnection
 from moorage_common.kube.client import Kube, Login
 from moorage_common.kube.watch import WatchHealth, watch_all
 from moorage_gateway.access import Access
+from moorage_gateway.demand import Demand
 from moorage_gateway.front import Front
+from moorage_gateway.hold import Lobby
 from moorage_gateway.keys import Keys
 from moorage_gateway.metrics import Metrics
 from moorage_gateway.reviews import KubeReviews
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 
 NAME = "moorage-gateway"
 BACKLOG = 4096
+WAITING_SHARE = 0.9
+"""Of the time that requests have at the end, what they may wait for a pod."""
 DEAF_SECONDS = 210.0
 """Without a word from the API server for so long a watch has been lost: liveness fails."""
 
@@ -38,13 +42,16 @@ class Gateway:
         self.listening = asyncio.Event()
         self._settings = settings
         self._kube = Kube(login, NAME)
-        self._table = Table()
+        self._metrics = Metrics()
+        self._demand = Demand()
+        self._lobby = Lobby(settings.hold, self._demand.changed)
+        self._metrics.watch(self._lobby)
+        self._table = Table(self._lobby)
         keys = Keys(time.time)
         wanted = watched(settings.served_namespaces, settings.key_namespace or None)
         self._wanted = wanted
         self._view = View(self._table, keys, wanted)
         self._health = WatchHealth(wanted)
-        self._metrics = Metrics()
         clock = asyncio.get_running_loop().time
         access = Access(keys, KubeReviews(self._kube, settings.audience), clock)
         self._front = Front(self._table, access, self._metrics.ended)
@@ -75,6 +82,8 @@ class Gateway:
         if watching.done():
             log.error("the watches have ended", exc_info=watching.exception())
         front.close()
+        # Whoever waits is answered before the end, and by then as one who can try elsewhere.
+        self._lobby.end_by(asyncio.get_running_loop().time() + self._settings.drain_seconds * WAITING_SHARE)
         if not await self._connections.drain(self._settings.drain_seconds):
             log.warning("requests are cut off", extra={"connections": len(self._connections)})
         stopped.cancel()
@@ -105,8 +114,12 @@ class Gateway:
     def _admin_connection(self) -> ServerConnection:
         return ServerConnection(self._administer, limits=Limits(), connections=self._admins, is_draining=lambda: False)
 
-    def _administer(self, request: Request, responder: Responder) -> None:
-        if request.path == "/metrics":
+    def _administer(self, request: Request, responder: Responder) -> Running | None:
+        if request.path == "/demand":
+            if self._view.complete:
+                return self._demand.follow(responder)
+            responder.send(_health(well=False, problem="not everything has been listed yet"))
+        elif request.path == "/metrics":
             responder.send(self._metrics.page())
         elif request.path == "/livez":
             silent = self._health.silent_seconds()
@@ -115,13 +128,15 @@ class Gateway:
             missing = ", ".join(self._health.missing())
             responder.send(_health(self.ready, f"draining, or not listed yet: {missing}"))
         else:
-            responder.send(Answer(404, b"There are /livez, /readyz and /metrics.\n", b"text/plain"))
+            responder.send(Answer(404, b"There are /livez, /readyz, /metrics and /demand.\n", b"text/plain"))
+        return None
 
     async def _end(self, watching: "asyncio.Task[None]", listeners: list[asyncio.Server]) -> None:
         for listener in listeners:
             listener.close()
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
+        self._demand.end()
         await asyncio.gather(self._connections.end(), self._admins.end())
         await self._kube.close()
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from moorage_gateway.hold import HoldLimits
+
 PREFIX: Final = "MOORAGE_GATEWAY_"
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -33,12 +35,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="The audience that tokens of Kubernetes are made for; empty takes those of the API server."),
     ] = "moorage-gateway"
     max_body_bytes: Annotated[int, Meta(ge=1024, le=2**30, description="The largest body of a request.")] = 4 * 2**20
+    hold_requests: Annotated[
+        int, Meta(ge=0, le=100_000, description="Requests that may wait for models that are not ready; 0: none.")
+    ] = 2000
+    hold_requests_per_model: Annotated[int, Meta(ge=0, le=100_000, description="The same of one model.")] = 500
+    hold_bytes: Annotated[int, Meta(ge=0, le=2**34, description="The bodies of all requests that wait.")] = 64 * 2**20
+    hold_seconds: Annotated[float, Meta(ge=0, le=3600, description="How long a request may wait.")] = 600.0
+    heartbeat_seconds: Annotated[
+        float,
+        Meta(ge=0.1, le=300, description="After how long, and how often, a client of a stream is told that it waits."),
+    ] = 10.0
     drain_seconds: Annotated[
         float, Meta(gt=0, le=3600, description="How long requests may go on after SIGTERM before they are cut off.")
     ] = 600.0
     log_level: Annotated[
         typing.Literal["DEBUG", "INFO", "WARNING", "ERROR"], Meta(description="The least level that is logged.")
     ] = "INFO"
+
+    @property
+    def hold(self) -> HoldLimits:
+        """What may wait."""
+        per_model, all_bytes = self.hold_requests_per_model, self.hold_bytes
+        return HoldLimits(self.hold_requests, per_model, all_bytes, self.hold_seconds, self.heartbeat_seconds)
 
     @property
     def served_namespaces(self) -> tuple[str | None, ...]:

@@ -8,6 +8,8 @@ from typing import Any, Final
 from moorage_common.kube.resources import ENDPOINT_SLICES, INFERENCE_MODELS, SECRETS, Resource
 from moorage_common.kube.watch import Watched
 from moorage_common.labels import MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL, RUNTIME_PORT_NAME
+from moorage_common.tasks import Task, default_concurrency
+from moorage_gateway.hold import State
 from moorage_gateway.keys import KEY_LABEL, KeyInvalidError, Keys, read_key
 from moorage_gateway.routing import ModelKey, Table
 
@@ -18,6 +20,10 @@ SELECTORS: Final[Mapping[Resource, Mapping[str, str]]] = {
     ENDPOINT_SLICES: {"labelSelector": f"{MANAGED_BY_LABEL}={MANAGED_BY},{MODEL_LABEL}"},
     SECRETS: {"labelSelector": KEY_LABEL},
 }
+
+_NOT_ON_ITS_WAY: Final = frozenset({"Stopped", "Stopping", "Failed"})
+"""Phases of a model for which waiting is of no use."""
+_IN_VAIN: Final = frozenset({"NoSuchResource"})
 
 Address = tuple[str, int]
 
@@ -86,11 +92,11 @@ class View:
             self._keys.remove(uid)
 
     def _model(self, obj: Mapping[str, Any]) -> None:
-        metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+        metadata, spec = obj["metadata"], obj.get("spec") or {}
         key = ModelKey(metadata["namespace"], metadata["name"])
         created = int(datetime.fromisoformat(metadata["creationTimestamp"]).timestamp())
-        self._table.put(key, spec.get("servedName") or key.name, created=created, why_not=_why_not(status))
-        self._table.backends(key).update(self._addresses(key))
+        self._table.put(key, spec.get("servedName") or key.name, created=created, state=_state(obj))
+        self._table.move(key, self._addresses(key))
 
     def _slice(self, obj: Mapping[str, Any]) -> None:
         metadata = obj["metadata"]
@@ -109,8 +115,7 @@ class View:
             self._update(key)
 
     def _update(self, key: ModelKey) -> None:
-        if (model := self._table.get(key)) is not None:
-            model.backends.update(self._addresses(key))
+        self._table.move(key, self._addresses(key))
 
     def _addresses(self, key: ModelKey) -> list[Address]:
         return [address for addresses in self._slices.get(key, {}).values() for address in addresses]
@@ -135,6 +140,33 @@ def _ready(obj: Mapping[str, Any]) -> list[Address]:
         for port in ports
         if port
     ]
+
+
+def _state(obj: Mapping[str, Any]) -> State:
+    """What the gateway goes by of a model's spec and status."""
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    return State(_waits(obj), _why_not(status), _takes(spec), bool(spec.get("scaling")) and not spec.get("suspend"))
+
+
+def _waits(obj: Mapping[str, Any]) -> bool:
+    """Whether a model is on its way, or wakes; not, if somebody has stopped it, or has to mend it first."""
+    metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+    stopped = spec.get("suspend") or (spec.get("replicas") == 0 and not spec.get("scaling"))
+    if stopped or "deletionTimestamp" in metadata:
+        return False
+    if status.get("observedGeneration") != metadata.get("generation"):
+        return True  # what the status says is of an earlier spec
+    ready: Mapping[str, Any] = next((entry for entry in status.get("conditions") or () if entry["type"] == "Ready"), {})
+    return status.get("phase") not in _NOT_ON_ITS_WAY and ready.get("reason") not in _IN_VAIN
+
+
+def _takes(spec: Mapping[str, Any]) -> int:
+    """Requests that a pod works on at a time."""
+    try:
+        task = Task(spec.get("task") or Task.GENERATE)
+    except ValueError:
+        return 0  # of a version to come
+    return int(spec.get("maxConcurrency") or default_concurrency(task, str(spec.get("framework"))))
 
 
 def _why_not(status: Mapping[str, Any]) -> str:

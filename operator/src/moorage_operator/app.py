@@ -9,17 +9,18 @@ from typing import Any, Final
 
 from moorage_common.kube.client import Kube, Login, wait_for_crd
 from moorage_common.kube.errors import ApiError, ConflictError, ThrottledError, UnavailableError
-from moorage_common.kube.resources import DEPLOYMENTS, INFERENCE_MODELS, NODES, PODS, Resource
+from moorage_common.kube.resources import DEPLOYMENTS, ENDPOINT_SLICES, INFERENCE_MODELS, NODES, PODS, Resource
 from moorage_common.kube.watch import WatchHealth
 from moorage_operator.cluster_view import ClusterView
 from moorage_operator.facts import FactsProber
+from moorage_operator.gateways import Gateways
 from moorage_operator.health import Health, WriteHealth, serve
 from moorage_operator.kinds import FIELD_MANAGER
 from moorage_operator.lease import Elector
 from moorage_operator.reconcile import Reconciler
 from moorage_operator.settings import Settings
 from moorage_operator.store import Key
-from moorage_operator.watch import CHILDREN, EVERYWHERE, watch, watches
+from moorage_operator.watch import CHILDREN, EVERYWHERE, Scope, watch
 from moorage_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -41,14 +42,15 @@ class Operator:
         self._settings = settings
         self._kube = kube
         self.namespaces: tuple[str | None, ...] = settings.watch_namespaces or EVERYWHERE
-        self._view = ClusterView(sees_nodes=self.namespaces == EVERYWHERE, moved=self._add_moved)
+        self._scope = Scope(self.namespaces, settings.gateway_service, settings.namespace)
+        clock = asyncio.get_running_loop().time
+        self._view = ClusterView(sees_nodes=self.namespaces == EVERYWHERE, moved=self._add_moved, clock=clock)
         self._store = self._view.store
         self._models: WorkQueue[Key] = WorkQueue(PAUSE_SECONDS, lane=lambda key: key.namespace)
-        self._unsynced = {
-            (resource, ns) for resource, ns in watches(self.namespaces) if resource is not INFERENCE_MODELS
-        }
+        self._unsynced = {(resource, ns) for resource, ns in self._scope.watches() if resource is not INFERENCE_MODELS}
         self._working = asyncio.Event()
         self._prober = FactsProber(self._store, self._models)
+        self._gateways = Gateways(self._view.usage, self._use_changed)
         self._reconciler = Reconciler(
             kube,
             self._view,
@@ -56,7 +58,7 @@ class Operator:
             ask=self._prober.noticed if settings.facts else None,
         )
         self.elector = Elector(kube, settings.namespace, LEASE_NAME, settings.pod_name)
-        self.watches = WatchHealth(watches(self.namespaces))
+        self.watches = WatchHealth(self._scope.watches())
         self.writes = WriteHealth()
 
     def synced(self) -> bool:
@@ -65,6 +67,9 @@ class Operator:
 
     def event(self, resource: Resource, kind: str | None, obj: dict[str, Any]) -> None:
         """Takes in an event of a watch; the models that it concerns are reconciled."""
+        if resource is ENDPOINT_SLICES:
+            self._gateways.event(kind, obj)
+            return
         before = self._is_done(resource, obj)
         keys = self._view.event(resource, kind, obj)
         self._add(keys, urgent=self._is_done(resource, obj) != before)
@@ -81,13 +86,21 @@ class Operator:
         for key in keys:
             self._models.add(key, urgent=urgent)
 
+    def _use_changed(self, keys: Iterable[Key] | None) -> None:
+        """Takes in that models are used otherwise than before; None: perhaps all."""
+        scaler = self._view.scaler
+        for key, delay, urgent in scaler.news(scaler.keys() if keys is None else keys):
+            self._models.add(key, delay, urgent=urgent)
+
     def _add_moved(self, keys: Iterable[Key]) -> None:
         for key in keys:
             self._models.add(key, MOVED_SECONDS)
 
     def listed(self, resource: Resource, namespace: str | None, found: Mapping[str, str], version: int) -> None:
         """Takes in that a list is complete: what is not in it is gone."""
-        if resource is NODES:
+        if resource is ENDPOINT_SLICES:
+            self._gateways.listed(found.keys())
+        elif resource is NODES:
             self._add(self._view.listed_nodes({name.lstrip("/") for name in found.values()}))
         elif resource in CHILDREN:
             self._add(self._store.retain(resource.kind, found.keys(), namespace, version))
@@ -108,7 +121,7 @@ class Operator:
         health = Health(self.watches, self.elector, self.writes, synced=self.synced)
         probes = await serve(health, self._settings.health_port)
         background = [asyncio.create_task(job) for job in self._jobs()]
-        watching = asyncio.create_task(watch(self._kube, self.namespaces, self, self.watches))
+        watching = asyncio.create_task(watch(self._kube, self._scope, self, self.watches))
         try:
             done, _ = await asyncio.wait({watching, *background}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -123,6 +136,7 @@ class Operator:
     def _jobs(self) -> list[Coroutine[Any, Any, None]]:
         jobs = [self._lead(), self._resync()]
         jobs += [self._work() for _ in range(self._settings.workers)]
+        jobs += [self._gateways.run()] if self._scope.gateway_service else []
         return [*jobs, self._prober.run()] if self._settings.facts else jobs
 
     async def _lead(self) -> None:

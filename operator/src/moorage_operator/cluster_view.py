@@ -12,7 +12,9 @@ from moorage_common.kube.resources import EVENTS, INFERENCE_MODELS, NODES, PODS,
 from moorage_operator.nodes import Nodes
 from moorage_operator.observe import PodState
 from moorage_operator.preemption import PodRef, told_by
+from moorage_operator.scaler import Scaler
 from moorage_operator.store import Key, Store
+from moorage_operator.usage import Usage
 from moorage_operator.waiting import Line, waiting
 
 Object = dict[str, Any]
@@ -23,7 +25,7 @@ MOST_HELD: Final = 1024
 
 
 class ClusterView:
-    """The store of what belongs to models, the nodes, and the line of those that wait.
+    """The store of what belongs to models, the nodes, the line of those that wait, and how models are used.
 
     `sees_nodes`: whether the operator may see nodes. `moved` is given the models whose place in the line has changed
     because of another one.
@@ -40,6 +42,8 @@ class ClusterView:
         self._clock = clock
         self.store = Store()
         self.line: Line[Key] = Line()
+        self.usage = Usage(clock)
+        self.scaler = Scaler(self.usage, clock)
         self._nodes = Nodes() if sees_nodes else None
         self._early: list[Object] | None = []
         self._held: dict[str, tuple[float, Object]] = {}

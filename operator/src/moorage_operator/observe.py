@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from moorage_common.download import Download
 from moorage_common.facts import Health, Termination
-from moorage_common.labels import MODEL_UID_LABEL, REVISION_LABEL, TRIED_UNDER_ANNOTATION
+from moorage_common.labels import ASLEEP_ANNOTATION, MODEL_UID_LABEL, REVISION_LABEL, TRIED_UNDER_ANNOTATION
 from moorage_common.shape import Shape
 from moorage_operator.api.conditions import Problem, Reason
 from moorage_operator.desired.workload import CONTAINER_NAME
@@ -94,6 +94,7 @@ class DeploymentState:
     revision: str = ""
     makes_room: bool = False
     tried_under: str = ""
+    asleep: bool = False
     stuck: str | None = None
     refused: str | None = None
     was_complete: bool = False
@@ -126,6 +127,12 @@ class Observation:
     facts: Mapping[str, Health | None] | None = None
     blocked: Problem | None = None
     """Why the operator could not, or would not, apply the children."""
+
+    replicas: int | None = None
+    """How many replicas the operator has decided on, where the spec leaves it to the operator; 0 is asleep."""
+
+    woken: bool = False
+    """Whether a gateway would wake it, if it sleeps."""
 
     place: Place | None = None
     """Where the model stands in the line of those that wait for the same resource."""
@@ -269,6 +276,7 @@ def deployment_state(deployment: Mapping[str, Any]) -> DeploymentState:
         revision=(template.get("metadata", {}).get("labels") or {}).get(REVISION_LABEL, ""),
         makes_room=surge == 0,
         tried_under=(metadata.get("annotations") or {}).get(TRIED_UNDER_ANNOTATION, ""),
+        asleep=spec.get("replicas", 1) == 0 and ASLEEP_ANNOTATION in (metadata.get("annotations") or {}),
         stuck=_cut(progressing.get("message", "")) if progressing.get("reason") == "ProgressDeadlineExceeded" else None,
         refused=_cut(failure.get("message", "")) if failure.get("status") == "True" else None,
         # The controller keeps this reason until the template changes.

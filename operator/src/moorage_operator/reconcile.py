@@ -27,9 +27,10 @@ from moorage_operator.desired.drift import drifted, with_hash
 from moorage_operator.engines.base import image_key
 from moorage_operator.kinds import BY_KIND
 from moorage_operator.metrics import PREEMPTIONS, StartMetrics
-from moorage_operator.observe import Observation, PodState, controller_of
+from moorage_operator.observe import DeploymentState, Observation, PodState, controller_of
 from moorage_operator.preemption import news_in
 from moorage_operator.rollout import makes_room
+from moorage_operator.scaler import Scale
 from moorage_operator.status import status
 from moorage_operator.status.warnings import warnings
 from moorage_operator.store import Key
@@ -113,6 +114,7 @@ class Reconciler:
         except NotFoundError:
             self._store.forget(key)
             self._starts.forget(key)
+            self._view.scaler.forget(key)
             self._view.stand(key, ())
             return None
         if self._store.is_ending(key, live["metadata"]["uid"]):
@@ -123,8 +125,10 @@ class Reconciler:
             # Only an object stored under an older schema can get here; there is nothing to parse a status from either.
             log.error("the stored spec cannot be read", extra={"model": "/".join(key), "error": str(error)[:500]})
             return None
+        scale = self._view.scaler.scale(key, model, self._own_deployment(key, model))
+        replicas = scale.replicas if scale else None
         try:
-            blocked = None if model.metadata.deletion_timestamp else await self._apply_children(key, model)
+            blocked = None if model.metadata.deletion_timestamp else await self._apply_children(key, model, replicas)
         except _NamespaceEndsError:
             self._store.note_ending(key, model.metadata.uid)
             return None
@@ -132,19 +136,26 @@ class Reconciler:
         self._view.stand(key, pods)
         if self._ask:
             self._ask(key, pods)
-        await self._write_status(key, model, self._observe(key, pods, blocked))
+        await self._write_status(key, model, self._observe(key, pods, blocked, scale))
         child = self._store.child(key, "Deployment")
-        return BLOCKED_SECONDS if blocked or (child and child.state and child.state.refused) else None
+        again = scale.again if scale else None
+        if blocked or (child and child.state and child.state.refused):
+            again = min(BLOCKED_SECONDS, again or BLOCKED_SECONDS)
+        return again
 
-    async def _circumstances(self, key: Key, model: InferenceModel) -> Circumstances:
+    async def _circumstances(self, key: Key, model: InferenceModel, replicas: int | None) -> Circumstances:
+        state = self._own_deployment(key, model)
+        if state is None:
+            return Circumstances(replicas=replicas)
+        tried_under = await rules_of(self._kube, key.namespace) if state.refused else state.tried_under
+        return Circumstances(makes_room(state, await self._own_pods(key, model)), tried_under, replicas)
+
+    def _own_deployment(self, key: Key, model: InferenceModel) -> DeploymentState | None:
         child = self._store.child(key, "Deployment")
-        if child is None or child.state is None or child.owner_uid != model.metadata.uid:
-            return Circumstances()
-        tried_under = await rules_of(self._kube, key.namespace) if child.state.refused else child.state.tried_under
-        return Circumstances(makes_room(child.state, await self._own_pods(key, model)), tried_under)
+        return child.state if child and child.owner_uid == model.metadata.uid else None
 
-    async def _apply_children(self, key: Key, model: InferenceModel) -> Problem | None:
-        children = desired(model, self._config, await self._circumstances(key, model))
+    async def _apply_children(self, key: Key, model: InferenceModel, replicas: int | None) -> Problem | None:
+        children = desired(model, self._config, await self._circumstances(key, model, replicas))
         if not children:
             wanted = image_key(model.spec)
             return Problem(
@@ -241,13 +252,17 @@ class Reconciler:
         if owner.get("kind") == "Deployment":
             self._store.note_replica_set(key, live["metadata"]["uid"], owner["uid"])
 
-    def _observe(self, key: Key, pods: tuple[PodState, ...], blocked: Problem | None) -> Observation:
+    def _observe(
+        self, key: Key, pods: tuple[PodState, ...], blocked: Problem | None, scale: Scale | None
+    ) -> Observation:
         child = self._store.child(key, "Deployment")
         return Observation(
             deployment=child.state if child else None,
             pods=pods,
             facts=self._store.facts(key) if self._ask else None,
             blocked=blocked,
+            replicas=scale.replicas if scale else None,
+            woken=scale is not None and scale.woken,
             place=self._view.line.place(key),
             most=self._view.most,
             shapes=self._store.shapes(key),

@@ -33,6 +33,11 @@ class Settings(BaseSettings):
     facts: bool = Field(
         True, description="Whether pods are asked what they really run; off where they cannot be reached."
     )
+    gateway_service: str = Field(
+        "",
+        description="Service of the gateways' administrative ports, in the operator's namespace: there it learns how "
+        "models are used. Empty means that there is no gateway, and nothing is put to sleep.",
+    )
     health_port: int = Field(8080, ge=0, le=65535, description="Port of /livez and /readyz.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level of the log.")
 

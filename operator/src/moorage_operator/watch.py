@@ -1,12 +1,14 @@
 """What the operator watches, and which of it: the watching itself is `moorage_common.kube.watch`."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from moorage_common.kube.client import Kube
 from moorage_common.kube.resources import (
     DEPLOYMENTS,
     DISRUPTION_BUDGETS,
+    ENDPOINT_SLICES,
     EVENTS,
     INFERENCE_MODELS,
     NODES,
@@ -23,6 +25,9 @@ WATCHED: Final = (INFERENCE_MODELS, *CHILDREN, EVENTS)
 EVERYWHERE: Final = (None,)
 """The namespaces of an operator that serves all of them; it sees the nodes too."""
 
+SERVICE_LABEL: Final = "kubernetes.io/service-name"
+"""On every EndpointSlice: the Service that it is of."""
+
 OURS: Final = {"labelSelector": f"{MANAGED_BY_LABEL}={MANAGED_BY}"}
 SELECTORS: Final[Mapping[Resource, Mapping[str, str]]] = {
     **dict.fromkeys(CHILDREN, OURS),
@@ -30,12 +35,25 @@ SELECTORS: Final[Mapping[Resource, Mapping[str, str]]] = {
 }
 
 
-def watches(namespaces: tuple[str | None, ...]) -> list[Watched]:
-    """What is watched to serve `namespaces`, kind by kind and namespace by namespace."""
-    nodes: list[Watched] = [(NODES, None)] if namespaces == EVERYWHERE else []
-    return [(resource, namespace) for resource in WATCHED for namespace in namespaces] + nodes
+@dataclass(frozen=True)
+class Scope:
+    """What is watched: the namespaces that are served, and the gateways (name of their Service, its namespace)."""
+
+    namespaces: tuple[str | None, ...] = EVERYWHERE
+    gateway_service: str = ""
+    gateway_namespace: str = ""
+
+    def watches(self) -> list[Watched]:
+        """Kind by kind and namespace by namespace."""
+        nodes: list[Watched] = [(NODES, None)] if self.namespaces == EVERYWHERE else []
+        gateways: list[Watched] = [(ENDPOINT_SLICES, self.gateway_namespace)] if self.gateway_service else []
+        return [(resource, namespace) for resource in WATCHED for namespace in self.namespaces] + nodes + gateways
+
+    def selectors(self) -> Mapping[Resource, Mapping[str, str]]:
+        """Of the kinds of which not all is wanted."""
+        return {**SELECTORS, ENDPOINT_SLICES: {"labelSelector": f"{SERVICE_LABEL}={self.gateway_service}"}}
 
 
-async def watch(kube: Kube, namespaces: tuple[str | None, ...], sink: Sink, health: WatchHealth) -> None:
+async def watch(kube: Kube, scope: Scope, sink: Sink, health: WatchHealth) -> None:
     """Watches everything until cancelled."""
-    await watch_all(kube, watches(namespaces), sink, health, SELECTORS)
+    await watch_all(kube, scope.watches(), sink, health, scope.selectors())

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from moorage_common.http.message import Limits
@@ -10,9 +10,10 @@ from moorage_common.http.server import Connections, ServerConnection
 from moorage_gateway.access import Access, User
 from moorage_gateway.exchange import Exchange
 from moorage_gateway.front import Front
+from moorage_gateway.hold import HoldLimits, Lobby
 from moorage_gateway.keys import ApiKey, Keys
 from moorage_gateway.routing import ModelKey, Table
-from tests.unit.common.support import Listening
+from tests.unit.common.support import Client, Listening
 
 CHAT = "/v1/chat/completions"
 MODEL = ModelKey("team-a", "chat")
@@ -84,12 +85,38 @@ class Bed:
     keys: Keys
     reviews: Nobody
     ended: list[Exchange]
+    stack: AsyncExitStack
+    lobby: Lobby | None = None
+
+    async def start(self, content: bytes) -> Client:
+        """Send a request on a connection of its own, which is closed at the end of the test at the latest."""
+        return await self.stack.enter_async_context(begun(self.gateway.port, content))
 
 
 @asynccontextmanager
-async def running(*scripts: Script, limits: Limits | None = None) -> AsyncIterator[tuple[Bed, list[Pod]]]:
-    """A gateway whose model `team-a/chat` has a pod for each script; the key `tester` may use it."""
-    table, reviews = Table(), Nobody()
+async def begun(port: int, content: bytes) -> AsyncIterator[Client]:
+    """A connection on which a request was sent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        client = Client(reader, writer)
+        await client.send(content)
+        yield client
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+@asynccontextmanager
+async def running(
+    *scripts: Script, limits: Limits | None = None, hold: HoldLimits | None = None
+) -> AsyncIterator[tuple[Bed, list[Pod]]]:
+    """A gateway whose model `team-a/chat` has a pod for each script; the key `tester` may use it.
+
+    Where it holds requests, the pods are there, but not ready: a test says when they are.
+    """
+    lobby = Lobby(hold) if hold is not None else None
+    table, reviews = Table(lobby), Nobody()
     ended: list[Exchange] = []
     keys = Keys(lambda: 0.0)
     keys.put("uid", ApiKey(id="tester", digest=DIGEST, models=frozenset({MODEL})))
@@ -115,8 +142,9 @@ async def running(*scripts: Script, limits: Limits | None = None) -> AsyncIterat
         stack.callback(server.close)
         listening.port = server.sockets[0].getsockname()[1]
         table.put(MODEL, "chat")
-        table.backends(MODEL).update([("127.0.0.1", pod.port) for pod in pods])
-        yield Bed(listening, table, keys, reviews, ended), pods
+        if hold is None:
+            table.move(MODEL, [("127.0.0.1", pod.port) for pod in pods])
+        yield Bed(listening, table, keys, reviews, ended, stack, lobby), pods
         for connection in list(connections):
             connection.abort()
         for endpoint in table.backends(MODEL):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from moorage_gateway.access import User
+from moorage_gateway.hold import State
 from moorage_gateway.keys import ApiKey
 from moorage_gateway.routing import ModelKey
 from tests.unit.common.support import Reply, get, post
@@ -138,7 +139,7 @@ async def test_the_embedding_services_routes_pass_a_body_without_a_model() -> No
 
 async def test_a_model_that_is_not_ready_says_why_and_never_404() -> None:
     async with running() as (bed, _):
-        bed.table.put(MODEL, "chat", why_not="waiting for 2 nvidia.com/gpu, position 3 of 5")
+        bed.table.put(MODEL, "chat", state=State(why_not="waiting for 2 nvidia.com/gpu, position 3 of 5"))
         reply = await ask(bed)
 
         assert (reply.status, reply.headers["retry-after"]) == (503, "5")

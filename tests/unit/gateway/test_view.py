@@ -9,6 +9,7 @@ import pytest
 
 from moorage_common.kube.resources import ENDPOINT_SLICES, INFERENCE_MODELS, SECRETS
 from moorage_common.labels import MODEL_LABEL
+from moorage_gateway.hold import HoldLimits, Lobby
 from moorage_gateway.keys import KEY_LABEL, Keys
 from moorage_gateway.routing import ModelKey, Table
 from moorage_gateway.view import View, watched
@@ -18,7 +19,7 @@ CHAT = ModelKey("team-a", "chat")
 
 class Bed:
     def __init__(self, namespaces: tuple[str | None, ...] = (None,)) -> None:
-        self.table = Table()
+        self.table = Table(Lobby(HoldLimits()))
         self.keys = Keys(lambda: 0.0)
         self.view = View(self.table, self.keys, watched(namespaces, "keys"))
 
@@ -117,6 +118,57 @@ async def test_why_a_model_does_not_answer_is_what_its_status_says(status: dict[
     found = bed.table.get(CHAT)
     assert found is not None
     assert found.why_not == why
+
+
+READY: dict[str, Any] = {"type": "Ready", "status": "False", "reason": "Starting", "message": "x"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "waits"),
+    [
+        ({}, {}, True),
+        ({}, {"phase": "Starting"}, True),
+        ({}, {"phase": "WaitingForResources", "conditions": [READY | {"reason": "WaitingForGPU"}]}, True),
+        ({}, {"phase": "WaitingForResources", "conditions": [READY | {"reason": "NoSuchResource"}]}, False),
+        ({}, {"phase": "Running"}, True),
+        ({}, {"phase": "Failed"}, False),
+        ({}, {"phase": "Stopping"}, False),
+        ({}, {"phase": "Stopped"}, False),
+        ({}, {"phase": "Failed", "observedGeneration": 0}, True),
+        ({"suspend": True}, {"phase": "Running"}, False),
+        ({"replicas": 0}, {}, False),
+        ({"scaling": {"minReplicas": 0}}, {"phase": "Sleeping"}, True),
+        ({"scaling": {"minReplicas": 0}, "suspend": True}, {"phase": "Sleeping"}, False),
+    ],
+)
+async def test_a_request_may_wait_for_what_is_on_its_way_or_wakes(
+    spec: dict[str, Any], status: dict[str, Any], waits: bool
+) -> None:
+    bed = Bed()
+    live = model(status={"observedGeneration": 1, **status})
+    live["metadata"]["generation"] = 1
+    live["spec"] |= spec
+    bed.view.event(INFERENCE_MODELS, None, live)
+    found = bed.table.get(CHAT)
+    assert found is not None
+    assert found.room is not None
+    assert found.room.state.waits == waits
+    assert found.room.state.scaled == ("scaling" in spec and not spec.get("suspend"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "takes"),
+    [({}, 4), ({"maxConcurrency": 7}, 7), ({"task": "embed", "framework": "transformers"}, 256), ({"task": "new"}, 0)],
+)
+async def test_how_many_requests_a_pod_takes(spec: dict[str, Any], takes: int) -> None:
+    bed = Bed()
+    live = model()
+    live["spec"] |= spec
+    bed.view.event(INFERENCE_MODELS, None, live)
+    found = bed.table.get(CHAT)
+    assert found is not None
+    assert found.room is not None
+    assert found.room.state.takes == takes
 
 
 async def test_keys_come_change_and_go_and_a_broken_one_is_told_without_its_content(

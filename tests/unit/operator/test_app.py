@@ -13,7 +13,7 @@ from moorage_common.kube.resources import INFERENCE_MODELS, PODS, SERVICES, Reso
 from moorage_common.kube.watch import Watch
 from moorage_operator.app import Operator
 from moorage_operator.settings import Settings
-from moorage_operator.watch import watch, watches
+from moorage_operator.watch import Scope, watch
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.support import Object, by_type, live_model, live_pod
 from tests.unit.operator.virtual_time import in_virtual_time, settle
@@ -36,14 +36,16 @@ class Bed:
 
     async def list(self, *resources: Resource) -> None:
         """The watches have listed all kinds but the models, or these."""
-        for resource, namespace in watches(self.operator.namespaces):
+        for resource, namespace in Scope(self.operator.namespaces).watches():
             if resource in resources or not (resources or resource is INFERENCE_MODELS):
                 await Watch(self.kube, resource, namespace, self.operator, self.operator.watches)._list()
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         """The watches run."""
-        task = asyncio.create_task(watch(self.kube, self.operator.namespaces, self.operator, self.operator.watches))
+        task = asyncio.create_task(
+            watch(self.kube, Scope(self.operator.namespaces), self.operator, self.operator.watches)
+        )
         try:
             yield
         finally:
@@ -63,9 +65,9 @@ class Bed:
 
 
 @asynccontextmanager
-async def running(*, synced: bool = True) -> AsyncIterator[Bed]:
-    """The jobs of an operator, all but the watches."""
-    bed = Bed(FakeKube())
+async def running(*, synced: bool = True, kube: FakeKube | None = None) -> AsyncIterator[Bed]:
+    """The jobs of an operator, all but the watches; with what another one has left in `kube`."""
+    bed = Bed(kube or FakeKube())
     tasks = [asyncio.create_task(job) for job in bed.operator._jobs()]
     if synced:
         await bed.list()
@@ -97,7 +99,7 @@ async def test_a_new_model_gets_its_children() -> None:
 async def test_nothing_is_written_before_every_kind_was_listed() -> None:
     async with running(synced=False) as bed:
         bed.add("one")
-        await bed.list(*(resource for resource, _ in watches((None,)) if resource not in (INFERENCE_MODELS, PODS)))
+        await bed.list(*(resource for resource, _ in Scope().watches() if resource not in (INFERENCE_MODELS, PODS)))
         await settle()
         assert not bed.operator.synced()
         assert children(bed.kube) == []

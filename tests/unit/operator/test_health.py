@@ -5,7 +5,7 @@ from moorage_common.kube.resources import INFERENCE_MODELS, PODS, Resource
 from moorage_common.kube.watch import WatchHealth
 from moorage_operator.health import SILENT_LIMIT, Health, WriteHealth
 from moorage_operator.lease import LEASE_SECONDS, Elector
-from moorage_operator.watch import EVERYWHERE, WATCHED, watches
+from moorage_operator.watch import WATCHED, Scope
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.support import Clock
 
@@ -15,7 +15,7 @@ class Bed:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.watches = WatchHealth(watches(EVERYWHERE), self.clock)
+        self.watches = WatchHealth(Scope().watches(), self.clock)
         self.hear()
         self.elector = Elector(FakeKube(), "moorage-system", "operator", "a", clock=self.clock)
         self.elector.contact_at = self.clock()
@@ -30,7 +30,7 @@ class Bed:
 
 def hear(heard: WatchHealth, *, but: Resource | None = None) -> None:
     """All watches but one say something."""
-    for resource, namespace in watches(EVERYWHERE):
+    for resource, namespace in Scope().watches():
         if resource is not but:
             heard.heard(resource, namespace)
 
@@ -60,7 +60,7 @@ def test_silence_up_to_the_limit_is_usual() -> None:
 
 def test_a_watch_that_was_never_answered_is_named_and_counts_from_the_start() -> None:
     clock = Clock()
-    heard = WatchHealth(watches(EVERYWHERE), clock)
+    heard = WatchHealth(Scope().watches(), clock)
     assert len(heard.missing()) == len(WATCHED) + 1  # the nodes
     clock.advance(30)
     hear(heard, but=PODS)
@@ -72,7 +72,7 @@ def test_a_watch_that_was_never_answered_is_named_and_counts_from_the_start() ->
 
 
 def test_each_namespace_has_watches_of_its_own() -> None:
-    heard = WatchHealth(watches(("team-a", "team-b")), Clock())
+    heard = WatchHealth(Scope(("team-a", "team-b")).watches(), Clock())
     assert len(heard.missing()) == 2 * len(WATCHED)
     heard.heard(INFERENCE_MODELS, "team-a")
     assert "/apis/moorage.dev/v1alpha1/namespaces/team-a/inferencemodels" not in heard.missing()

@@ -28,6 +28,7 @@ NOW = "2026-01-02T03:04:05Z"
 LATER = "2026-01-02T03:05:00Z"
 GPU: dict[str, Any] = {"gpu": {"count": 2}}
 OFF = {"replicas": 0}
+SLEEPER: dict[str, Any] = {"scaling": {"minReplicas": 0, "maxReplicas": 2}}
 CONFLICT = Problem(Reason.NAME_CONFLICT, "taken")
 NO_IMAGE = Problem(Reason.NO_IMAGE_FOR_DEVICE, "no image")
 OLD = ready("old", created="2026-01-01T00:00:00Z")
@@ -125,6 +126,31 @@ SITUATIONS: dict[str, tuple[dict[str, Any], Observation, str]] = {
         OFF,
         Observation(blocked=CONFLICT),
         "Failed | False NameConflict | False Stopped | False Unloaded | False NameConflict",
+    ),
+    "asleep": (
+        SLEEPER,
+        Observation(STOPPED, replicas=0, woken=True),
+        "Sleeping | True Sleeping | False Sleeping | False Unloaded | False Complete",
+    ),
+    "asleep, and the last pod finishes its requests": (
+        SLEEPER,
+        Observation(STOPPED, (ready(terminating=True, running=True),), replicas=0, woken=True),
+        "Sleeping | True Sleeping | False Sleeping | False Stopping | False Complete",
+    ),
+    "asleep, and nobody would wake it": (
+        SLEEPER,
+        Observation(STOPPED, replicas=0),
+        "Sleeping | False NoGateway | False Sleeping | False Unloaded | False Complete",
+    ),
+    "asleep, and a stranger has its name": (
+        SLEEPER,
+        Observation(STOPPED, replicas=0, woken=True, blocked=CONFLICT),
+        "Failed | False NameConflict | False Stopped | False Unloaded | False NameConflict",
+    ),
+    "woken, and the pod waits for a GPU": (
+        SLEEPER | GPU,
+        Observation(UNREADY, (SURGE,), replicas=1, woken=True),
+        "WaitingForResources | False WaitingForGPU | False WaitingForGPU | False Unloaded | True RollingOut",
     ),
     "waiting for a GPU": (
         GPU,

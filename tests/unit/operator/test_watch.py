@@ -9,6 +9,7 @@ from moorage_common.kube.client import NOTHING
 from moorage_common.kube.resources import (
     DEPLOYMENTS,
     DISRUPTION_BUDGETS,
+    ENDPOINT_SLICES,
     EVENTS,
     INFERENCE_MODELS,
     NODES,
@@ -17,7 +18,7 @@ from moorage_common.kube.resources import (
     Resource,
 )
 from moorage_common.kube.watch import WatchHealth
-from moorage_operator.watch import EVERYWHERE, watch, watches
+from moorage_operator.watch import EVERYWHERE, Scope, watch
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.support import Object
 from tests.unit.operator.virtual_time import in_virtual_time, settle
@@ -61,8 +62,9 @@ class Nobody:
 @pytest.mark.parametrize("namespaces", [EVERYWHERE, ("team-a", "team-b")])
 @in_virtual_time
 async def test_each_kind_is_listed_and_watched_with_its_own_selector(namespaces: tuple[str | None, ...]) -> None:
-    kube, health = Asked(), WatchHealth(watches(namespaces))
-    task = asyncio.create_task(watch(kube, namespaces, Nobody(), health))
+    scope = Scope(namespaces, gateway_service="gateways", gateway_namespace="moorage-system")
+    kube, health = Asked(), WatchHealth(scope.watches())
+    task = asyncio.create_task(watch(kube, scope, Nobody(), health))
     await settle()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -72,6 +74,7 @@ async def test_each_kind_is_listed_and_watched_with_its_own_selector(namespaces:
         EVENTS: {"fieldSelector": "reason=Preempted"},
     }
     expected = {(resource, namespace): [wanted[resource]] * 2 for resource in wanted for namespace in namespaces}
+    expected[ENDPOINT_SLICES, "moorage-system"] = [{"labelSelector": "kubernetes.io/service-name=gateways"}] * 2
     if namespaces == EVERYWHERE:
         expected[NODES, None] = [{}, {}]
     assert kube.selectors == expected

@@ -5,7 +5,7 @@ from collections import defaultdict
 from typing import Any
 
 from tests.truth.judge import Falsehood, falsehoods
-from tests.truth.memory import Memory, wanted
+from tests.truth.memory import Memory, asked
 from tests.truth.objects import Object
 from tests.truth.world import World
 
@@ -180,7 +180,7 @@ def says(
         "observedGeneration": metadata["generation"],
         "replicas": replicas,
         "readyReplicas": replicas if ready is None else ready,
-        "readyOfWanted": f"{replicas if ready is None else ready}/{wanted(model)}",
+        "readyOfWanted": f"{replicas if ready is None else ready}/{asked(model)}",
         "selector": f"app={metadata['name']}",
         "url": f"http://{metadata['name']}.{metadata['namespace']}.svc/v1",
         "servedName": metadata["name"],

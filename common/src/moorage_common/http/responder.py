@@ -92,6 +92,12 @@ class Responder:
         if self._connection.write_paused:
             flow.pause()
 
+    def go_on(self, *, flow: Flow) -> None:
+        """Let the bytes of an answer that has been started come from another source from now on."""
+        self._flow = flow
+        if self._connection.write_paused:
+            flow.pause()
+
     @property
     def takes_chunks(self) -> bool:
         """True where an answer without a length can be framed by chunks."""

@@ -23,6 +23,8 @@ class Reason(StrEnum):
     """Why a condition is as it is."""
 
     SERVING = "Serving"
+    SLEEPING = "Sleeping"
+    NO_GATEWAY = "NoGateway"
     STOPPED = "Stopped"
     STOPPING = "Stopping"
     STARTING = "Starting"
@@ -85,6 +87,7 @@ class Phase(StrEnum):
 
     STOPPED = "Stopped"
     STOPPING = "Stopping"
+    SLEEPING = "Sleeping"
     WAITING_FOR_RESOURCES = "WaitingForResources"
     STARTING = "Starting"
     RUNNING = "Running"

@@ -1,6 +1,7 @@
-"""Amounts of CPU and memory, as Kubernetes writes them."""
+"""Amounts of CPU, memory and time, as Kubernetes writes them."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Final
 
 from pydantic.json_schema import WithJsonSchema
 
@@ -28,3 +29,32 @@ Memory = Annotated[
     int | str, _quantity("^[0-9]{1,15}([.][0-9]{1,3})?(Ki|Mi|Gi|Ti|k|M|G|T)?$", "16Mi", "64Ti", "512Mi, 1.5Gi or 16Gi")
 ]
 """Bytes of memory."""
+
+_DURATION: Final = "([0-9]{1,3}h)?([0-9]{1,5}m)?([0-9]{1,7}s)?"
+_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0}
+
+Duration = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": 18,
+            **rules(
+                rule(
+                    f"self.matches('^{_DURATION}$') && size(self) > 0 && duration(self) >= duration('1s')"
+                    " && duration(self) <= duration('720h')",
+                    "must be a duration from 1s to 720h in hours, minutes and seconds, such as 90s, 30m or 1h30m",
+                )
+            ),
+        }
+    ),
+]
+"""A length of time, as Go writes it in whole hours, minutes and seconds."""
+
+
+def seconds(duration: str) -> float:
+    """The seconds of a Duration; what the schema refuses makes a ValueError."""
+    parts = re.findall(r"([0-9]+)([hms])", duration)
+    if not parts or "".join(number + unit for number, unit in parts) != duration:
+        raise ValueError(f"not a duration: {duration!r}")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)

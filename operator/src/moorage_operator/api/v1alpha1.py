@@ -27,6 +27,7 @@ from moorage_operator.api.engines import (
 from moorage_operator.api.parameters import Parameters
 from moorage_operator.api.placement import MAX_SELECTORS, MAX_TOLERATIONS, SELECTOR_RULE, LabelValue, Toleration
 from moorage_operator.api.quantities import Cpu, Memory
+from moorage_operator.api.scaling import ONE_NUMBER_OF_REPLICAS, Scaling
 from moorage_operator.api.schema import IMAGE_REFERENCE, PLAIN_CHARACTER, ApiModel, matching, rule, rules
 from moorage_operator.api.source import Source
 
@@ -155,6 +156,12 @@ class InferenceModelSpec(ApiModel):
         le=10,
     )
     replicas: int = Field(1, description="Copies of the model; 0 stops it.", examples=[2], ge=0, le=100)
+    scaling: Scaling | None = Field(
+        None,
+        description="Lets the operator choose the number of replicas by the requests that come through the gateway, "
+        "down to none. Absent means as many as replicas says, which an autoscaler may set by the scale subresource.",
+        examples=[{"minReplicas": 0, "maxReplicas": 3, "idleTimeout": "30m"}],
+    )
     suspend: bool = Field(
         False,
         description="true stops the model: running requests are finished, then its GPUs are free; replicas is kept.",
@@ -251,7 +258,7 @@ class InferenceModelSpec(ApiModel):
         ),
     )
 
-    model_config = ConfigDict(json_schema_extra=rules(*engine_rules(), *block_rules()))
+    model_config = ConfigDict(json_schema_extra=rules(*engine_rules(), *block_rules(), ONE_NUMBER_OF_REPLICAS))
 
     @property
     def concurrency(self) -> int:
@@ -260,8 +267,10 @@ class InferenceModelSpec(ApiModel):
 
     @property
     def wanted_replicas(self) -> int:
-        """Pods that are wanted: none while the model is suspended."""
-        return 0 if self.suspend else self.replicas
+        """Pods that are wanted, as far as the spec says it: none while the model is suspended."""
+        if self.suspend:
+            return 0
+        return max(1, self.scaling.min_replicas) if self.scaling else self.replicas
 
     @property
     def files(self) -> str:

@@ -27,10 +27,12 @@ class Circumstances:
 
     `make_room`: an old pod ends before a new one starts, which would wait for ever for what the old one holds.
     `tried_under`: the rules under which the API server last refused its pods; a change has them tried again.
+    `replicas`: how many there are to be, where the spec leaves it to the operator; 0 is asleep.
     """
 
     make_room: bool = False
     tried_under: str = ""
+    replicas: int | None = None
 
 
 UNHINDERED: Final = Circumstances()

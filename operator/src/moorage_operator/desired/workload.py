@@ -5,7 +5,13 @@ Every value is written as the API server stores it, so that comparing with a liv
 
 from typing import Any, Final
 
-from moorage_common.labels import MODEL_UID_LABEL, REVISION_LABEL, RUNTIME_PORT_NAME, TRIED_UNDER_ANNOTATION
+from moorage_common.labels import (
+    ASLEEP_ANNOTATION,
+    MODEL_UID_LABEL,
+    REVISION_LABEL,
+    RUNTIME_PORT_NAME,
+    TRIED_UNDER_ANNOTATION,
+)
 from moorage_operator.api.v1alpha1 import InferenceModel, InferenceModelSpec
 from moorage_operator.desired import names
 from moorage_operator.desired.config import Circumstances, DesiredConfig
@@ -25,9 +31,10 @@ _SHM_MOUNT: Final = {"name": "shm", "mountPath": "/dev/shm"}  # noqa: S108
 
 def deployment(model: InferenceModel, image: str, config: DesiredConfig, now: Circumstances) -> dict[str, Any]:
     """The Deployment: pods of the runtime `image` with the model mounted."""
-    metadata = names.metadata(model)
-    if now.tried_under:
-        metadata = {**metadata, "annotations": {TRIED_UNDER_ANNOTATION: now.tried_under}}
+    annotations = {TRIED_UNDER_ANNOTATION: now.tried_under} if now.tried_under else {}
+    if now.replicas == 0:
+        annotations[ASLEEP_ANNOTATION] = "true"
+    metadata = {**names.metadata(model), **({"annotations": annotations} if annotations else {})}
     # The uid tells the pods of this model from those that an earlier one of its name has left; the revision tells those
     # of the spec as it is now from those of an earlier spec.
     pod_labels = {**names.labels(model), MODEL_UID_LABEL: model.metadata.uid}
@@ -38,7 +45,7 @@ def deployment(model: InferenceModel, image: str, config: DesiredConfig, now: Ci
         "kind": "Deployment",
         "metadata": metadata,
         "spec": {
-            "replicas": model.spec.wanted_replicas,
+            "replicas": model.spec.wanted_replicas if now.replicas is None else now.replicas,
             "revisionHistoryLimit": 2,
             "selector": {"matchLabels": names.selector(model.metadata.name)},
             "strategy": {

@@ -60,6 +60,8 @@ def status(model: InferenceModel, seen: Observation, now: str) -> dict[str, Any]
 
 def _phase(ready: Verdict) -> Phase:
     state, reason, _ = ready
+    if reason in (Reason.SLEEPING, Reason.NO_GATEWAY):
+        return Phase.SLEEPING
     if state == "True":
         return Phase.RUNNING
     if reason in WAITING_FOR_RESOURCES:

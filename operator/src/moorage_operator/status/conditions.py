@@ -10,6 +10,8 @@ def ready(view: View) -> Verdict:
     """Whether a request that is sent now is answered."""
     if view.ready:
         return "True", Reason.SERVING, f"{len(view.ready)} of {view.wanted} replicas answer requests"
+    if view.asleep:
+        return _sleeping(view)
     if view.wanted == 0 and not view.seen.blocked:
         if view.pods:
             return "False", Reason.STOPPING, f"{len(view.pods)} pods are finishing their requests"
@@ -17,6 +19,17 @@ def ready(view: View) -> Verdict:
     if view.problem:
         return "False", view.problem.reason, view.problem.message
     return "False", Reason.STARTING, _start_message(view)
+
+
+def _sleeping(view: View) -> Verdict:
+    idle = view.model.spec.scaling.idle_timeout if view.model.spec.scaling else ""
+    if view.seen.woken:
+        return (
+            "True",
+            Reason.SLEEPING,
+            f"without use for {idle}; the next request through the gateway wakes it, and waits",
+        )
+    return "False", Reason.NO_GATEWAY, "the model sleeps, and there is no gateway that would wake it"
 
 
 def _why_stopped(view: View) -> str:
@@ -40,6 +53,8 @@ def scheduled(view: View) -> Verdict:
     """Whether every wanted pod has a node."""
     wanted = view.wanted
     placed = min(wanted, len([pod for pod in view.current if pod.scheduled and not pod.terminating]))
+    if view.asleep:
+        return "False", Reason.SLEEPING, "the model sleeps"
     if wanted == 0:
         return "False", Reason.STOPPED, _why_stopped(view)
     if placed >= wanted:
@@ -66,6 +81,8 @@ def _not_loaded(view: View) -> Verdict:
         return "False", Reason.DOWNLOADING, view.download
     if any(pod.running and pod.terminating for pod in view.pods):
         return "False", Reason.STOPPING, "the engines that run are finishing their requests"
+    if view.asleep:
+        return "False", Reason.UNLOADED, "the model sleeps"
     return "False", Reason.UNLOADED, _why_stopped(view) if view.wanted == 0 else "no engine runs"
 
 

@@ -43,8 +43,15 @@ class View:
 
     @property
     def wanted(self) -> int:
-        """Pods that the spec asks for; none by a model that is being deleted and has stopped answering."""
-        return 0 if self.deleted and not self.ready else self.model.spec.wanted_replicas
+        """Pods that there are to be; none by a model that is being deleted and has stopped answering."""
+        if self.deleted and not self.ready:
+            return 0
+        return self.model.spec.wanted_replicas if self.seen.replicas is None else self.seen.replicas
+
+    @property
+    def asleep(self) -> bool:
+        """Whether it has no pods because nobody used it."""
+        return self.seen.replicas == 0 and not self.deleted and not self.seen.blocked
 
     @property
     def deleted(self) -> bool:

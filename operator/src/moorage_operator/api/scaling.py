@@ -1,0 +1,68 @@
+"""How many replicas a model has while the operator chooses: by the requests that come through the gateway."""
+
+from typing import Final
+
+from pydantic import ConfigDict, Field
+
+from moorage_operator.api.quantities import Duration, seconds
+from moorage_operator.api.schema import ApiModel, rule, rules
+
+ONE_NUMBER_OF_REPLICAS: Final = rule(
+    "!has(self.scaling) || self.replicas == 1",
+    "with scaling the operator chooses the number: leave replicas out and set scaling.minReplicas and maxReplicas, or "
+    "remove scaling; suspend stops the model",
+    field_path=".replicas",
+)
+
+
+class Scaling(ApiModel):
+    """Bounds of the number of replicas, and what changes it."""
+
+    min_replicas: int = Field(
+        1,
+        description="Replicas that are always there. 0 lets the model sleep: without requests for idleTimeout all its "
+        "GPUs are free, and the next request through a gateway wakes it.",
+        examples=[0],
+        ge=0,
+        le=100,
+    )
+    max_replicas: int = Field(1, description="Replicas that it may have at most.", examples=[3], ge=1, le=100)
+    target_concurrency: int | None = Field(
+        None,
+        description="Requests for each replica, those that wait included: with more of them there are more replicas. "
+        "Absent means as many as a replica works on at a time (maxConcurrency).",
+        examples=[32],
+        ge=1,
+        le=10_000,
+    )
+    idle_timeout: Duration = Field(
+        "30m",
+        description="Time without a request through any gateway after which the model sleeps, such as 90s, 30m or "
+        "1h30m. Only with minReplicas 0.",
+        examples=["30m"],
+    )
+    scale_down_delay: Duration = Field(
+        "5m",
+        description="How long fewer replicas must have been enough before there are fewer.",
+        examples=["5m"],
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self.minReplicas <= self.maxReplicas",
+                "maxReplicas must be at least minReplicas; raise maxReplicas, or lower minReplicas",
+                field_path=".maxReplicas",
+            )
+        )
+    )
+
+    @property
+    def idle_seconds(self) -> float:
+        """`idle_timeout` in seconds."""
+        return seconds(self.idle_timeout)
+
+    @property
+    def delay_seconds(self) -> float:
+        """`scale_down_delay` in seconds."""
+        return seconds(self.scale_down_delay)
