@@ -23,6 +23,8 @@ class Incoming:
         self._parser = httptools.HttpRequestParser(self)
         self._refusal: Answer | None = None
         self._in_head = True
+        self._method = b""
+        self._version = ""
         self._received = 0
         """Bytes since a request began, or since anything of its body came."""
         self._held = 0
@@ -71,11 +73,11 @@ class Incoming:
         """Give the request that is whole."""
         path, _, query = origin_form(self._url).partition(b"?")
         request = Request(
-            method=self._parser.get_method().decode("ascii"),
+            method=self._method.decode("ascii"),
             path=path.decode("latin-1"),
             query=query,
             headers=self._headers,
-            http11=self._parser.get_http_version() == "1.1",
+            http11=self._version == "1.1",
             keep_alive=self._parser.should_keep_alive(),
             body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
         )

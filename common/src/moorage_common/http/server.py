@@ -13,6 +13,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Coroutine
+from types import CoroutineType
 from typing import Any, Final, Protocol, cast
 
 import httptools
@@ -106,7 +107,8 @@ class ServerConnection(Incoming, asyncio.Protocol):
         self._responder: Responder | None = None
         self._running_bytes = 0
         self._deadline = Deadline(self._loop, self._expired)
-        self._body_until = 0.0
+        self._body_until: float | None = None
+        """When the body has to be whole, by the loop's clock; None while all of it came with the head."""
 
     # -- the transport's calls ----------------------------------------------------------------------------------------
 
@@ -125,12 +127,7 @@ class ServerConnection(Incoming, asyncio.Protocol):
         """Parse what came; requests that are whole are started from `on_message_complete`."""
         if self.closing:
             return
-        if self._in_head:
-            if self._received == 0 and self._running is None:
-                self._deadline.set(self._limits.head_seconds)
-        elif self._running is None:
-            left = self._body_until - self._loop.time()
-            self._deadline.set(min(self._limits.body_idle_seconds, max(left, 0.0)))
+        begins = self._in_head and self._received == 0
         self._received += len(data)
         try:
             self._parser.feed_data(data)
@@ -145,6 +142,8 @@ class ServerConnection(Incoming, asyncio.Protocol):
             self._refusal = head_too_large(self._limits)
         if self._refusal is not None:
             self._refuse(self._refusal)
+        elif self._running is None and (self._received or not self._in_head) and not self.closing:
+            self._wait_for_more(begins=begins)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the handler of a client that left."""
@@ -180,18 +179,15 @@ class ServerConnection(Incoming, asyncio.Protocol):
         """Judge the head, and let a client go on that waits for our word before it sends the body."""
         self._in_head = False
         self._received = 0
-        self._body_until = self._loop.time() + self._limits.body_seconds
-        version = self._parser.get_http_version()
-        if self._parser.get_method() == b"CONNECT":
+        self._body_until = None
+        parser, headers = self._parser, self._headers
+        self._version = version = parser.get_http_version()
+        self._method = parser.get_method()
+        if self._method == b"CONNECT":
             self._refusal = error_answer(405, "This is not a proxy.")
-        self._refusal = self._refusal or head_problem(
-            self._headers, version, self._limits, self._count, self._head_size
-        )
-        if (
-            self._refusal is None
-            and self._headers.get(b"expect", b"").lower() == b"100-continue"
-            and self._running is None
-        ):
+        if self._refusal is None:
+            self._refusal = head_problem(headers, version, self._limits, self._count, self._head_size)
+        if b"expect" in headers and self._refusal is None and self._running is None:  # its value has been judged
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_message_complete(self) -> None:
@@ -269,6 +265,16 @@ class ServerConnection(Incoming, asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self.data_received(head + rest)
 
+    def _wait_for_more(self, *, begins: bool) -> None:
+        """Bound the time for the rest of a request of which a part has come."""
+        if not self._in_head:
+            now, limits = self._loop.time(), self._limits
+            if self._body_until is None:
+                self._body_until = now + limits.body_seconds
+            self._deadline.set(min(limits.body_idle_seconds, max(self._body_until - now, 0.0)))
+        elif begins:
+            self._deadline.set(self._limits.head_seconds)
+
     def _start(self, request: Request) -> None:
         self._deadline.set(None)
         responder = Responder(self, request)
@@ -286,7 +292,9 @@ class ServerConnection(Incoming, asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 - it is in the log, and the client is told
             self._failed(error, request, responder)
             return None
-        return self._loop.create_task(self._handle(begun, request, responder)) if asyncio.iscoroutine(begun) else begun
+        if isinstance(begun, CoroutineType):
+            return self._loop.create_task(self._handle(begun, request, responder))
+        return begun
 
     async def _handle(self, begun: Coroutine[Any, Any, None], request: Request, responder: Responder) -> None:
         try:
