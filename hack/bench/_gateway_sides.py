@@ -26,14 +26,14 @@ clusters: [{{name: bench, cluster: {{server: "http://127.0.0.1:{port}"}}}}]
 users: [{{name: bench, user: {{token: none}}}}]
 """
 
-# As a careful administrator would have it for this: bodies in memory up to our own limit, connections kept on both
-# sides, events passed on as they come.
+# Connections kept on both sides, events passed on as they come. Plain nginx writes bodies over 16 KB to a file; tuned
+# it keeps them in memory, as we do.
 _NGINX: Final = """
 daemon off; master_process off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr crit;
 worker_rlimit_nofile 20000;
 events {{ worker_connections 18000; }}
 http {{
-  access_log off; keepalive_requests 1000000000; client_max_body_size 4m; client_body_buffer_size 4m; tcp_nodelay on;
+  access_log off; keepalive_requests 1000000000; client_max_body_size 4m; tcp_nodelay on; {tuned}
   client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
   uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
   upstream pod {{ server 127.0.0.1:{pod}; keepalive 128; keepalive_requests 1000000000; }}
@@ -67,20 +67,33 @@ def ours(pod: Served, *, core: int, load_core: int, settings: Mapping[str, str] 
             **{"MOORAGE_GATEWAY_DRAIN_SECONDS": "1"},
             **(settings or {}),
         }
-        command = [sys.executable, "-m", "moorage_gateway"]
-        with process_of(command, environment, core=core, log="gateway") as process:
+        python, variables = image_python()
+        command = [python, "-m", "moorage_gateway"]
+        with process_of(command, {**environment, **variables}, core=core, log="gateway") as process:
             yield Served(port, process.pid, wait_for(f"http://127.0.0.1:{admin}/readyz", process, log="gateway"))
 
 
+def image_python() -> tuple[str, dict[str, str]]:
+    """Give the Python that our images have, Debian's, and what it needs to find our packages; else the one that runs this.
+
+    One that somebody compiled without optimisation takes half as long again for everything.
+    """
+    debian, version = Path("/usr/bin/python3"), f"python{sys.version_info.major}.{sys.version_info.minor}"
+    if debian.exists() and debian.resolve().name == version and not sys.executable.startswith("/usr/"):
+        ours = (path for path in sys.path if path and not path.startswith(sys.base_prefix))
+        return str(debian), {"PYTHONPATH": ":".join(ours)}
+    return sys.executable, {}
+
+
 @contextmanager
-def nginx(pod: Served, *, core: int) -> Iterator[Served]:
+def nginx(pod: Served, *, core: int, tuned: bool = False) -> Iterator[Served]:
     """Run nginx as a plain proxy: it asks nobody who they are, and knows one pod."""
     program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin")
     if program is None:
         raise RivalMissing("nginx is not installed: hack/debian/install.py --bench")
     with TemporaryDirectory() as folder:
         port, config = free_port(), Path(folder, "nginx.conf")
-        config.write_text(_NGINX.format(folder=folder, pod=pod.port, port=port), encoding="utf-8")
+        config.write_text(_NGINX.format(folder=folder, pod=pod.port, port=port, tuned="client_body_buffer_size 4m;" if tuned else ""), encoding="utf-8")
         with process_of([program, "-c", str(config), "-p", folder], {}, core=core, log="gateway-nginx") as process:
             yield Served(port, process.pid, wait_for(f"http://127.0.0.1:{port}/", process, log="gateway-nginx"))
 
@@ -113,8 +126,9 @@ def router_version() -> str:
 @contextmanager
 def plain(pod: Served, *, core: int) -> Iterator[Served]:
     """Run the proxy on aiohttp."""
-    command = [sys.executable, "-m", "hack.bench._gateway_proxy", str(pod.port)]
-    with process_of(command, {}, stdout=subprocess.PIPE, core=core, log="gateway-aiohttp") as process:
+    python, variables = image_python()
+    command = [python, "-m", "hack.bench._gateway_proxy", str(pod.port)]
+    with process_of(command, variables, stdout=subprocess.PIPE, core=core, log="gateway-aiohttp") as process:
         begun = time.monotonic()
         yield Served(told_port(process), process.pid, time.monotonic() - begun)
 

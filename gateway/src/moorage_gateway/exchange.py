@@ -6,6 +6,7 @@ for another. After that a broken answer ends as broken: an error event in a stre
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 from typing import Final, NamedTuple
 
 import httptools
@@ -20,7 +21,7 @@ TRIES: Final = 3
 """Pods that a request is tried on."""
 
 TAIL: Final = 4
-"""Pieces of an answer whose end is kept: usage stands in it."""
+"""Pieces of an answer's end that are kept at least: usage stands in it."""
 
 STREAM_HEADERS: Final = ((b"Cache-Control", b"no-cache"), (b"X-Accel-Buffering", b"no"))
 
@@ -46,7 +47,6 @@ class Exchange:
         "_done",
         "_endpoint",
         "_fresh",
-        "_loop",
         "_on_end",
         "_order",
         "_over",
@@ -71,7 +71,6 @@ class Exchange:
         on_end: Callable[["Exchange"], None] | None = None,
     ) -> None:
         """Send what was ordered to one of `backends`; `on_end` is called once, whatever comes."""
-        self._loop = asyncio.get_running_loop()
         self._responder = responder
         self._backends = backends
         self._order = order
@@ -87,7 +86,7 @@ class Exchange:
         self._cancelled = False
         self._over = False
         self._pieces: _Pieces | None = None
-        self.begun = self._loop.time()
+        self.begun = monotonic()
         self.first_byte = 0.0
         self.status = 0
         self.streamed = False
@@ -118,13 +117,13 @@ class Exchange:
 
     def now(self) -> float:
         """The time by the clock of `begun` and `first_byte`."""
-        return self._loop.time()
+        return monotonic()
 
     # -- the way there ------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Send the request to the next pod."""
-        endpoint = self._backends.pick(self._loop.time(), self._tried)
+        endpoint = self._backends.pick(monotonic(), self._tried)
         if endpoint is None or len(self._tried) >= TRIES:
             self._refuse()
             return
@@ -132,7 +131,7 @@ class Exchange:
         endpoint.in_flight += 1
         connection = endpoint.pool.take()
         if connection is None:
-            self._connecting = self._loop.create_task(self._connect(endpoint))
+            self._connecting = asyncio.ensure_future(self._connect(endpoint))
         else:
             self._fresh = False
             self._send(connection)
@@ -152,11 +151,11 @@ class Exchange:
         assert self._endpoint is not None  # noqa: S101 - it was picked
         self._connection = connection
         order = self._order
-        connection.send(b"%bHost: %b\r\n\r\n%b" % (order.head, self._endpoint.pool.address, order.body), self)
+        connection.send(b"%bHost: %b\r\n\r\n" % (order.head, self._endpoint.pool.address), order.body, self)
 
     def _next(self, endpoint: Endpoint) -> None:
         """Pass a pod over."""
-        endpoint.failed(self._loop.time())
+        endpoint.failed(monotonic())
         self._tried = (*self._tried, endpoint)
         self._leave(close=True)
         self.start()
@@ -176,7 +175,7 @@ class Exchange:
             self._broken()
             return
         self.status = status
-        self.first_byte = self._loop.time()
+        self.first_byte = monotonic()
         content_type = headers.get(b"content-type", JSON)
         self.streamed = content_type.startswith(EVENT_STREAM)
         more = STREAM_HEADERS if self.streamed else _passed(headers) if status >= 400 else ()
@@ -196,8 +195,8 @@ class Exchange:
         """Pass a piece on."""
         tail = self.tail
         tail.append(body)
-        if len(tail) > TAIL:
-            del tail[0]
+        if len(tail) > 2 * TAIL:
+            del tail[:TAIL]
         if self._pieces is None:
             self._responder.pass_on(body)
         else:
@@ -220,7 +219,7 @@ class Exchange:
             self._broken()
         elif not self._fresh and not answered:
             # It was dropped between two requests; that says nothing of the pod.
-            self._connecting = self._loop.create_task(self._connect(endpoint))
+            self._connecting = asyncio.ensure_future(self._connect(endpoint))
         else:
             self._next(endpoint)
 

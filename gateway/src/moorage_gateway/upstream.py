@@ -7,6 +7,7 @@ that); whoever sent a request on such a one sends it once more on a fresh one, a
 
 import asyncio
 from collections import deque
+from time import monotonic
 from typing import Final, Protocol, cast
 
 import httptools
@@ -16,6 +17,8 @@ KEPT: Final = 128
 KEPT_SECONDS: Final = 4.0
 """For so long; our runtime closes them after 75 s, llama.cpp's server after 5."""
 CONNECT_SECONDS: Final = 5.0
+LARGE: Final = 16 * 1024
+"""A body from which it costs less to hand two pieces to the kernel than to make one of them."""
 HEAD_BYTES: Final = 64 * 1024
 """The longest head of an answer."""
 
@@ -41,14 +44,13 @@ class Receiver(Protocol):
 class Pool:
     """The connections to one pod."""
 
-    __slots__ = ("_closed", "_idle", "_loop", "address", "host", "port")
+    __slots__ = ("_closed", "_idle", "address", "host", "port")
 
     def __init__(self, host: str, port: int) -> None:
         """Nothing is connected yet."""
         self.host = host
         self.port = port
         self.address = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
-        self._loop = asyncio.get_running_loop()
         self._idle: deque[UpstreamConnection] = deque()
         self._closed = False
 
@@ -57,7 +59,7 @@ class Pool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if connection.usable(self._loop.time()):
+            if connection.usable(monotonic()):
                 return connection
             connection.close()
         return None
@@ -65,19 +67,20 @@ class Pool:
     async def connect(self) -> "UpstreamConnection":
         """A fresh connection; OSError or TimeoutError where there is none."""
         async with asyncio.timeout(CONNECT_SECONDS):
-            _, connection = await self._loop.create_connection(lambda: UpstreamConnection(self), self.host, self.port)
+            loop = asyncio.get_running_loop()
+            _, connection = await loop.create_connection(lambda: UpstreamConnection(self), self.host, self.port)
         return connection
 
     def give_back(self, connection: "UpstreamConnection") -> None:
         """Keep a connection for the next request."""
-        now = self._loop.time()
-        while self._idle and not self._idle[0].usable(now):
-            self._idle.popleft().close()
-        if self._closed or len(self._idle) >= KEPT:
+        now, idle = monotonic(), self._idle
+        while idle and idle[0].kept_until <= now:
+            idle.popleft().close()
+        if self._closed or len(idle) >= KEPT:
             connection.close()
             return
         connection.kept_until = now + KEPT_SECONDS
-        self._idle.append(connection)
+        idle.append(connection)
 
     def close(self) -> None:
         """Close what is idle, and keep nothing from now on."""
@@ -110,13 +113,16 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether a request may be sent on it."""
         return not self._lost and self.kept_until > now
 
-    def send(self, request: bytes, receiver: Receiver) -> None:
+    def send(self, head: bytes, body: bytes, receiver: Receiver) -> None:
         """Send a request; the answer goes to `receiver`."""
         self._receiver = receiver
         self._begun = b""
         self._in_head = True
         self._whole = False
-        self._transport.write(request)
+        if len(body) < LARGE:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
 
     def close(self) -> None:
         """Close at once, whatever was going on; nobody is told."""

@@ -25,6 +25,11 @@ class Incoming:
         self._in_head = True
         self._method = b""
         self._version = ""
+        self._keep_alive = False
+        self._length = 0
+        """Bytes of the body, where the head told them."""
+        self._left = 0
+        """Of these, what is still to come; it goes past the parser, which would only copy it."""
         self._received = 0
         """Bytes since a request began, or since anything of its body came."""
         self._held = 0
@@ -69,6 +74,16 @@ class Incoming:
         self._held += len(body)
         self._buffers.buffered += len(body)
 
+    def _more_body(self, data: bytes) -> bytes:
+        """Take what belongs to a body of known length; give back what comes behind it."""
+        piece, rest = (data, b"") if len(data) <= self._left else (data[: self._left], data[self._left :])
+        self.on_body(piece)
+        self._left -= len(piece)
+        if not self._left:
+            # The old one still waits for the body.
+            self._parser = httptools.HttpRequestParser(self)
+        return rest
+
     def _request(self) -> Request:
         """Give the request that is whole."""
         path, _, query = origin_form(self._url).partition(b"?")
@@ -78,7 +93,7 @@ class Incoming:
             query=query,
             headers=self._headers,
             http11=self._version == "1.1",
-            keep_alive=self._parser.should_keep_alive(),
+            keep_alive=self._keep_alive,
             body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
         )
         self._body = []

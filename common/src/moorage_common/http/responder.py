@@ -111,19 +111,15 @@ class Responder:
 
         `data` is what has come of the body. Without a length the client has to take chunks.
         """
-        self._keep_alive = self._keep_alive and not self._connection.draining()
+        connection = self._connection
+        self._keep_alive = keep_alive = self._keep_alive and not connection.draining()
         self.status = status
         self._flow = flow
         head = head_bytes(
-            status,
-            content_type,
-            length=length,
-            chunked=length is None,
-            keep_alive=self._keep_alive,
-            headers=headers,
+            status, content_type, length=length, chunked=length is None, keep_alive=keep_alive, headers=headers
         )
-        self._connection.write(head + data)
-        if self._connection.write_paused:
+        connection.write(head + data)
+        if connection.write_paused:
             flow.pause()
 
     def pass_on(self, data: bytes) -> None:
@@ -132,13 +128,13 @@ class Responder:
 
     def passed(self, *, whole: bool) -> None:
         """End an answer that was passed on; one that is not whole ends the connection, and never looks whole."""
-        if whole:
-            self._end()
-        else:
+        self.finished = True
+        self._flow = None
+        if not whole:
             self._keep_alive = False
-            self.finished = True
-            self._flow = None
             self._connection.abort()
+        elif not self._keep_alive:
+            self._connection.answered(keep_alive=False)
 
     def write(self, data: bytes) -> None:
         """Write a piece of a streamed answer."""

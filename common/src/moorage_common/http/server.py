@@ -93,7 +93,7 @@ class ServerConnection(Incoming, asyncio.Protocol):
         self, handler: Handler, *, limits: Limits, connections: Connections, is_draining: Callable[[], bool]
     ) -> None:
         """Serve one client with `handler`; be in `connections` as long as the connection lives."""
-        self._is_draining = is_draining
+        self.draining = is_draining
         self.closing = False
         self.write_paused = False
         super().__init__(limits, connections)
@@ -129,8 +129,13 @@ class ServerConnection(Incoming, asyncio.Protocol):
             return
         begins = self._in_head and self._received == 0
         self._received += len(data)
+        if self._left:
+            data = self._more_body(data)
+            if not self._left:
+                self._whole()
         try:
-            self._parser.feed_data(data)
+            if data:
+                self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._decline_upgrade(data[upgrade.args[0] :])
             return
@@ -142,7 +147,10 @@ class ServerConnection(Incoming, asyncio.Protocol):
             self._refusal = head_too_large(self._limits)
         if self._refusal is not None:
             self._refuse(self._refusal)
-        elif self._running is None and (self._received or not self._in_head) and not self.closing:
+            return
+        if not self._in_head:
+            self._left = self._length - self._body_size if self._length else 0
+        if self._running is None and (self._received or not self._in_head) and not self.closing:
             self._wait_for_more(begins=begins)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -183,33 +191,20 @@ class ServerConnection(Incoming, asyncio.Protocol):
         parser, headers = self._parser, self._headers
         self._version = version = parser.get_http_version()
         self._method = parser.get_method()
+        self._keep_alive = parser.should_keep_alive()
         if self._method == b"CONNECT":
             self._refusal = error_answer(405, "This is not a proxy.")
         if self._refusal is None:
             self._refusal = head_problem(headers, version, self._limits, self._count, self._head_size)
+        self._length = 0 if b"transfer-encoding" in headers or self._refusal else int(headers.get(b"content-length", 0))
         if b"expect" in headers and self._refusal is None and self._running is None:  # its value has been judged
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_message_complete(self) -> None:
-        """Start the request, or queue it behind the one that runs."""
-        if self._refusal is None and self._parser.should_upgrade():
+        """Take note of the end of a request."""
+        if self._parser.should_upgrade() and self._refusal is None:
             return  # without its body, which llhttp leaves to the other protocol: see _decline_upgrade
-        self._in_head = True
-        self._received = 0
-        if self._head_size > self._limits.head_bytes:
-            self._refusal = self._refusal or head_too_large(self._limits)
-        if self._refusal is not None:
-            return
-        request = self._request()
-        if self._running is None:
-            self._start(request)
-            return
-        self._queue.append(request)
-        self._transport.pause_reading()
-        if len(self._queue) > self._limits.pipelined:
-            self._refusal = error_answer(
-                429, f"More than {self._limits.pipelined} requests were sent ahead on one connection."
-            )
+        self._whole()
 
     # -- what the responder calls -------------------------------------------------------------------------------------
 
@@ -239,10 +234,6 @@ class ServerConnection(Incoming, asyncio.Protocol):
         self.closing = True
         self._transport.abort()
 
-    def draining(self) -> bool:
-        """Tell whether connections are to end with their answer."""
-        return self._is_draining()
-
     @property
     def idle(self) -> bool:
         """True while no request is running or waiting here."""
@@ -265,6 +256,25 @@ class ServerConnection(Incoming, asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self.data_received(head + rest)
 
+    def _whole(self) -> None:
+        """Start the request that has come, or queue it behind the one that runs."""
+        self._in_head = True
+        self._received = 0
+        if self._head_size > self._limits.head_bytes and self._refusal is None:
+            self._refusal = head_too_large(self._limits)
+        if self._refusal is not None:
+            return
+        request = self._request()
+        if self._running is None:
+            self._start(request)
+            return
+        self._queue.append(request)
+        self._transport.pause_reading()
+        if len(self._queue) > self._limits.pipelined:
+            self._refusal = error_answer(
+                429, f"More than {self._limits.pipelined} requests were sent ahead on one connection."
+            )
+
     def _wait_for_more(self, *, begins: bool) -> None:
         """Bound the time for the rest of a request of which a part has come."""
         if not self._in_head:
@@ -277,14 +287,13 @@ class ServerConnection(Incoming, asyncio.Protocol):
 
     def _start(self, request: Request) -> None:
         self._deadline.set(None)
-        responder = Responder(self, request)
-        self._responder = responder
+        self._responder = responder = Responder(self, request)
         self._running_bytes = len(request.body)
-        self._running = self._begin(request, responder)
-        if self._running is None:
+        self._running = running = self._begin(request, responder)
+        if running is None:
             self._done(None)
         else:
-            self._running.add_done_callback(self._done)
+            running.add_done_callback(self._done)
 
     def _begin(self, request: Request, responder: Responder) -> Running | None:
         try:
