@@ -77,6 +77,9 @@ def tables(figures: Figures) -> Iterable[tuple[list[str], list[list[str]]]]:
 def notes_of(figures: Figures, values: Mapping[str, float | None]) -> dict[str, str]:
     """What a reader of the figures must know."""
     notes = {name: "not measured in this run" for name, value in values.items() if value is None}
+    if "nginx, tuned" in figures.prompts:
+        told_ratio = _ratio(figures.prompts, "nginx, tuned", _rate)
+        notes["prompts_200k_vs_nginx"] = f"nginx writes such bodies to files; told to keep them in memory: {told_ratio}"
     if figures.streams:
         told = (f"{name} {_share(runs):.2%}" for name, runs in figures.streams.items())
         notes["came_together"] = f"events that came in one read with the one before: {', '.join(told)}"

@@ -74,7 +74,7 @@ def ours(pod: Served, *, core: int, load_core: int, settings: Mapping[str, str] 
 
 
 def image_python() -> tuple[str, dict[str, str]]:
-    """Give the Python that our images have, Debian's, and what it needs to find our packages; else the one that runs this.
+    """Give the Python of our images, Debian's, and what it needs to find our packages; else the one that runs this.
 
     One that somebody compiled without optimisation takes half as long again for everything.
     """
@@ -93,7 +93,11 @@ def nginx(pod: Served, *, core: int, tuned: bool = False) -> Iterator[Served]:
         raise RivalMissing("nginx is not installed: hack/debian/install.py --bench")
     with TemporaryDirectory() as folder:
         port, config = free_port(), Path(folder, "nginx.conf")
-        config.write_text(_NGINX.format(folder=folder, pod=pod.port, port=port, tuned="client_body_buffer_size 4m;" if tuned else ""), encoding="utf-8")
+        more = "client_body_buffer_size 4m;" if tuned else ""
+        config.write_text(
+            _NGINX.format(folder=folder, pod=pod.port, port=port, tuned=more),
+            encoding="utf-8",
+        )
         with process_of([program, "-c", str(config), "-p", folder], {}, core=core, log="gateway-nginx") as process:
             yield Served(port, process.pid, wait_for(f"http://127.0.0.1:{port}/", process, log="gateway-nginx"))
 

@@ -53,6 +53,8 @@ class Bench:
                 self.load.requests(server, body_of(1000), CONNECTIONS)
             self._each(self.figures.many, servers, partial(self._requests, 1000, CONNECTIONS))
             self._each(self.figures.alone, two, partial(self._requests, 1000, 1))
+            if self.rivals:
+                two["nginx, tuned"] = stack.enter_context(sides.nginx(pod, core=self.core, tuned=True))
             self._each(self.figures.prompts, two, partial(self._requests, 200_000, CONNECTIONS))
 
     def streams(self) -> None:

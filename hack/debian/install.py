@@ -1,4 +1,4 @@
-"""Installs the Debian packages of packages.txt that are missing: `hack/debian/install.py [--check] [--engines] [--bench]`.
+"""Installs the Debian packages of packages.txt that are missing: `install.py [--check] [--engines] [--bench]`.
 
 It runs before the virtual environment exists, so it imports the standard library only and nothing of ours.
 """

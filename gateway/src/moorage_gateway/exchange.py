@@ -50,6 +50,7 @@ class Exchange:
         "_on_end",
         "_order",
         "_over",
+        "_pass_on",
         "_pieces",
         "_responder",
         "_tried",
@@ -85,6 +86,7 @@ class Exchange:
         self._fresh = False
         self._cancelled = False
         self._over = False
+        self._pass_on: Callable[[bytes], None] | None = None
         self._pieces: _Pieces | None = None
         self.begun = monotonic()
         self.first_byte = 0.0
@@ -123,13 +125,14 @@ class Exchange:
 
     def start(self) -> None:
         """Send the request to the next pod."""
-        endpoint = self._backends.pick(monotonic(), self._tried)
+        now = monotonic()
+        endpoint = self._backends.pick(now, self._tried)
         if endpoint is None or len(self._tried) >= TRIES:
             self._refuse()
             return
         self._endpoint = endpoint
         endpoint.in_flight += 1
-        connection = endpoint.pool.take()
+        connection = endpoint.pool.take(now)
         if connection is None:
             self._connecting = asyncio.ensure_future(self._connect(endpoint))
         else:
@@ -177,19 +180,22 @@ class Exchange:
         self.status = status
         self.first_byte = monotonic()
         content_type = headers.get(b"content-type", JSON)
-        self.streamed = content_type.startswith(EVENT_STREAM)
-        more = STREAM_HEADERS if self.streamed else _passed(headers) if status >= 400 else ()
-        connection = self._connection
+        self.streamed = streamed = content_type.startswith(EVENT_STREAM)
+        more = STREAM_HEADERS if streamed else _passed(headers) if status >= 400 else ()
+        connection, responder = self._connection, self._responder
         assert connection is not None  # noqa: S101 - it has just answered
         if body:
             self.tail.append(body)
-        if length is None and not self._responder.takes_chunks:
-            self._responder.start(status, content_type, flow=connection, headers=more)
-            self._pieces = _Pieces(self._responder)
+        if length is None and not responder.takes_chunks:
+            responder.start(status, content_type, flow=connection, headers=more)
+            self._pieces = _Pieces(responder)
             self._pieces.feed(body)
+            self._pass_on = self._pieces.feed
         else:
             number = None if length is None else int(length)
-            self._responder.pass_head(status, content_type, length=number, flow=connection, headers=more, data=body)
+            self._pass_on = responder.pass_head(
+                status, content_type, length=number, flow=connection, headers=more, data=body
+            )
 
     def data(self, body: bytes) -> None:
         """Pass a piece on."""
@@ -197,18 +203,19 @@ class Exchange:
         tail.append(body)
         if len(tail) > 2 * TAIL:
             del tail[:TAIL]
-        if self._pieces is None:
-            self._responder.pass_on(body)
-        else:
-            self._pieces.feed(body)
+        assert self._pass_on is not None  # noqa: S101 - the head has been passed on
+        self._pass_on(body)
 
     def ended(self) -> None:
         """The answer is whole."""
+        endpoint = self._endpoint
+        assert endpoint is not None  # noqa: S101 - it was picked
         if self._pieces is None:
             self._responder.passed(whole=True)
         else:
             self._responder.finish()
-        self._leave(close=False)
+        endpoint.in_flight -= 1
+        self._endpoint = self._connection = None
         self._finish()
 
     def failed(self, why: str, *, answered: bool) -> None:
@@ -235,7 +242,7 @@ class Exchange:
             responder.break_off()
         elif self.streamed and connection is not None and connection.between_chunks:
             event = b"\n\ndata: %b\n\n" % told
-            responder.pass_on(b"%x\r\n%b\r\n" % (len(event), event))
+            self.data(b"%x\r\n%b\r\n" % (len(event), event))
             responder.break_off()
         else:
             responder.passed(whole=False)

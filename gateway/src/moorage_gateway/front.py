@@ -147,7 +147,7 @@ class Front:
             body = _with_model(body, model.served_name)
         if not len(model.backends):
             raise Refusal(_not_ready(model))
-        order = Order(str(model.key), caller.name, _head(wanted.path, request, body), body)
+        order = Order(model.name, caller.name, _head(wanted.path, request, body), body)
         exchange = Exchange(responder, model.backends, order, self._on_end)
         exchange.start()
         return exchange

@@ -20,6 +20,7 @@ from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final
 
 from moorage_common.labels import API_GROUP
@@ -58,7 +59,7 @@ class ApiKey:
     tokens_per_minute: int | None = None
     priority: int = DEFAULT_PRIORITY
 
-    @property
+    @cached_property
     def name(self) -> str:
         """For metrics and logs."""
         return f"key:{self.id}"

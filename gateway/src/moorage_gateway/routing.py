@@ -29,6 +29,12 @@ class Model:
     why_not: str = ""
     """Why it does not answer, in the words of its condition Ready; empty while it does."""
     backends: Backends = field(default_factory=Backends)
+    name: str = field(init=False)
+    """`namespace/name`."""
+
+    def __post_init__(self) -> None:
+        """Put the name together once: every request needs it."""
+        self.name = str(self.key)
 
 
 class Table:

@@ -303,7 +303,7 @@ class ServerConnection(Incoming, asyncio.Protocol):
             return None
         if isinstance(begun, CoroutineType):
             return self._loop.create_task(self._handle(begun, request, responder))
-        return begun
+        return cast(Running | None, begun)
 
     async def _handle(self, begun: Coroutine[Any, Any, None], request: Request, responder: Responder) -> None:
         try:
