@@ -55,8 +55,9 @@ format: venv ## Format the Python sources and mend what the linter can
 generate: venv ## Write what is generated: the CRD, the chart's copy of it, the table of fields
 	$(PY) -m hack.gen_crd
 
-bench: venv ## Measure: NAME=coldstart, operator, preemption, llamacpp, vllm, transformers or embeddings
-	@test -n "$(NAME)" || { echo "Which one? make bench NAME=coldstart (or operator, preemption, llamacpp, vllm, transformers, embeddings)"; exit 2; }
+bench: venv ## Measure: NAME=coldstart, operator, preemption, gateway, llamacpp, vllm, transformers or embeddings
+	@test -n "$(NAME)" || { echo "Which one? make bench NAME=coldstart (or operator, preemption, gateway, llamacpp, vllm, transformers, embeddings)"; exit 2; }
+	@test "$(NAME)" != gateway || $(PYTHON) hack/debian/install.py --bench
 	$(PY) -m hack.bench.$(NAME)
 
 cluster-up: venv ## Start a cluster: GPUS=8 fakes GPUs, CONTROL_PLANE_ONLY=1 is without a node, NAME=…

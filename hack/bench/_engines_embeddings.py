@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hack.bench._engines_llamacpp import bench_cache
+from hack.bench._processes import bench_cache
 from hack.engines.environments import python_of, variables
 from hack.uv import find_uv
 

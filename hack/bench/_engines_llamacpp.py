@@ -1,13 +1,10 @@
 """The servers that the llamacpp benchmark compares, each a process: ours, xllamacpp's own, and llama_cpp.server."""
 
-import contextlib
-import os
 import shutil
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +12,10 @@ from typing import Final
 
 import msgspec
 
+from hack.bench._processes import Served, bench_cache, free_port, process_of, told_port, wait_for
 from moorage_runtime.engines.llamacpp import ChildConfig
 
 RIVAL: Final = "llama-cpp-python[server]==0.3.36"
-START_SECONDS: Final = 120.0
-MOCK_SOURCE: Final = Path(__file__).with_name("mock_sse.c")
 
 _DIRECT: Final = """
 import os, signal, sys, msgspec, xllamacpp
@@ -39,24 +35,6 @@ class Setup:
     context: int
     slots: int
     threads: int
-
-
-@dataclass
-class Served:
-    """A server that listens."""
-
-    port: int
-    pid: int
-    started: float
-    """Seconds from the start of its process until it answered that it is ready."""
-
-
-def bench_cache() -> Path:
-    """Give the folder for what benchmarks build and install."""
-    configured = os.environ.get("XDG_CACHE_HOME", "")
-    folder = (Path(configured) if Path(configured).is_absolute() else Path.home() / ".cache") / "moorage" / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @contextmanager
@@ -86,9 +64,7 @@ def direct(setup: Setup) -> Iterator[Served]:
     begun = time.monotonic()
     command = [sys.executable, "-c", _DIRECT, msgspec.json.encode(config).decode()]
     with process_of(command, {"OMP_WAIT_POLICY": "passive"}, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        port = int(process.stdout.readline())
-        yield Served(port, process.pid, time.monotonic() - begun)
+        yield Served(told_port(process), process.pid, time.monotonic() - begun)
 
 
 @contextmanager
@@ -104,23 +80,11 @@ def llama_cpp_server(setup: Setup) -> Iterator[Served]:
 
 
 @contextmanager
-def mock(events: int, tick_us: int, *, core: int) -> Iterator[Served]:
-    """Run the mock engine, written in C, on one core."""
-    binary = bench_cache() / f"mock_sse-{MOCK_SOURCE.stat().st_mtime_ns}"
-    if not binary.exists():
-        subprocess.run(["cc", "-O2", "-o", str(binary), str(MOCK_SOURCE)], check=True)
-    with process_of([str(binary), str(events), str(tick_us)], {}, stdout=subprocess.PIPE, core=core) as process:
-        assert process.stdout is not None
-        yield Served(int(process.stdout.readline()), process.pid, 0.0)
-
-
-@contextmanager
 def front(engine_port: int, *, core: int) -> Iterator[Served]:
     """Run the runtime's front before an engine that listens already, on one core."""
     command = [sys.executable, "-m", "hack.bench._front_mock", str(engine_port)]
     with process_of(command, {}, stdout=subprocess.PIPE, core=core) as process:
-        assert process.stdout is not None
-        yield Served(int(process.stdout.readline()), process.pid, 0.0)
+        yield Served(told_port(process), process.pid)
 
 
 def rival_version() -> str:
@@ -158,46 +122,3 @@ def _rival_python() -> Path:
     subprocess.run([*install, "--find-links", str(wheels[0].parent)], check=True)
     (folder / "ready").touch()
     return python
-
-
-@contextmanager
-def process_of(
-    command: Sequence[str], settings: dict[str, str], *, stdout: int = subprocess.DEVNULL, core: int | None = None
-) -> Iterator["subprocess.Popen[str]"]:
-    """Run a server until the end of the block, on one core if that is asked for."""
-    environment = {**os.environ, **settings}
-    pin = [] if core is None else ["taskset", "-c", str(core)]
-    log = bench_cache() / "last.log"
-    with (
-        log.open("w") as errors,
-        subprocess.Popen([*pin, *command], env=environment, stdout=stdout, stderr=errors, text=True) as process,
-    ):
-        try:
-            yield process
-        finally:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-            process.kill()
-
-
-def wait_for(url: str, process: "subprocess.Popen[str]", seconds: float = START_SECONDS) -> float:
-    """Wait until a server answers with 200; give the seconds that it took."""
-    begun = time.monotonic()
-    while time.monotonic() - begun < seconds:
-        if process.poll() is not None:
-            raise RuntimeError(f"{process.args!r} ended: {(bench_cache() / 'last.log').read_text()[-2000:]}")
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - loopback
-            if answer.status == 200:
-                return time.monotonic() - begun
-        time.sleep(0.005)
-    raise RuntimeError(f"{url} did not answer in {seconds} s")
-
-
-def free_port() -> int:
-    """Give a port that nobody listens on."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -34,6 +34,7 @@ from hack.bench._harness import (
     report,
     version_of,
 )
+from hack.bench._processes import Served, mock
 from hack.bench._streams import load
 from hack.models import model_path
 
@@ -77,7 +78,7 @@ def bodies(number: int, name: str, seed: str) -> list[bytes]:
     ]
 
 
-async def compare(setup: engines.Setup, servers: dict[str, engines.Served], *, pairs: int, patience: float) -> Figures:
+async def compare(setup: engines.Setup, servers: dict[str, Served], *, pairs: int, patience: float) -> Figures:
     """Measure all servers at all concurrencies, in turn; every round gives all of them the same prompts."""
     figures = Figures(first={name: Samples(name) for name in servers}, patience=patience)
     for name, server in servers.items():
@@ -93,7 +94,7 @@ async def compare(setup: engines.Setup, servers: dict[str, engines.Served], *, p
 
 
 async def _measure(  # noqa: PLR0913, PLR0917 - bound once by partial
-    setup: engines.Setup, name: str, server: engines.Served, concurrency: int, rounds: Iterator[int], figures: Figures
+    setup: engines.Setup, name: str, server: Served, concurrency: int, rounds: Iterator[int], figures: Figures
 ) -> float:
     # In each round all servers get the same prompts.
     requests = bodies(REQUESTS[concurrency], setup.name, f"{concurrency}/{next(rounds)}")
@@ -112,7 +113,7 @@ async def front_tokens(tick_us: int, streams: int, pairs: int) -> Samples:
     samples = Samples("front")
     events = 400 if tick_us else 2000
     with (
-        engines.mock(events, tick_us, core=_cores()[-1]) as engine,
+        mock(events, tick_us, core=_cores()[-1]) as engine,
         engines.front(engine.port, core=_cores()[0]) as front,
     ):
         body = msgspec.json.encode({"model": "mock", "prompt": "hello", "stream": True})
@@ -127,7 +128,7 @@ async def front_tokens(tick_us: int, streams: int, pairs: int) -> Samples:
 def added_start(setup: engines.Setup, pairs: int) -> dict[str, Samples]:
     """Measure how long each takes from the start of its process to ready (ours: to its first real answer)."""
 
-    def once(server: Callable[[engines.Setup], AbstractContextManager[engines.Served]]) -> float:
+    def once(server: Callable[[engines.Setup], AbstractContextManager[Served]]) -> float:
         with server(setup) as served:
             return served.started
 

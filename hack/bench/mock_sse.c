@@ -2,6 +2,7 @@
 // answered with EVENTS events of a stream, chunked, one write() each, as llama.cpp's server does it. One thread, epoll.
 //
 //     mock_sse EVENTS TICK_US     TICK_US > 0: one event on every open stream each tick; 0: as fast as they are taken
+//     mock_sse 0 0                no events: one answer of JSON, 0.6 KB
 //
 // The port is printed on the first line.
 #define _GNU_SOURCE
@@ -18,11 +19,15 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define MAX_FD 4096
+#define MAX_FD 16384
 #define EVENT "data: {\"choices\":[{\"text\":\" token\",\"index\":0,\"logprobs\":null,\"finish_reason\":null}],"\
   "\"created\":1795265415,\"id\":\"chatcmpl-LE3jq3ElpH7aixciebQfUAIoSKYPPJKa\",\"model\":\"mock\","\
   "\"system_fingerprint\":\"b0-unknown\",\"object\":\"text_completion\"}\n\n"
 #define DONE "data: [DONE]\n\n"
+#define WORDS "The quick brown fox jumps over the lazy dog while the harbour lies quiet in the morning. "
+#define JSON "{\"id\":\"chatcmpl-LE3jq3ElpH7aixciebQfUAIoSKYPPJKa\",\"object\":\"chat.completion\",\"created\":1795265415,"\
+  "\"model\":\"mock\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"" WORDS WORDS WORDS WORDS "\"},"\
+  "\"logprobs\":null,\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":219,\"completion_tokens\":73,\"total_tokens\":292}}"
 
 static const char HEAD[] = "HTTP/1.1 200 OK\r\nServer: mock\r\nContent-Type: text/event-stream\r\n"
                            "Transfer-Encoding: chunked\r\n\r\n";
@@ -30,8 +35,8 @@ static const char HEAD[] = "HTTP/1.1 200 OK\r\nServer: mock\r\nContent-Type: tex
 struct stream { int left; long want; char seen[4096]; int have; int blocked; };
 
 static struct stream streams[MAX_FD];
-static char event[1024], last[256];
-static int event_size, last_size, events, epoll, highest;
+static char event[1024], last[256], whole[2048];
+static int event_size, last_size, whole_size, events, epoll, highest;
 
 static void die(const char *what) { perror(what); exit(1); }
 
@@ -78,6 +83,10 @@ static void request(int fd, int tick) {
     }
     if (s->want > 0) return;
     s->want = s->have = 0;
+    if (!events) {
+        if (write(fd, whole, whole_size) != whole_size) drop(fd);
+        return;
+    }
     if (write(fd, HEAD, sizeof HEAD - 1) < 0) { drop(fd); return; }
     s->left = events + 1;
     pour(fd, tick);
@@ -91,10 +100,12 @@ int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
     event_size = snprintf(event, sizeof event, "%zx\r\n%s\r\n", sizeof EVENT - 1, EVENT);
     last_size = snprintf(last, sizeof last, "%zx\r\n%s\r\n0\r\n\r\n", sizeof DONE - 1, DONE);
+    whole_size = snprintf(whole, sizeof whole, "HTTP/1.1 200 OK\r\nServer: mock\r\nContent-Type: application/json\r\n"
+                          "Content-Length: %zu\r\n\r\n%s", sizeof JSON - 1, JSON);
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener, 1024) < 0) die("listen");
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener, 4096) < 0) die("listen");
     getsockname(listener, (struct sockaddr *)&address, &length);
     printf("%d\n", ntohs(address.sin_port));
     fflush(stdout);
@@ -117,7 +128,8 @@ int main(int argc, char **argv) {
                 while ((client = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
                     if (client >= MAX_FD) { close(client); continue; }
                     setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-                    memset(&streams[client], 0, sizeof streams[client]);
+                    struct stream *s = &streams[client];
+                    s->left = s->have = s->blocked = 0, s->want = 0;
                     if (client > highest) highest = client;
                     watch(client, EPOLLIN, EPOLL_CTL_ADD);
                 }

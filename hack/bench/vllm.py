@@ -18,7 +18,6 @@ from pathlib import Path
 
 import msgspec
 
-from hack.bench._engines_llamacpp import Served, free_port, process_of, wait_for
 from hack.bench._harness import (
     DEFAULT_PAIRS,
     Samples,
@@ -30,6 +29,7 @@ from hack.bench._harness import (
     ratio,
     report,
 )
+from hack.bench._processes import Served, free_port, process_of, wait_for
 from hack.bench._streams import load
 from hack.engines.environments import python_of, variables
 from hack.engines.models import model_folder

@@ -1,4 +1,4 @@
-"""Installs the Debian packages of packages.txt that are missing: `hack/debian/install.py [--check] [--engines]`.
+"""Installs the Debian packages of packages.txt that are missing: `install.py [--check] [--engines] [--bench]`.
 
 It runs before the virtual environment exists, so it imports the standard library only and nothing of ours.
 """
@@ -11,12 +11,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE_LIST = Path(__file__).resolve().with_name("packages.txt")
-SECTIONS = ("always", "host", "engines")
+SECTIONS = ("always", "host", "engines", "bench")
 _APT_LISTS = Path("/var/lib/apt/lists")
 _LISTS_STAY_FRESH_SECONDS = 24 * 3600
 
@@ -68,10 +68,15 @@ def installed_names(dpkg_output: str) -> set[str]:
     return {pair[0] for pair in pairs if pair[1:] == ["installed"]}
 
 
-def lacking(packages: Iterable[Package], installed: set[str], *, docker: bool, engines: bool = False) -> list[Package]:
-    """Give what this machine still needs; with a Docker engine the host cluster's packages are not needed."""
-    unwanted = {section for section, yes in (("host", docker), ("engines", not engines)) if yes}
-    return [p for p in packages if p.name not in installed and p.section not in unwanted]
+def lacking(
+    packages: Iterable[Package], installed: set[str], *, docker: bool, extra: Container[str] = ()
+) -> list[Package]:
+    """Give what this machine still needs; with a Docker engine the host cluster's packages are not needed.
+
+    `extra` are the sections that are asked for beside the usual ones.
+    """
+    needed = {"always"} if docker else {"always", "host"}
+    return [p for p in packages if p.name not in installed and (p.section in needed or p.section in extra)]
 
 
 def advice(missing: Iterable[Package], *, debian: bool) -> str:
@@ -103,14 +108,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="tell what is missing, install nothing (exit 1 if any)")
     parser.add_argument("--engines", action="store_true", help="also what the tests of the large engines need")
+    parser.add_argument("--bench", action="store_true", help="also what the gateway's benchmark needs")
     chosen = parser.parse_args(arguments)
+    extra = {section for section in ("engines", "bench") if getattr(chosen, section)}
     packages = parse_packages(PACKAGE_LIST.read_text(encoding="utf-8"))
     debian = shutil.which("dpkg-query") is not None and shutil.which("apt-get") is not None
     installed = _ask_dpkg(packages) if debian else set()
-    missing = lacking(packages, installed, docker=False, engines=chosen.engines)
+    missing = lacking(packages, installed, docker=False, extra=extra)
     if missing and _docker_answers():
         print("A Docker engine answers: the packages for a cluster on the bare host are not needed.")
-        missing = lacking(packages, installed, docker=True, engines=chosen.engines)
+        missing = lacking(packages, installed, docker=True, extra=extra)
         if missing and not debian:
             print("Not Debian: make sure that these are there: " + ", ".join(package.name for package in missing))
             return 0

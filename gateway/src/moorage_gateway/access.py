@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from moorage_gateway.keys import DEFAULT_PRIORITY, PREFIX, Keys
+from moorage_gateway.keys import DEFAULT_PRIORITY, PREFIX, ApiKey, Keys
 from moorage_gateway.routing import ModelKey
 
 YES_SECONDS: Final = 10.0
 NO_SECONDS: Final = 1.0
 MOST_REMEMBERED: Final = 10_000
 """Credentials, and decisions for each; over this everything is forgotten and asked again."""
+
+MOST_HEADER: Final = 512
+"""Bytes of a header that is remembered; one may be padded with blanks."""
 
 _BEARER: Final = b"bearer "
 
@@ -89,15 +92,24 @@ class Access:
         self._reviews = reviews
         self._clock = clock
         self._tokens: dict[bytes, tuple[TokenCaller | None, float]] = {}
+        self._verified: dict[bytes, ApiKey] = {}
+        """Holders of keys by the header that proved it, while no key changes: the digest is computed once."""
+        self._generation = -1
         self._asking: dict[bytes, asyncio.Task[TokenCaller | None]] = {}
 
     def known(self, authorization: bytes | None) -> tuple[Caller | None, bool]:
         """The caller, and whether that is certain: if not, it has to be asked (`ask`)."""
+        if self._generation != self._keys.generation:
+            self._generation = self._keys.generation
+            self._verified.clear()
+        key = self._verified.get(authorization) if authorization is not None else None
+        if key is not None and self._keys.in_time(key):
+            return key, True
         token = bearer(authorization)
-        if token is None:
+        if token is None or authorization is None:
             return None, True
         if token.startswith(PREFIX):
-            return self._keys.caller(token), True
+            return self._verify(authorization, token), True
         found = self._tokens.get(hashlib.sha256(token).digest())
         if found is None or found[1] <= self._clock():
             return None, False
@@ -126,6 +138,14 @@ class Access:
         now = self._clock()
         for key, yes in zip(unknown, answers, strict=True):
             caller.decided[key] = (yes, now + (YES_SECONDS if yes else NO_SECONDS))
+
+    def _verify(self, authorization: bytes, token: bytes) -> ApiKey | None:
+        key = self._keys.caller(token)
+        if key is not None and len(authorization) <= MOST_HEADER:
+            if len(self._verified) >= MOST_REMEMBERED:
+                self._verified.clear()
+            self._verified[authorization] = key
+        return key
 
     async def _review(self, token: bytes, digest: bytes) -> TokenCaller | None:
         user = await self._reviews.who(token.decode("latin-1"))

@@ -7,6 +7,7 @@ answer ends as broken: an error event in a stream of events, a cut connection el
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 from typing import Final, NamedTuple
 
 from moorage_common.http.message import EVENT_STREAM, JSON, Answer
@@ -21,7 +22,7 @@ TRIES: Final = 3
 """Pods that a request is tried on."""
 
 TAIL: Final = 4
-"""Pieces of an answer whose end is kept: usage stands in it."""
+"""Pieces of an answer's end that are kept at least: usage stands in it."""
 
 
 class Order(NamedTuple):
@@ -52,10 +53,10 @@ class Exchange:
         "_done",
         "_endpoint",
         "_fresh",
-        "_loop",
         "_on_end",
         "_order",
         "_over",
+        "_pass_on",
         "_pieces",
         "_responder",
         "_room",
@@ -81,7 +82,6 @@ class Exchange:
         on_end: Callable[["Exchange"], None] | None = None,
     ) -> None:
         """Send what was ordered to one of `backends`; `on_end` is called once, whatever comes."""
-        self._loop = asyncio.get_running_loop()
         self._responder = responder
         self._backends = backends
         self._order = order
@@ -102,8 +102,9 @@ class Exchange:
         self._fresh = False
         self._cancelled = False
         self._over = False
+        self._pass_on: Callable[[bytes], None] | None = None
         self._pieces: waiting.Writer | None = None
-        self.begun = self._loop.time()
+        self.begun = monotonic()
         self.first_byte = 0.0
         self.status = 0
         self.streamed = False
@@ -136,7 +137,7 @@ class Exchange:
 
     def now(self) -> float:
         """The time by the clock of `begun` and `first_byte`."""
-        return self._loop.time()
+        return monotonic()
 
     # -- the way there ------------------------------------------------------------------------------------------------
 
@@ -146,7 +147,7 @@ class Exchange:
         if room is not None and len(room) and not self._admitted:
             self._wait(room)
             return
-        now = self._loop.time()
+        now = monotonic()
         endpoint = self._backends.pick(now, self._tried) if len(self._tried) < TRIES else None
         if endpoint is None:
             if room is None:
@@ -158,9 +159,9 @@ class Exchange:
         endpoint.in_flight += 1
         if room is not None:
             room.began(now)
-        connection = endpoint.pool.take()
+        connection = endpoint.pool.take(now)
         if connection is None:
-            self._connecting = self._loop.create_task(self._connect(endpoint))
+            self._connecting = asyncio.ensure_future(self._connect(endpoint))
         else:
             self._fresh = False
             self._send(connection)
@@ -180,11 +181,11 @@ class Exchange:
         assert self._endpoint is not None  # noqa: S101 - it was picked
         self._connection = connection
         order = self._order
-        connection.send(b"%bHost: %b\r\n\r\n%b" % (order.head, self._endpoint.pool.address, order.body), self)
+        connection.send(b"%bHost: %b\r\n\r\n" % (order.head, self._endpoint.pool.address), order.body, self)
 
     def _next(self, endpoint: Endpoint) -> None:
         """Pass a pod over."""
-        endpoint.failed(self._loop.time())
+        endpoint.failed(monotonic())
         self._tried = (*self._tried, endpoint)
         self._leave(close=True)
         self.start()
@@ -193,7 +194,7 @@ class Exchange:
 
     def _wait(self, room: Room) -> None:
         if self._tried and self._tried_at is None:
-            self._tried_at = self._loop.time()
+            self._tried_at = monotonic()
         if (refusal := room.admit(self, self._tried_at)) is not None:
             self.refuse(refusal)
 
@@ -201,7 +202,7 @@ class Exchange:
         """Go to a pod: one takes it now."""
         self._admitted = True
         self._tried = ()
-        if self._tried_at is not None and self._tried_at + PATIENCE_SECONDS < self._loop.time():
+        if self._tried_at is not None and self._tried_at + PATIENCE_SECONDS < monotonic():
             self._tried_at = None  # in the meantime there was no pod at all; this is another one
         self.start()
 
@@ -233,39 +234,43 @@ class Exchange:
             return
         self._answering = True
         self.status = status
-        self.first_byte = self._loop.time()
+        self.first_byte = monotonic()
         content_type = headers.get(b"content-type", JSON)
-        self.streamed = content_type.startswith(EVENT_STREAM)
-        more = waiting.HEADERS if self.streamed else _passed(headers) if status >= 400 else ()
-        connection = self._connection
+        self.streamed = streamed = content_type.startswith(EVENT_STREAM)
+        more = waiting.HEADERS if streamed else _passed(headers) if status >= 400 else ()
+        connection, responder = self._connection, self._responder
         assert connection is not None  # noqa: S101 - it has just answered
         if body:
             self.tail.append(body)
-        if self._responder.started:
-            self._responder.go_on(flow=connection)
-            self._pieces = waiting.writer(self._responder, status, headers)
+        if responder.started:
+            responder.go_on(flow=connection)
+            self._pieces = waiting.writer(responder, status, headers)
             self._pieces.feed(body)
-        elif length is None and not self._responder.takes_chunks:
-            self._responder.start(status, content_type, flow=connection, headers=more)
-            self._pieces = waiting.Pieces(waiting.Plain(self._responder))
+            self._pass_on = self._pieces.feed
+        elif length is None and not responder.takes_chunks:
+            responder.start(status, content_type, flow=connection, headers=more)
+            self._pieces = waiting.Pieces(waiting.Plain(responder))
             self._pieces.feed(body)
+            self._pass_on = self._pieces.feed
         else:
             number = None if length is None else int(length)
-            self._responder.pass_head(status, content_type, length=number, flow=connection, headers=more, data=body)
+            self._pass_on = responder.pass_head(
+                status, content_type, length=number, flow=connection, headers=more, data=body
+            )
 
     def data(self, body: bytes) -> None:
         """Pass a piece on."""
         tail = self.tail
         tail.append(body)
-        if len(tail) > TAIL:
-            del tail[0]
-        if self._pieces is None:
-            self._responder.pass_on(body)
-        else:
-            self._pieces.feed(body)
+        if len(tail) > 2 * TAIL:
+            del tail[:TAIL]
+        assert self._pass_on is not None  # noqa: S101 - the head has been passed on
+        self._pass_on(body)
 
     def ended(self) -> None:
         """The answer is whole."""
+        endpoint = self._endpoint
+        assert endpoint is not None  # noqa: S101 - it was picked
         if self._pieces is None:
             self._responder.passed(whole=True)
         else:
@@ -281,7 +286,7 @@ class Exchange:
             self._broken()
         elif not self._fresh and not answered:
             # It was dropped between two requests; that says nothing of the pod.
-            self._connecting = self._loop.create_task(self._connect(endpoint))
+            self._connecting = asyncio.ensure_future(self._connect(endpoint))
         else:
             self._next(endpoint)
 
@@ -299,7 +304,7 @@ class Exchange:
             responder.break_off()
         elif self.streamed and connection is not None and connection.between_chunks:
             event = b"\n\ndata: %b\n\n" % told
-            responder.pass_on(b"%x\r\n%b\r\n" % (len(event), event))
+            self.data(b"%x\r\n%b\r\n" % (len(event), event))
             responder.break_off()
         else:
             responder.passed(whole=False)
@@ -321,7 +326,7 @@ class Exchange:
         if endpoint is not None:
             endpoint.in_flight -= 1
             if self._room is not None:
-                self._room.ended(self._loop.time())
+                self._room.ended(monotonic())
         if close and connection is not None:
             connection.close()
 

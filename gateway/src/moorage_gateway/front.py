@@ -150,9 +150,9 @@ class Front:
         elif wanted.asked != model.served_name:
             body = _with_model(body, model.served_name)
         if model.room is None and not len(model.backends):
-            raise Refusal(not_ready(str(model.key), model.why_not))
+            raise Refusal(not_ready(model.name, model.why_not))
         head, may_stream = _head(wanted.path, request, body), wanted.path in STREAMED
-        order = Order(str(model.key), caller.name, head, body, model.room, caller.priority, may_stream)
+        order = Order(model.name, caller.name, head, body, model.room, caller.priority, may_stream)
         exchange = Exchange(responder, model.backends, order, self._on_end)
         exchange.start()
         return exchange

@@ -20,6 +20,7 @@ from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final
 
 from moorage_common.labels import API_GROUP
@@ -58,7 +59,7 @@ class ApiKey:
     tokens_per_minute: int | None = None
     priority: int = DEFAULT_PRIORITY
 
-    @property
+    @cached_property
     def name(self) -> str:
         """For metrics and logs."""
         return f"key:{self.id}"
@@ -74,12 +75,15 @@ class Keys:
     def __init__(self, clock: Callable[[], float]) -> None:
         """`clock` gives the seconds since 1970."""
         self._clock = clock
+        self.generation = 0
+        """Changes with every change of a key: what was found out before it holds no more."""
         self._keys: dict[bytes, ApiKey] = {}
         self._of_secret: dict[str, bytes] = {}
 
     def put(self, secret_uid: str, key: ApiKey) -> None:
         """A Secret was seen, or has changed. Of two with one ID the first holds."""
         self.remove(secret_uid)
+        self.generation += 1
         identity = key.id.encode()
         if identity not in self._keys:
             self._keys[identity] = key
@@ -88,6 +92,7 @@ class Keys:
     def remove(self, secret_uid: str) -> None:
         """A Secret has gone, or is no key any more."""
         if (identity := self._of_secret.pop(secret_uid, None)) is not None:
+            self.generation += 1
             del self._keys[identity]
 
     def caller(self, token: bytes) -> ApiKey | None:
@@ -96,9 +101,11 @@ class Keys:
         identity, _, secret = rest.partition(b"_")
         key = self._keys.get(identity)
         same = hmac.compare_digest(hashlib.sha256(secret).digest(), key.digest if key is not None else _NOBODY)
-        if key is None or not same or (key.expires is not None and key.expires <= self._clock()):
-            return None
-        return key
+        return key if key is not None and same and self.in_time(key) else None
+
+    def in_time(self, key: ApiKey) -> bool:
+        """Whether it has not expired yet."""
+        return key.expires is None or key.expires > self._clock()
 
 
 def new_key(identity: str) -> tuple[str, str]:

@@ -1,25 +1,24 @@
 """Prometheus metrics of one gateway. Labels are models that exist, callers that were let in, statuses: bounded all.
 
-What a request costs is a few look-ups in a dictionary; the text is written when it is asked for.
+What a request costs is a few look-ups in a dictionary (`series`); the text is written when it is asked for.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from moorage_common.http.message import Answer
 from moorage_gateway.exchange import Exchange
 from moorage_gateway.hold import Lobby
+from moorage_gateway.series import Count, Counters, Histograms
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 MOST_CALLERS: Final = 1000
 """Callers with series of their own; the others are `other` together."""
-
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter that says nothing
 
 _SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 
@@ -38,8 +37,8 @@ class _OfModel:
     def __init__(self, metrics: "Metrics", model: str) -> None:
         self.duration = metrics.duration.labels(model)
         self.first_byte = metrics.first_byte.labels(model)
-        self.requests: dict[tuple[int, str], Callable[[], None]] = {}
-        self.tokens: dict[str, tuple[Callable[[float], None], Callable[[float], None]]] = {}
+        self.requests: dict[tuple[int, str], Count] = {}
+        self.tokens: dict[str, tuple[Count, Count]] = {}
 
 
 class Metrics:
@@ -48,13 +47,13 @@ class Metrics:
     def __init__(self) -> None:
         """Count from zero."""
         self._registry = CollectorRegistry()
-        self._requests = Counter(
+        self._requests = Counters(
             "moorage_gateway_requests",
             "Requests sent to models; error says who broke an answer off: the backend, the client, or nobody.",
             ("model", "status", "error"),
             registry=self._registry,
         )
-        self._tokens = Counter(
+        self._tokens = Counters(
             "moorage_gateway_tokens",
             "Tokens by the usage in answers.",
             ("model", "caller", "kind"),
@@ -79,9 +78,9 @@ class Metrics:
         outcome = exchange.status, exchange.error
         count = of_model.requests.get(outcome)
         if count is None:
-            labelled = self._requests.labels(exchange.model, str(exchange.status), exchange.error)
-            count = of_model.requests[outcome] = labelled.inc
-        count()
+            count = self._requests.labels(exchange.model, str(exchange.status), exchange.error)
+            of_model.requests[outcome] = count
+        count.value += 1
         of_model.duration.observe(exchange.now() - exchange.begun)
         if exchange.first_byte:
             of_model.first_byte.observe(exchange.first_byte - exchange.begun)
@@ -93,7 +92,8 @@ class Metrics:
         return Answer(200, generate_latest(self._registry), CONTENT_TYPE)
 
     def _count_tokens(self, exchange: Exchange, of_model: _OfModel) -> None:
-        told = b"".join(exchange.tail)[-_READ:]
+        tail = exchange.tail
+        told = (tail[0] if len(tail) == 1 else b"".join(tail))[-_READ:]
         into, out = _last(_IN, told), _last(_OUT, told)
         if not into and not out:
             return
@@ -104,13 +104,13 @@ class Metrics:
             self._callers.add(caller)
         counted = of_model.tokens.get(caller)
         if counted is None:
-            both = (self._tokens.labels(exchange.model, caller, kind).inc for kind in ("input", "output"))
+            both = (self._tokens.labels(exchange.model, caller, kind) for kind in ("input", "output"))
             counted = of_model.tokens[caller] = (next(both), next(both))
-        counted[0](into)
-        counted[1](out)
+        counted[0].value += into
+        counted[1].value += out
 
-    def _histogram(self, name: str, text: str) -> Histogram:
-        return Histogram(name, text, ("model",), buckets=_SECONDS, registry=self._registry)
+    def _histogram(self, name: str, text: str) -> Histograms:
+        return Histograms(name, text, ("model",), _SECONDS, self._registry)
 
 
 class _Held(Collector):

@@ -34,6 +34,12 @@ class Model:
     backends: Backends = field(default_factory=Backends)
     room: Room | None = None
     """Where requests wait while no pod is ready; None refuses them."""
+    name: str = field(init=False)
+    """`namespace/name`."""
+
+    def __post_init__(self) -> None:
+        """Put the name together once: every request needs it."""
+        self.name = str(self.key)
 
 
 class Table:

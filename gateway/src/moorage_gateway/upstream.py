@@ -7,6 +7,7 @@ that); whoever sent a request on such a one sends it once more on a fresh one, a
 
 import asyncio
 from collections import deque
+from time import monotonic
 from typing import Final, Protocol, cast
 
 import httptools
@@ -16,6 +17,8 @@ KEPT: Final = 128
 KEPT_SECONDS: Final = 4.0
 """For so long; our runtime closes them after 75 s, llama.cpp's server after 5."""
 CONNECT_SECONDS: Final = 5.0
+LARGE: Final = 16 * 1024
+"""A body from which it costs less to hand two pieces to the kernel than to make one of them."""
 HEAD_BYTES: Final = 64 * 1024
 """The longest head of an answer."""
 
@@ -41,23 +44,22 @@ class Receiver(Protocol):
 class Pool:
     """The connections to one pod."""
 
-    __slots__ = ("_closed", "_idle", "_loop", "address", "host", "port")
+    __slots__ = ("_closed", "_idle", "address", "host", "port")
 
     def __init__(self, host: str, port: int) -> None:
         """Nothing is connected yet."""
         self.host = host
         self.port = port
         self.address = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
-        self._loop = asyncio.get_running_loop()
         self._idle: deque[UpstreamConnection] = deque()
         self._closed = False
 
-    def take(self) -> "UpstreamConnection | None":
+    def take(self, now: float) -> "UpstreamConnection | None":
         """A kept connection, the one that was used last."""
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if connection.usable(self._loop.time()):
+            if connection.kept_until > now and not connection.lost:
                 return connection
             connection.close()
         return None
@@ -65,19 +67,20 @@ class Pool:
     async def connect(self) -> "UpstreamConnection":
         """A fresh connection; OSError or TimeoutError where there is none."""
         async with asyncio.timeout(CONNECT_SECONDS):
-            _, connection = await self._loop.create_connection(lambda: UpstreamConnection(self), self.host, self.port)
+            loop = asyncio.get_running_loop()
+            _, connection = await loop.create_connection(lambda: UpstreamConnection(self), self.host, self.port)
         return connection
 
     def give_back(self, connection: "UpstreamConnection") -> None:
         """Keep a connection for the next request."""
-        now = self._loop.time()
-        while self._idle and not self._idle[0].usable(now):
-            self._idle.popleft().close()
-        if self._closed or len(self._idle) >= KEPT:
+        now, idle = monotonic(), self._idle
+        while idle and idle[0].kept_until <= now:
+            idle.popleft().close()
+        if self._closed or len(idle) >= KEPT:
             connection.close()
             return
         connection.kept_until = now + KEPT_SECONDS
-        self._idle.append(connection)
+        idle.append(connection)
 
     def close(self) -> None:
         """Close what is idle, and keep nothing from now on."""
@@ -93,7 +96,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Wait for a transport."""
         self.kept_until = 0.0
         self._pool = pool
-        self._lost = False
+        self.lost = False
         self._transport: asyncio.Transport
         self._parser = httptools.HttpResponseParser(self)
         self._receiver: Receiver | None = None
@@ -101,38 +104,38 @@ class UpstreamConnection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._begun: bytes = b""
         self._in_head = True
+        self._status = 0
         self._whole = False
         self._keep = False
         self._problem = ""
         self.between_chunks = True
 
-    def usable(self, now: float) -> bool:
-        """Whether a request may be sent on it."""
-        return not self._lost and self.kept_until > now
-
-    def send(self, request: bytes, receiver: Receiver) -> None:
+    def send(self, head: bytes, body: bytes, receiver: Receiver) -> None:
         """Send a request; the answer goes to `receiver`."""
         self._receiver = receiver
         self._begun = b""
         self._in_head = True
         self._whole = False
-        self._transport.write(request)
+        if len(body) < LARGE:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
 
     def close(self) -> None:
         """Close at once, whatever was going on; nobody is told."""
         self._receiver = None
-        if not self._lost:
+        if not self.lost:
             self._transport.abort()
 
     def pause(self) -> None:
         """Read no more for now; the other side will be held back by its own socket."""
-        if self._reading and not self._lost:
+        if self._reading and not self.lost:
             self._reading = False
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read again."""
-        if not self._reading and not self._lost:
+        if not self._reading and not self.lost:
             self._reading = True
             self._transport.resume_reading()
 
@@ -145,12 +148,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Check a piece of the answer, and hand it on."""
-        receiver = self._receiver
+        receiver, in_head = self._receiver, self._in_head
         if receiver is None:
             # Bytes that nobody asked for: this connection can no longer be trusted.
             self.close()
             return
-        in_head = self._in_head
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -158,7 +160,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self._problem:
             self._fail(self._problem)
-        elif not in_head:
+            return
+        if not in_head:
             receiver.data(data)
         elif self._in_head:
             self._begun += data
@@ -168,14 +171,13 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             if self._begun:
                 data = self._begun + data
-            body = data[data.index(_END_OF_HEAD) + 4 :]
-            receiver.head(self._parser.get_status_code(), self._headers, body)
+            receiver.head(self._status, self._headers, data[data.index(_END_OF_HEAD) + 4 :])
         if self._whole and self._receiver is receiver:
             self._end(receiver)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail the exchange that was running."""
-        self._lost = True
+        self.lost = True
         self._fail(f"the connection was closed{f' ({exc})' if exc else ''}")
 
     # -- the parser's calls -------------------------------------------------------------------------------------------
@@ -195,7 +197,8 @@ class UpstreamConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Take note of the end of the head."""
         self._in_head = False
-        if self._parser.get_status_code() < 200:
+        self._status = self._parser.get_status_code()
+        if self._status < 200:
             self._problem = "an answer before the answer, which nobody asked for"
 
     def on_chunk_header(self) -> None:
@@ -215,8 +218,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _end(self, receiver: Receiver) -> None:
         self._receiver = None
-        if self._keep and not self._lost:
-            self.resume()
+        if self._keep and not self.lost:
+            if not self._reading:
+                self.resume()
             self._pool.give_back(self)
         else:
             self.close()

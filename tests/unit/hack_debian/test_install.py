@@ -98,5 +98,5 @@ def test_what_the_cluster_s_doctor_looks_for_is_in_the_list() -> None:
 def test_what_the_large_engines_need_is_installed_for_their_tests_only() -> None:
     listed = [install.Package("make", "always", "x"), install.Package("libnuma1", "engines", "x")]
     assert install.lacking(listed, set(), docker=False) == listed[:1]
-    assert install.lacking(listed, set(), docker=False, engines=True) == listed
-    assert install.lacking(listed, {"make"}, docker=True, engines=True) == listed[1:]
+    assert install.lacking(listed, set(), docker=False, extra={"engines"}) == listed
+    assert install.lacking(listed, {"make"}, docker=True, extra={"engines"}) == listed[1:]

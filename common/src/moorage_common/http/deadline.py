@@ -9,13 +9,13 @@ _NEVER = float("inf")
 class Deadline:
     """Calls back once when its time has come; the timer behind it is moved only when it fires too early."""
 
-    __slots__ = ("_at", "_loop", "_passed", "_timer")
+    __slots__ = ("_at", "_fires", "_loop", "_passed", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, passed: Callable[[], None]) -> None:
         """Call `passed` when the time has come; none is set yet."""
         self._loop = loop
         self._passed = passed
-        self._at = _NEVER
+        self._at = self._fires = _NEVER
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, seconds: float | None) -> None:
@@ -23,10 +23,11 @@ class Deadline:
         if seconds is None:
             self._at = _NEVER
             return
-        self._at = self._loop.time() + seconds
-        if self._timer is None or self._timer.when() > self._at:
+        self._at = at = self._loop.time() + seconds
+        if self._timer is None or self._fires > at:
             self.cancel()
-            self._timer = self._loop.call_at(self._at, self._fire)
+            self._fires = at
+            self._timer = self._loop.call_at(at, self._fire)
 
     def cancel(self) -> None:
         """Drop the timer, for good or before a new one."""
@@ -39,6 +40,7 @@ class Deadline:
         if self._at == _NEVER:
             return
         if self._loop.time() < self._at:
+            self._fires = self._at
             self._timer = self._loop.call_at(self._at, self._fire)
         else:
             self._passed()

@@ -23,6 +23,13 @@ class Incoming:
         self._parser = httptools.HttpRequestParser(self)
         self._refusal: Answer | None = None
         self._in_head = True
+        self._method = b""
+        self._version = ""
+        self._keep_alive = False
+        self._length = 0
+        """Bytes of the body, where the head told them."""
+        self._left = 0
+        """Of these, what is still to come; it goes past the parser, which would only copy it."""
         self._received = 0
         """Bytes since a request began, or since anything of its body came."""
         self._held = 0
@@ -33,10 +40,8 @@ class Incoming:
         """Begin a request."""
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
-        self._count = 0
-        self._head_size = 0
+        self._count = self._head_size = self._body_size = 0
         self._body: list[bytes] = []
-        self._body_size = 0
         self._in_head = True
 
     def on_url(self, url: bytes) -> None:
@@ -54,36 +59,49 @@ class Incoming:
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body, up to the limit."""
-        self._body_size += len(body)
+        size, limits, buffers = len(body), self._limits, self._buffers
+        self._body_size += size
         self._received = 0
-        if self._body_size > self._limits.body_bytes:
-            self._refusal = self._refusal or body_too_large(self._limits)
-        elif self._buffers.buffered + len(body) > self._limits.buffered_bytes:
+        if self._body_size > limits.body_bytes:
+            self._refusal = self._refusal or body_too_large(limits)
+        elif buffers.buffered + size > limits.buffered_bytes:
             self._refusal = self._refusal or too_much_at_once()
         if self._refusal is not None:
             self._body.clear()
             return
         self._body.append(body)
-        self._held += len(body)
-        self._buffers.buffered += len(body)
+        self._held += size
+        buffers.buffered += size
+
+    def _more_body(self, data: bytes) -> bytes:
+        """Take what belongs to a body of known length; give back what comes behind it."""
+        piece, rest = (data, b"") if len(data) <= self._left else (data[: self._left], data[self._left :])
+        self.on_body(piece)
+        self._left -= len(piece)
+        if not self._left:
+            # The old one still waits for the body.
+            self._parser = httptools.HttpRequestParser(self)
+        return rest
 
     def _request(self) -> Request:
         """Give the request that is whole."""
-        path, _, query = origin_form(self._url).partition(b"?")
+        url, pieces = self._url, self._body
+        path, _, query = (url if url.startswith(b"/") else origin_form(url)).partition(b"?")
         request = Request(
-            method=self._parser.get_method().decode("ascii"),
-            path=path.decode("latin-1"),
-            query=query,
-            headers=self._headers,
-            http11=self._parser.get_http_version() == "1.1",
-            keep_alive=self._parser.should_keep_alive(),
-            body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
+            self._method.decode("ascii"),
+            path.decode("latin-1"),
+            query,
+            self._headers,
+            self._version == "1.1",
+            self._keep_alive,
+            pieces[0] if len(pieces) == 1 else b"".join(pieces),
         )
         self._body = []
         return request
 
     def _release(self, size: int) -> None:
         """Let go of bytes of bodies."""
-        size = min(size, self._held)
-        self._held -= size
-        self._buffers.buffered -= size
+        if size:
+            size = min(size, self._held)
+            self._held -= size
+            self._buffers.buffered -= size

@@ -11,6 +11,10 @@ EVENT_STREAM: Final = b"text/event-stream"
 
 STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
+_HEADS: dict[tuple[object, ...], bytes] = {}
+"""Heads that were written before, without their lengths: nearly all answers have one of a few."""
+_MOST_HEADS: Final = 256
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -80,12 +84,22 @@ def head_bytes(  # noqa: PLR0913 - the parts of a head
     chunked: bool = False,
 ) -> bytes:
     """Write the head of an answer; one with neither a length nor chunks ends with the connection."""
+    key = (status, content_type, keep_alive, headers, chunked)
+    if (begun := _HEADS.get(key)) is None:
+        if len(_HEADS) >= _MOST_HEADS:
+            _HEADS.clear()
+        begun = _HEADS[key] = _without_length(status, content_type, keep_alive, headers, chunked)
+    return begun + b"\r\n" if length is None or chunked else b"%bContent-Length: %d\r\n\r\n" % (begun, length)
+
+
+def _without_length(
+    status: int, content_type: bytes, keep_alive: bool, headers: tuple[tuple[bytes, bytes], ...], chunked: bool
+) -> bytes:
     parts = [STATUS_LINES[status], b"Content-Type: ", content_type, b"\r\n"]
     if chunked:
         parts.append(b"Transfer-Encoding: chunked\r\n")
-    elif length is not None:
-        parts.append(b"Content-Length: %d\r\n" % length)
     for name, value in headers:
         parts += (name, b": ", value, b"\r\n")
-    parts.append(b"\r\n" if keep_alive else b"Connection: close\r\n\r\n")
+    if not keep_alive:
+        parts.append(b"Connection: close\r\n")
     return b"".join(parts)

@@ -1,5 +1,6 @@
 """The answer to one request, written onto the client's connection whole or as a stream, with backpressure."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from moorage_common.http.message import Answer, Request, head_bytes
@@ -112,39 +113,33 @@ class Responder:
         flow: Flow,
         headers: tuple[tuple[bytes, bytes], ...] = (),
         data: bytes = b"",
-    ) -> None:
+    ) -> Callable[[bytes], None]:
         """Write the head of an answer whose body is passed on as it was framed: by its length, or by chunks.
 
-        `data` is what has come of the body. Without a length the client has to take chunks.
+        `data` is what has come of the body; what is given back writes the rest. Without a length the client has to
+        take chunks.
         """
-        self._keep_alive = self._keep_alive and not self._connection.draining()
+        connection = self._connection
+        self._keep_alive = keep_alive = self._keep_alive and not connection.draining()
         self.status = status
         self._flow = flow
         head = head_bytes(
-            status,
-            content_type,
-            length=length,
-            chunked=length is None,
-            keep_alive=self._keep_alive,
-            headers=headers,
+            status, content_type, length=length, chunked=length is None, keep_alive=keep_alive, headers=headers
         )
-        self._connection.write(head + data)
-        if self._connection.write_paused:
+        connection.write(head + data)
+        if connection.write_paused:
             flow.pause()
-
-    def pass_on(self, data: bytes) -> None:
-        """Write a piece of the body as it was framed."""
-        self._connection.write(data)
+        return connection.write
 
     def passed(self, *, whole: bool) -> None:
         """End an answer that was passed on; one that is not whole ends the connection, and never looks whole."""
-        if whole:
-            self._end()
-        else:
+        self.finished = True
+        self._flow = None
+        if not whole:
             self._keep_alive = False
-            self.finished = True
-            self._flow = None
             self._connection.abort()
+        elif not self._keep_alive:
+            self._connection.answered(keep_alive=False)
 
     def write(self, data: bytes) -> None:
         """Write a piece of a streamed answer."""

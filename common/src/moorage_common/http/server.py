@@ -13,6 +13,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Coroutine
+from types import CoroutineType
 from typing import Any, Final, Protocol, cast
 
 import httptools
@@ -92,7 +93,7 @@ class ServerConnection(Incoming, asyncio.Protocol):
         self, handler: Handler, *, limits: Limits, connections: Connections, is_draining: Callable[[], bool]
     ) -> None:
         """Serve one client with `handler`; be in `connections` as long as the connection lives."""
-        self._is_draining = is_draining
+        self.draining = is_draining
         self.closing = False
         self.write_paused = False
         super().__init__(limits, connections)
@@ -106,7 +107,8 @@ class ServerConnection(Incoming, asyncio.Protocol):
         self._responder: Responder | None = None
         self._running_bytes = 0
         self._deadline = Deadline(self._loop, self._expired)
-        self._body_until = 0.0
+        self._body_until: float | None = None
+        """When the body has to be whole, by the loop's clock; None while all of it came with the head."""
 
     # -- the transport's calls ----------------------------------------------------------------------------------------
 
@@ -125,15 +127,15 @@ class ServerConnection(Incoming, asyncio.Protocol):
         """Parse what came; requests that are whole are started from `on_message_complete`."""
         if self.closing:
             return
-        if self._in_head:
-            if self._received == 0 and self._running is None:
-                self._deadline.set(self._limits.head_seconds)
-        elif self._running is None:
-            left = self._body_until - self._loop.time()
-            self._deadline.set(min(self._limits.body_idle_seconds, max(left, 0.0)))
+        begins = self._in_head and self._received == 0
         self._received += len(data)
+        if self._left:
+            data = self._more_body(data)
+            if not self._left:
+                self._whole()
         try:
-            self._parser.feed_data(data)
+            if data:
+                self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._decline_upgrade(data[upgrade.args[0] :])
             return
@@ -145,6 +147,11 @@ class ServerConnection(Incoming, asyncio.Protocol):
             self._refusal = head_too_large(self._limits)
         if self._refusal is not None:
             self._refuse(self._refusal)
+            return
+        if not self._in_head:
+            self._left = self._length - self._body_size if self._length else 0
+        if self._running is None and (self._received or not self._in_head) and not self.closing:
+            self._wait_for_more(begins=begins)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the handler of a client that left."""
@@ -180,40 +187,24 @@ class ServerConnection(Incoming, asyncio.Protocol):
         """Judge the head, and let a client go on that waits for our word before it sends the body."""
         self._in_head = False
         self._received = 0
-        self._body_until = self._loop.time() + self._limits.body_seconds
-        version = self._parser.get_http_version()
-        if self._parser.get_method() == b"CONNECT":
+        self._body_until = None
+        parser, headers = self._parser, self._headers
+        self._version = version = parser.get_http_version()
+        self._method = parser.get_method()
+        self._keep_alive = parser.should_keep_alive()
+        if self._method == b"CONNECT":
             self._refusal = error_answer(405, "This is not a proxy.")
-        self._refusal = self._refusal or head_problem(
-            self._headers, version, self._limits, self._count, self._head_size
-        )
-        if (
-            self._refusal is None
-            and self._headers.get(b"expect", b"").lower() == b"100-continue"
-            and self._running is None
-        ):
+        if self._refusal is None:
+            self._refusal = head_problem(headers, version, self._limits, self._count, self._head_size)
+        self._length = 0 if b"transfer-encoding" in headers or self._refusal else int(headers.get(b"content-length", 0))
+        if b"expect" in headers and self._refusal is None and self._running is None:  # its value has been judged
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_message_complete(self) -> None:
-        """Start the request, or queue it behind the one that runs."""
-        if self._refusal is None and self._parser.should_upgrade():
+        """Take note of the end of a request."""
+        if self._parser.should_upgrade() and self._refusal is None:
             return  # without its body, which llhttp leaves to the other protocol: see _decline_upgrade
-        self._in_head = True
-        self._received = 0
-        if self._head_size > self._limits.head_bytes:
-            self._refusal = self._refusal or head_too_large(self._limits)
-        if self._refusal is not None:
-            return
-        request = self._request()
-        if self._running is None:
-            self._start(request)
-            return
-        self._queue.append(request)
-        self._transport.pause_reading()
-        if len(self._queue) > self._limits.pipelined:
-            self._refusal = error_answer(
-                429, f"More than {self._limits.pipelined} requests were sent ahead on one connection."
-            )
+        self._whole()
 
     # -- what the responder calls -------------------------------------------------------------------------------------
 
@@ -243,10 +234,6 @@ class ServerConnection(Incoming, asyncio.Protocol):
         self.closing = True
         self._transport.abort()
 
-    def draining(self) -> bool:
-        """Tell whether connections are to end with their answer."""
-        return self._is_draining()
-
     @property
     def idle(self) -> bool:
         """True while no request is running or waiting here."""
@@ -269,16 +256,44 @@ class ServerConnection(Incoming, asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self.data_received(head + rest)
 
+    def _whole(self) -> None:
+        """Start the request that has come, or queue it behind the one that runs."""
+        self._in_head = True
+        self._received = 0
+        if self._head_size > self._limits.head_bytes and self._refusal is None:
+            self._refusal = head_too_large(self._limits)
+        if self._refusal is not None:
+            return
+        request = self._request()
+        if self._running is None:
+            self._start(request)
+            return
+        self._queue.append(request)
+        self._transport.pause_reading()
+        if len(self._queue) > self._limits.pipelined:
+            self._refusal = error_answer(
+                429, f"More than {self._limits.pipelined} requests were sent ahead on one connection."
+            )
+
+    def _wait_for_more(self, *, begins: bool) -> None:
+        """Bound the time for the rest of a request of which a part has come."""
+        if not self._in_head:
+            now, limits = self._loop.time(), self._limits
+            if self._body_until is None:
+                self._body_until = now + limits.body_seconds
+            self._deadline.set(min(limits.body_idle_seconds, max(self._body_until - now, 0.0)))
+        elif begins:
+            self._deadline.set(self._limits.head_seconds)
+
     def _start(self, request: Request) -> None:
         self._deadline.set(None)
-        responder = Responder(self, request)
-        self._responder = responder
+        self._responder = responder = Responder(self, request)
         self._running_bytes = len(request.body)
-        self._running = self._begin(request, responder)
-        if self._running is None:
+        self._running = running = self._begin(request, responder)
+        if running is None:
             self._done(None)
         else:
-            self._running.add_done_callback(self._done)
+            running.add_done_callback(self._done)
 
     def _begin(self, request: Request, responder: Responder) -> Running | None:
         try:
@@ -286,7 +301,9 @@ class ServerConnection(Incoming, asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 - it is in the log, and the client is told
             self._failed(error, request, responder)
             return None
-        return self._loop.create_task(self._handle(begun, request, responder)) if asyncio.iscoroutine(begun) else begun
+        if isinstance(begun, CoroutineType):
+            return self._loop.create_task(self._handle(begun, request, responder))
+        return cast(Running | None, begun)
 
     async def _handle(self, begun: Coroutine[Any, Any, None], request: Request, responder: Responder) -> None:
         try:
