@@ -15,7 +15,7 @@ from hack.cluster.toolchain.catalog import HELM, binaries_of
 from hack.uv import find_uv
 
 ROOT = Path(__file__).resolve().parents[1]
-TYPED = ("common/src", "gateway/src", "operator/src", "runtime/src", "hack", "tests")
+TYPED = ("cli/src", "common/src", "gateway/src", "operator/src", "runtime/src", "hack", "tests")
 # Where packages come from is the machine's business (uv.lock has to name it), and so is where the checkout lies. So a
 # host is allowed only if it is of documentation, of a schema, or kept by the standards for examples and local use.
 _HOSTS = {"git-scm.com", "go.dev", "huggingface.co", "json-schema.org", "kubernetes.io", "pkg.go.dev", "www.apache.org"}

@@ -21,6 +21,9 @@ APPLIED_HASH_ANNOTATION: Final = f"{API_GROUP}/applied-hash"
 TRIED_UNDER_ANNOTATION: Final = f"{API_GROUP}/tried-under"
 """On a Deployment whose pods were refused: the name of the rules (quotas, limits …) that it was last tried under."""
 
+RESTARTED_AT_ANNOTATION: Final = f"{API_GROUP}/restarted-at"
+"""On an InferenceModel: a new time here, in RFC 3339, starts its pods anew, as `kubectl rollout restart` does."""
+
 RUNTIME_PORT: Final = 8000
 RUNTIME_PORT_NAME: Final = "http"
 SERVICE_PORT: Final = 80

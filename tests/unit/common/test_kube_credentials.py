@@ -9,7 +9,7 @@ import pytest
 import trustme
 import yaml
 
-from moorage_common.kube.credentials import Connection, CredentialsError, connect
+from moorage_common.kube.credentials import Connection, CredentialsError, connect, server_alone
 
 NOWHERE = Path("/nonexistent")
 AUTHORITY = trustme.CA()
@@ -102,3 +102,31 @@ def test_a_kubeconfig_that_is_none_is_named(tmp_path: Path, content: str) -> Non
 def test_a_kubeconfig_that_is_missing_is_named() -> None:
     with pytest.raises(CredentialsError, match="/nonexistent"):
         connect({"KUBECONFIG": "/nonexistent"}, NOWHERE)
+
+
+def test_files_are_found_from_where_the_kubeconfig_lies(tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_bytes(AUTHORITY.cert_pem.bytes())
+    (tmp_path / "token").write_text("theirs\n")
+    environment = kubeconfig(tmp_path, {"tokenFile": "token"}, **{"certificate-authority": "ca.crt"})
+    assert connect(environment, NOWHERE).token == "theirs"
+
+
+def test_the_server_alone_comes_without_any_credential(tmp_path: Path) -> None:
+    issued = AUTHORITY.issue_cert("me")
+    user = {
+        "token": "secret",
+        "client-certificate-data": data(issued.cert_chain_pems[0].bytes()),
+        # A key that is none would be an error if it were read.
+        "client-key-data": data(b"no key"),
+    }
+    environment = kubeconfig(tmp_path, user, **{"certificate-authority-data": data(AUTHORITY.cert_pem.bytes())})
+    connection = server_alone(environment, NOWHERE)
+    assert connection.headers() == {}
+    assert connection.tls
+    assert connection.tls.verify_mode is ssl.CERT_REQUIRED
+    (tmp_path / "ca.crt").write_bytes(AUTHORITY.cert_pem.bytes())
+    (tmp_path / "token").write_text("of the pod")
+    account = server_alone({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, tmp_path)
+    assert (account.server, account.headers()) == ("https://10.0.0.1:443", {})
+    with pytest.raises(CredentialsError, match="KUBECONFIG"):
+        server_alone({}, NOWHERE)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from moorage_common.labels import RESTARTED_AT_ANNOTATION, REVISION_LABEL
 from moorage_operator.api.source import Source
 from moorage_operator.api.v1alpha1 import InferenceModel
 from moorage_operator.desired import desired, names
@@ -217,3 +218,28 @@ def test_gpus_are_requested_and_limited_alike_and_not_named_when_there_are_none(
 
 def test_the_address_is_that_of_the_service() -> None:
     assert names.url(model()) == "http://tiny.team-a.svc/v1"
+
+
+@pytest.mark.parametrize(
+    "told", ["", "now", "2026-07-01", "2026-07-01T12:00:00", "2026-07-01T12:00:00Z\n", "9" * 1000, "${HOME}"]
+)
+def test_what_is_no_time_of_a_restart_changes_no_pod(told: str) -> None:
+    plain = model()
+    asked = plain.model_copy(
+        update={"metadata": plain.metadata.model_copy(update={"annotations": {RESTARTED_AT_ANNOTATION: told}})}
+    )
+    assert desired(asked, CONFIG) == desired(plain, CONFIG)
+
+
+def test_another_time_of_a_restart_is_another_revision() -> None:
+    plain = model()
+    revisions = {
+        desired(
+            plain.model_copy(
+                update={"metadata": plain.metadata.model_copy(update={"annotations": {RESTARTED_AT_ANNOTATION: told}})}
+            ),
+            CONFIG,
+        )[1]["spec"]["template"]["metadata"]["labels"][REVISION_LABEL]
+        for told in ("", "2026-07-01T12:00:00Z", "2026-07-01T12:00:01.5Z", "2026-07-01T14:00:00+02:00")
+    }
+    assert len(revisions) == 4

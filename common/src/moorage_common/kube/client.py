@@ -5,6 +5,7 @@ whole operator may have, for a dozen lines of request.
 """
 
 import asyncio
+import copy
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
@@ -21,9 +22,11 @@ from moorage_common.kube.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from moorage_common.kube.resources import EVENTS, Resource
+from moorage_common.kube.resources import EVENTS, PODS, Resource
 
 NOTHING: Final[Mapping[str, str]] = {}
+STRICT: Final[Mapping[str, str]] = {"fieldValidation": "Strict"}
+"""An unknown field is refused, not dropped."""
 PAGE: Final = 100
 """Objects of a list at a time: a decoded page is what makes the heap grow, and the heap does not shrink again."""
 LOGIN_SECONDS: Final = 300
@@ -39,6 +42,7 @@ SILENT_RENEW_SECONDS: Final = 50
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
 # The API server sends a bookmark every minute: a connection that is silent for longer is dead.
 _WATCH_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=70)
+_LOG_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10)
 _EVENT: Final = msgspec.json.Decoder(dict[str, Any])
 
 Login = Callable[[], Connection]
@@ -55,7 +59,10 @@ class Kube:
         self._name = name
         self._connection = login()
         self._read_at = time.monotonic()
+        self._acting: Mapping[str, str] | None = None
         self._session = aiohttp.ClientSession(
+            # What is set for one caller must not come with the request of another.
+            cookie_jar=aiohttp.DummyCookieJar(),
             # No limit: a watch holds its connection, and there may be one for each kind in many namespaces.
             connector=aiohttp.TCPConnector(limit=0, ssl=self._connection.tls or True),
             timeout=_TIMEOUT,
@@ -64,6 +71,12 @@ class Kube:
     async def close(self) -> None:
         """Closes the connections."""
         await self._session.close()
+
+    def acting(self, credentials: Mapping[str, str]) -> "Kube":
+        """The same connections with the credentials of somebody else: headers, in place of ours. Only we are closed."""
+        other = copy.copy(self)
+        other._acting = dict(credentials)
+        return other
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any]:
         """The live object."""
@@ -109,33 +122,84 @@ class Kube:
             raise BrokenError(f"WATCH {path}: {type(error).__name__}: {error}") from error
 
     async def apply(
-        self, resource: Resource, manifest: dict[str, Any], *, force: bool, subresource: str | None = None
+        self,
+        resource: Resource,
+        manifest: dict[str, Any],
+        *,
+        force: bool,
+        subresource: str | None = None,
+        options: Mapping[str, str] = NOTHING,
     ) -> dict[str, Any]:
         """Server-side apply of `manifest`; without `force`, another manager's field is a ConflictError."""
         metadata = manifest["metadata"]
         path = resource.path(metadata["namespace"], metadata["name"], subresource)
-        params = {"fieldManager": self._name, "force": "true" if force else "false"}
+        params = {"fieldManager": self._name, "force": "true" if force else "false", **options}
         return await self._request(
             "PATCH", path, params=params, body=manifest, content_type="application/apply-patch+yaml"
         )
 
-    async def create(self, resource: Resource, manifest: dict[str, Any]) -> dict[str, Any]:
-        """Creates an object; ConflictError when the name is taken. A kind without namespaces needs no metadata."""
-        path = resource.path(manifest.get("metadata", {}).get("namespace"))
-        return await self._request("POST", path, body=manifest)
+    async def create(
+        self, resource: Resource, manifest: dict[str, Any], options: Mapping[str, str] = NOTHING
+    ) -> dict[str, Any]:
+        """Creates an object; ConflictError when the name is taken. A kind without namespaces needs no metadata.
 
-    async def replace(self, resource: Resource, manifest: dict[str, Any]) -> dict[str, Any]:
+        `options` of this and of other writes are query parameters, such as STRICT.
+        """
+        path = resource.path(manifest.get("metadata", {}).get("namespace"))
+        return await self._request("POST", path, body=manifest, params=options)
+
+    async def replace(
+        self, resource: Resource, manifest: dict[str, Any], options: Mapping[str, str] = NOTHING
+    ) -> dict[str, Any]:
         """Replaces an object; ConflictError when it is not at the manifest's resourceVersion any more."""
         metadata = manifest["metadata"]
         path = resource.path(metadata["namespace"], metadata["name"])
-        return await self._request("PUT", path, body=manifest)
+        return await self._request("PUT", path, body=manifest, params=options)
+
+    async def merge(
+        self, resource: Resource, namespace: str | None, name: str, patch: dict[str, Any]
+    ) -> dict[str, Any]:
+        """A JSON merge patch (RFC 7386): what `patch` has is set, a null removes."""
+        path = resource.path(namespace, name)
+        params = {"fieldManager": self._name, **STRICT}
+        return await self._request(
+            "PATCH", path, params=params, body=patch, content_type="application/merge-patch+json"
+        )
+
+    async def delete(
+        self, resource: Resource, namespace: str | None, name: str, *, version: str | None = None
+    ) -> dict[str, Any]:
+        """Deletes an object, and in the background what it owns; with `version` only as long as it is at that one."""
+        options: dict[str, Any] = {"propagationPolicy": "Background"}
+        if version is not None:
+            options["preconditions"] = {"resourceVersion": version}
+        return await self._request("DELETE", resource.path(namespace, name), body=options)
+
+    async def version(self) -> str:
+        """The version of the API server."""
+        return str((await self._request("GET", "/version"))["gitVersion"])
+
+    async def logs(self, namespace: str, pod: str, options: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """The log of a pod as it comes; `options` are query parameters, with follow=true it ends with the container."""
+        path = PODS.path(namespace, pod, "log")
+        url = self._connection.server.rstrip("/") + path
+        try:
+            async with self._session.get(
+                url, params=dict(options), headers=self._headers(), timeout=_LOG_TIMEOUT
+            ) as response:
+                if response.status >= 400:
+                    raise self._refused(response, await response.read())
+                async for data in response.content.iter_any():
+                    yield data
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise BrokenError(f"GET {path}: {type(error).__name__}: {error}") from error
 
     async def _request(
         self,
         method: str,
         path: str,
         *,
-        params: dict[str, str] | None = None,
+        params: Mapping[str, str] = NOTHING,
         body: dict[str, Any] | None = None,
         content_type: str = "application/json",
     ) -> dict[str, Any]:
@@ -143,7 +207,7 @@ class Kube:
         data = msgspec.json.encode(body) if body is not None else None
         url = self._connection.server.rstrip("/") + path
         try:
-            async with self._session.request(method, url, params=params, data=data, headers=headers) as response:
+            async with self._session.request(method, url, params=dict(params), data=data, headers=headers) as response:
                 content = await response.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise BrokenError(f"{method} {path}: {type(error).__name__}: {error}") from error
@@ -153,13 +217,15 @@ class Kube:
         raise self._refused(response, content)
 
     def _headers(self) -> dict[str, str]:
+        if self._acting is not None:
+            return {**self._acting, "User-Agent": self._name}
         if time.monotonic() - self._read_at > LOGIN_SECONDS:
             self._read_credentials()
         return {**self._connection.headers(), "User-Agent": self._name}
 
     def _refused(self, response: aiohttp.ClientResponse, content: bytes) -> Exception:
         refusal = _error(response.status, response.headers.get("Retry-After"), content)
-        if isinstance(refusal, UnauthorizedError):
+        if isinstance(refusal, UnauthorizedError) and self._acting is None:
             self._read_credentials()
         return refusal
 
@@ -173,14 +239,16 @@ def _error(status: int, retry_after: str | None, content: bytes) -> Exception:
     try:
         answer = msgspec.json.decode(content)
         reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))
-    except (msgspec.DecodeError, AttributeError):
-        reason, message = "", content[:200].decode("utf-8", "replace")
+        told = (answer.get("details") or {}).get("causes") or ()
+        causes = tuple((str(cause.get("field", "")), str(cause.get("message", ""))) for cause in told)
+    except (msgspec.DecodeError, AttributeError, TypeError):
+        reason, message, causes = "", content[:200].decode("utf-8", "replace"), ()
     wait = min(float(retry_after), MOST_RETRY_AFTER) if retry_after and retry_after.isdigit() else 0.0
     if status == 429:
         return ThrottledError(reason, message, wait or 1.0)
     if status >= 500:
         return UnavailableError(f"{status} {reason}: {message[:500]}", wait)
-    return BY_STATUS.get(status, ApiError)(status, reason, message)
+    return BY_STATUS.get(status, ApiError)(status, reason, message, causes)
 
 
 async def wait_for_crd(kube: Kube, resource: Resource, namespace: str | None, warn: Callable[[str], None]) -> None:

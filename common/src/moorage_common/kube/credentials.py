@@ -40,38 +40,95 @@ def connect(environment: Mapping[str, str] = os.environ, account: Path = SERVICE
     path = environment.get("KUBECONFIG")
     if not path:
         raise CredentialsError("no credentials: neither a service account is mounted nor does KUBECONFIG name a file")
-    return _from_kubeconfig(Path(path))
+    return connection_of(choose(read_kubeconfig(Path(path)), path))
+
+
+def server_alone(environment: Mapping[str, str] = os.environ, account: Path = SERVICE_ACCOUNT) -> Connection:
+    """Where the API server is, without a credential: for whoever acts with those of others, and must not with ours.
+
+    Not even a client certificate, which the API server would believe rather than a token that comes with it.
+    """
+    if (account / "ca.crt").is_file():
+        return _at_account(environment, account, None)
+    path = environment.get("KUBECONFIG")
+    if not path:
+        raise CredentialsError("no API server: neither a service account is mounted nor does KUBECONFIG name a file")
+    context = choose(read_kubeconfig(Path(path)), path)
+    return connection_of(Context(context.name, context.cluster, {}))
 
 
 def _from_account(environment: Mapping[str, str], account: Path) -> Connection:
+    return _at_account(environment, account, (account / "token").read_text().strip())
+
+
+def _at_account(environment: Mapping[str, str], account: Path, token: str | None) -> Connection:
     host, port = environment["KUBERNETES_SERVICE_HOST"], environment.get("KUBERNETES_SERVICE_PORT", "443")
     tls = ssl.create_default_context(cafile=str(account / "ca.crt"))
     address = f"[{host}]" if ":" in host else host
-    return Connection(f"https://{address}:{port}", tls, (account / "token").read_text().strip())
+    return Connection(f"https://{address}:{port}", tls, token)
 
 
-def _from_kubeconfig(path: Path) -> Connection:
+@dataclass(frozen=True)
+class Context:
+    """What a context of a kubeconfig names."""
+
+    name: str
+    cluster: Mapping[str, Any] = field(repr=False)
+    user: Mapping[str, Any] = field(repr=False)
+    namespace: str = "default"
+
+
+def read_kubeconfig(path: Path) -> dict[str, Any]:
+    """What is in a kubeconfig, with the names of files that it has made absolute; CredentialsError."""
     import yaml  # in a pod it is not needed
 
     try:
-        config = yaml.safe_load(path.read_text())
-        context = _named(config, "contexts", config["current-context"])["context"]
+        config: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
+        for section, kind, names in _FILES:
+            for entry in config.get(section) or ():
+                content = entry.get(kind) or {}
+                content.update({name: str(path.parent / content[name]) for name in names if content.get(name)})
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, AttributeError) as error:
+        raise CredentialsError(f"the kubeconfig {path} cannot be used: {type(error).__name__}: {error}") from error
+    return config
+
+
+_FILES: Final = (
+    ("clusters", "cluster", ("certificate-authority",)),
+    ("users", "user", ("client-certificate", "client-key", "tokenFile")),
+)
+
+
+def choose(config: Mapping[str, Any], where: str, name: str | None = None) -> Context:
+    """The context of that name, or the current one; CredentialsError, which names `where` the kubeconfig was read."""
+    try:
+        name = name or config["current-context"]
+        context = _named(config, "contexts", name)["context"]
         cluster = _named(config, "clusters", context["cluster"])["cluster"]
         user = _named(config, "users", context["user"]).get("user") or {}
-        server: str = cluster["server"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise CredentialsError(f"the kubeconfig {path} cannot be used: {type(error).__name__}: {error}") from error
+        return Context(name, cluster, user, context.get("namespace") or "default")
+    except (KeyError, TypeError) as error:
+        raise CredentialsError(f"the kubeconfig {where} cannot be used: {type(error).__name__}: {error}") from error
+
+
+def connection_of(context: Context) -> Connection:
+    """How a context's server is reached, and as whom; CredentialsError."""
+    user, cluster = context.user, context.cluster
     if "exec" in user or "auth-provider" in user:
         raise CredentialsError(
-            f"the kubeconfig {path} gets its credentials from another program, which is not supported here; "
+            f"the context {context.name} gets its credentials from another program, which is not supported here; "
             "use one with a token or a client certificate (kubectl create token moorage-operator)"
         )
-    token = user.get("token") or (Path(user["tokenFile"]).read_text().strip() if "tokenFile" in user else None)
-    return Connection(server, _tls(cluster, user) if server.startswith("https:") else None, token)
+    try:
+        server: str = cluster["server"]
+        token = user.get("token") or (Path(user["tokenFile"]).read_text().strip() if "tokenFile" in user else None)
+        return Connection(server, _tls(cluster, user) if server.startswith("https:") else None, token)
+    except (OSError, KeyError, ValueError) as error:
+        raise CredentialsError(f"the context {context.name} cannot be used: {type(error).__name__}: {error}") from error
 
 
 def _named(config: Mapping[str, Any], kind: str, name: str) -> Mapping[str, Any]:
-    found: list[Mapping[str, Any]] = [entry for entry in config[kind] if entry["name"] == name]
+    found: list[Mapping[str, Any]] = [entry for entry in config.get(kind) or () if entry["name"] == name]
     if not found:
         raise KeyError(f"{kind} has no {name!r}")
     return found[0]

@@ -7,11 +7,13 @@ class ApiError(Exception):
     retry_after = 0.0
     """Seconds that the server asks us to wait before we ask again."""
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, causes: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(f"{status} {reason}: {message[:500]}")
         self.status = status
         self.reason = reason
         self.message = message
+        self.causes = causes
+        """Fields and what is wrong with each, where the server says so."""
 
 
 class NotFoundError(ApiError):

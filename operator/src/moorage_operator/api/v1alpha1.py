@@ -7,10 +7,12 @@ Fields are snake_case here and camelCase in YAML. A rule is a CEL expression wit
 evaluates it, which is why nothing here repeats it in Python.
 """
 
+import re
 from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field
 
+from moorage_common.labels import RESTARTED_AT_ANNOTATION
 from moorage_common.tasks import Task, default_concurrency
 from moorage_operator.api.engine_rules import block_rules, engine_rules
 from moorage_operator.api.engines import (
@@ -45,6 +47,12 @@ MAX_FACT_LENGTH: Final = 64
 
 MAX_PREEMPTIONS: Final = 10
 """Preemptions that a status keeps."""
+
+
+# Anybody who may edit a model may write it, and it becomes a part of its pods.
+_TIME: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})"
+)
 
 
 class Gpu(ApiModel):
@@ -294,6 +302,13 @@ class Metadata(ApiModel):
     generation: int = 1
     creation_timestamp: str = ""
     deletion_timestamp: str = ""
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def restarted_at(self) -> str:
+        """When somebody asked that the pods start anew; empty where nobody did, or it is no time."""
+        told = self.annotations.get(RESTARTED_AT_ANNOTATION, "")
+        return told if _TIME.fullmatch(told) else ""
 
 
 class InferenceModel(ApiModel):

@@ -8,6 +8,7 @@ from typing import Any, Final
 from moorage_common.labels import (
     ASLEEP_ANNOTATION,
     MODEL_UID_LABEL,
+    RESTARTED_AT_ANNOTATION,
     REVISION_LABEL,
     RUNTIME_PORT_NAME,
     TRIED_UNDER_ANNOTATION,
@@ -39,7 +40,10 @@ def deployment(model: InferenceModel, image: str, config: DesiredConfig, now: Ci
     # of the spec as it is now from those of an earlier spec.
     pod_labels = {**names.labels(model), MODEL_UID_LABEL: model.metadata.uid}
     pod = _pod(model, image, config)
-    revision = digest({"labels": pod_labels, "pod": pod})
+    # As `kubectl rollout restart` does: another text in the template makes other pods.
+    restarted = model.metadata.restarted_at
+    annotations = {"annotations": {RESTARTED_AT_ANNOTATION: restarted}} if restarted else {}
+    revision = digest({"labels": pod_labels, "pod": pod, **annotations})
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -52,7 +56,10 @@ def deployment(model: InferenceModel, image: str, config: DesiredConfig, now: Ci
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxSurge": 0 if now.make_room else 1, "maxUnavailable": 1 if now.make_room else 0},
             },
-            "template": {"metadata": {"labels": {**pod_labels, REVISION_LABEL: revision}}, "spec": pod},
+            "template": {
+                "metadata": {"labels": {**pod_labels, REVISION_LABEL: revision}, **annotations},
+                "spec": pod,
+            },
         },
     }
 
