@@ -24,6 +24,12 @@ TRIED_UNDER_ANNOTATION: Final = f"{API_GROUP}/tried-under"
 RESTARTED_AT_ANNOTATION: Final = f"{API_GROUP}/restarted-at"
 """On an InferenceModel: a new time here, in RFC 3339, starts its pods anew, as `kubectl rollout restart` does."""
 
+IDEMPOTENCY_LABEL: Final = f"{API_GROUP}/idempotency-key"
+"""On an InferenceModel that the management API has made: the hash of the Idempotency-Key and of who sent it."""
+
+IDEMPOTENCY_BODY_ANNOTATION: Final = f"{API_GROUP}/idempotency-body"
+"""On the same: the hash of the request's body."""
+
 RUNTIME_PORT: Final = 8000
 RUNTIME_PORT_NAME: Final = "http"
 SERVICE_PORT: Final = 80

@@ -20,6 +20,7 @@ from moorage_common.openai_errors import error_body
 from moorage_gateway.access import Access, Caller, ReviewError
 from moorage_gateway.exchange import Exchange, Order
 from moorage_gateway.hold import not_ready
+from moorage_gateway.management import Management
 from moorage_gateway.routing import Model, ModelKey, Table
 
 log = logging.getLogger(__name__)
@@ -72,19 +73,22 @@ class Front:
         self._table = table
         self._access = access
         self._on_end = on_end
+        self.management: Management | None = None
+        """What answers for the management API, where there is one."""
 
     def __call__(self, request: Request, responder: Responder) -> Begun:
         """Answer a request, or begin to."""
         if request.path == "/healthz":
             responder.send(Answer(200, b'{"status":"ok"}'))
             return None
+        if self.management is not None and self.management.serves(request.path):
+            return self.management(request, responder, _unauthorized())
         caller, certain = self._access.known(request.headers.get(b"authorization"))
-        if caller is None:
-            if not certain:
-                return self._ask_first(request, responder)
-            responder.send(_unauthorized())
-            return None
+        if caller is None and not certain:
+            return self._ask_first(request, responder)
         try:
+            if caller is None:
+                raise Refusal(_unauthorized())
             wanted = self._wanted(request)
             for model in wanted.models:
                 if caller.may_use(model.key) is None:
@@ -93,6 +97,10 @@ class Front:
         except Refusal as refusal:
             responder.send(refusal.answer)
             return None
+
+    async def go_on(self, caller: Caller, request: Request, responder: Responder) -> None:
+        """Answer a request of somebody whose rights are known; Refusal."""
+        await self._go_to_end(caller, self._wanted(request), request, responder)
 
     async def _ask_first(self, request: Request, responder: Responder) -> None:
         try:
@@ -108,6 +116,9 @@ class Front:
             await self._access.decide(caller, [model.key for model in wanted.models])
         except ReviewError as error:
             raise Refusal(_not_checked(error)) from error
+        await self._go_to_end(caller, wanted, request, responder)
+
+    async def _go_to_end(self, caller: Caller, wanted: _Wanted, request: Request, responder: Responder) -> None:
         running = self._go(caller, wanted, request, responder)
         if running is not None:
             await _ended(running)

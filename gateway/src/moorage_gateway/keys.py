@@ -4,6 +4,8 @@ A key is `mrg_ID_SECRET`. Its Secret has the label moorage.dev/api-key=ID and th
 to be there:
 
     sha256             64 hexadecimal digits: of SECRET, which has at least 128 random bits, so a slow hash adds nothing
+    scopes             generate, manage or both: generate (send requests to the models) if left out, manage is the
+                       management API, where RBAC says what the user moorage:key:ID may
     models             names `namespace/name`, `namespace/*` or `*/*`, between blanks or commas; without it, none
     expires            RFC 3339, such as 2027-01-31T00:00:00Z
     requestsPerMinute  a whole number
@@ -33,6 +35,9 @@ PREFIX: Final = b"mrg_"
 SECRET_BYTES: Final = 24
 DEFAULT_PRIORITY: Final = 5
 HIGHEST_PRIORITY: Final = 10
+GENERATE: Final = "generate"
+MANAGE: Final = "manage"
+SCOPES: Final = (GENERATE, MANAGE)
 
 _ID: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -50,6 +55,7 @@ class ApiKey:
 
     id: str
     digest: bytes
+    scopes: frozenset[str] = frozenset({GENERATE})
     models: frozenset[ModelKey] = frozenset()
     namespaces: frozenset[str] = frozenset()
     everything: bool = False
@@ -65,8 +71,9 @@ class ApiKey:
         return f"key:{self.id}"
 
     def may_use(self, key: ModelKey) -> bool:
-        """Whether the key's list has this model."""
-        return key in self.models or key.namespace in self.namespaces or self.everything
+        """Whether the key is for requests to models, and its list has this one."""
+        named = key in self.models or key.namespace in self.namespaces or self.everything
+        return named and GENERATE in self.scopes
 
 
 class Keys:
@@ -130,6 +137,7 @@ def read_key(secret: Mapping[str, Any]) -> ApiKey:
     return ApiKey(
         id=identity,
         digest=bytes.fromhex(digest),
+        scopes=_scopes(entries.get("scopes")),
         models=models,
         namespaces=namespaces,
         everything=everything,
@@ -160,6 +168,13 @@ def _models(text: str) -> tuple[frozenset[ModelKey], frozenset[str], bool]:
         else:
             models.add(ModelKey(found[1], found[2]))
     return frozenset(models), frozenset(namespaces), everything
+
+
+def _scopes(text: str | None) -> frozenset[str]:
+    words = frozenset((GENERATE if text is None else text).replace(",", " ").split())
+    if not words or not words <= set(SCOPES):
+        raise KeyInvalidError(f"scopes is {(text or '')[:100]!r}: it has to be of {', '.join(SCOPES)}")
+    return words
 
 
 def _number(entries: Mapping[str, str], name: str) -> int | None:

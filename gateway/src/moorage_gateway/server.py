@@ -16,10 +16,12 @@ from moorage_gateway.demand import Demand
 from moorage_gateway.front import Front
 from moorage_gateway.hold import Lobby
 from moorage_gateway.keys import Keys
+from moorage_gateway.management import Management
 from moorage_gateway.metrics import Metrics
 from moorage_gateway.reviews import KubeReviews
 from moorage_gateway.routing import Table
 from moorage_gateway.settings import Settings
+from moorage_gateway.supervisor import Supervisor
 from moorage_gateway.view import SELECTORS, View, watched
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,10 @@ class Gateway:
         clock = asyncio.get_running_loop().time
         access = Access(keys, KubeReviews(self._kube, settings.audience), clock)
         self._front = Front(self._table, access, self._metrics.ended)
+        self._supervisor: Supervisor | None = None
+        if settings.management_socket:
+            self._front.management = Management(settings.management_socket, keys.caller, self._front.go_on)
+            self._supervisor = Supervisor()
         self._limits = Limits(body_bytes=settings.max_body_bytes)
         self._connections = Connections()
         self._admins = Connections()
@@ -63,6 +69,7 @@ class Gateway:
     async def run(self) -> int:
         """Serve until stopped (0), or until it turns out that it cannot listen (1)."""
         watching = asyncio.create_task(watch_all(self._kube, self._wanted, self._view, self._health, SELECTORS))
+        managing = asyncio.create_task(self._supervisor.run()) if self._supervisor is not None else None
         listeners: list[asyncio.Server] = []
         try:
             admin = await self._listen(self._settings.admin_port, self._admin_connection)
@@ -71,6 +78,9 @@ class Gateway:
             listeners.append(front)
         except OSError as error:
             log.error("cannot listen", extra={"host": self._settings.host, "error": error.strerror or str(error)})
+            if managing is not None:
+                managing.cancel()
+                await asyncio.gather(managing, return_exceptions=True)
             await self._end(watching, listeners)
             return 1
         self.admin_port = admin.sockets[0].getsockname()[1]
@@ -84,9 +94,14 @@ class Gateway:
         front.close()
         # Whoever waits is answered before the end, and by then as one who can try elsewhere.
         self._lobby.end_by(asyncio.get_running_loop().time() + self._settings.drain_seconds * WAITING_SHARE)
+        if managing is not None:
+            # Logs that are followed have no end of their own; what else it does is done within seconds.
+            managing.cancel()
         if not await self._connections.drain(self._settings.drain_seconds):
             log.warning("requests are cut off", extra={"connections": len(self._connections)})
         stopped.cancel()
+        if managing is not None:
+            await asyncio.gather(managing, return_exceptions=True)
         await self._end(watching, listeners)
         log.info("stopped")
         return int(watching.done() and not watching.cancelled())

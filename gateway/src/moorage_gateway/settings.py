@@ -48,6 +48,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: Annotated[
         float, Meta(gt=0, le=3600, description="How long requests may go on after SIGTERM before they are cut off.")
     ] = 600.0
+    management_socket: Annotated[
+        str,
+        Meta(
+            max_length=100,
+            description="The unix socket of the management API, in a folder that nobody else may write to; "
+            "empty goes without the API.",
+        ),
+    ] = ""
     log_level: Annotated[
         typing.Literal["DEBUG", "INFO", "WARNING", "ERROR"], Meta(description="The least level that is logged.")
     ] = "INFO"

@@ -82,6 +82,19 @@ class Kube:
         """The live object."""
         return await self._request("GET", resource.path(namespace, name))
 
+    async def page(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        selectors: Mapping[str, str] = NOTHING,
+        *,
+        limit: int = PAGE,
+        token: str = "",
+    ) -> dict[str, Any]:
+        """A list of at most `limit` objects; `token` is what the page before gave as metadata.continue."""
+        params = {"limit": str(limit), **selectors, **({"continue": token} if token else {})}
+        return await self._request("GET", resource.path(namespace), params=params)
+
     async def pages(
         self, resource: Resource, namespace: str | None, selectors: Mapping[str, str] = NOTHING
     ) -> AsyncIterator[dict[str, Any]]:
@@ -89,8 +102,7 @@ class Kube:
         items."""
         token = ""
         while True:
-            params = {"limit": str(PAGE), **selectors, **({"continue": token} if token else {})}
-            page = await self._request("GET", resource.path(namespace), params=params)
+            page = await self.page(resource, namespace, selectors, token=token)
             yield page
             token = page["metadata"].get("continue", "")
             if not token:

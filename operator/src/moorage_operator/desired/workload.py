@@ -42,8 +42,8 @@ def deployment(model: InferenceModel, image: str, config: DesiredConfig, now: Ci
     pod = _pod(model, image, config)
     # As `kubectl rollout restart` does: another text in the template makes other pods.
     restarted = model.metadata.restarted_at
-    annotations = {"annotations": {RESTARTED_AT_ANNOTATION: restarted}} if restarted else {}
-    revision = digest({"labels": pod_labels, "pod": pod, **annotations})
+    notes = {"annotations": {RESTARTED_AT_ANNOTATION: restarted}} if restarted else {}
+    revision = digest({"labels": pod_labels, "pod": pod, **notes})
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -57,7 +57,7 @@ def deployment(model: InferenceModel, image: str, config: DesiredConfig, now: Ci
                 "rollingUpdate": {"maxSurge": 0 if now.make_room else 1, "maxUnavailable": 1 if now.make_room else 0},
             },
             "template": {
-                "metadata": {"labels": {**pod_labels, REVISION_LABEL: revision}, **annotations},
+                "metadata": {"labels": {**pod_labels, REVISION_LABEL: revision}, **notes},
                 "spec": pod,
             },
         },

@@ -1,0 +1,41 @@
+"""InferenceModels as files: what of a live object is somebody's will, and can be applied elsewhere. Pure.
+
+The API server and those who work for it write most of an object: uid, versions, times, who owns which field, the
+status. An export has none of that, so that the same file makes the same model again, on any cluster.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from moorage_common.labels import API_GROUP, IDEMPOTENCY_BODY_ANNOTATION, IDEMPOTENCY_LABEL, RESTARTED_AT_ANNOTATION
+
+OURS: Final = frozenset({IDEMPOTENCY_LABEL, IDEMPOTENCY_BODY_ANNOTATION, RESTARTED_AT_ANNOTATION})
+"""Notes of the management API that say something of a request, not of the model."""
+
+_OF_TOOLS: Final = ("kubectl.kubernetes.io/", "deployment.kubernetes.io/")
+
+
+def clean(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The InferenceModel as somebody would write it."""
+    metadata = model["metadata"]
+    kept: dict[str, Any] = {"name": metadata["name"], "namespace": metadata["namespace"]}
+    for part in ("labels", "annotations"):
+        if theirs := {name: text for name, text in (metadata.get(part) or {}).items() if _is_theirs(name)}:
+            kept[part] = dict(sorted(theirs.items()))
+    return {
+        "apiVersion": model.get("apiVersion", f"{API_GROUP}/v1alpha1"),
+        "kind": "InferenceModel",
+        "metadata": kept,
+        "spec": model["spec"],
+    }
+
+
+def documents(models: Iterable[Mapping[str, Any]]) -> str:
+    """Models as YAML, a document each."""
+    import yaml  # not every part has it
+
+    return "".join(f"---\n{yaml.safe_dump(model, sort_keys=False, allow_unicode=True)}" for model in models)
+
+
+def _is_theirs(name: str) -> bool:
+    return name not in OURS and not name.startswith(_OF_TOOLS)
