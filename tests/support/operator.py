@@ -19,6 +19,9 @@ from hack.cluster.api import Cluster
 
 NAMESPACE = "moorage-system"
 KEYS = "moorage-keys"
+MANAGING = "gateway.management.enabled=true,gateway.management.keys={manager,other-manager}"
+"""What the chart is told of the management API: two API keys that may manage."""
+
 USER = f"system:serviceaccount:{NAMESPACE}:moorage-operator"
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = {
@@ -43,7 +46,7 @@ def install(cluster: Cluster) -> None:
     """Applies what the chart makes, but its Deployments, which have no images on a cluster without nodes."""
     command = [str(cluster.helm), "template", "moorage", str(ROOT / "charts" / "moorage"), "--namespace", NAMESPACE]
     rendered = subprocess.run(
-        [*command, "--set", f"clusterWide=true,gateway.enabled=true,gateway.keyNamespace={KEYS}"],
+        [*command, "--set", f"clusterWide=true,gateway.enabled=true,gateway.keyNamespace={KEYS},{MANAGING}"],
         text=True,
         capture_output=True,
         check=True,

@@ -85,6 +85,7 @@ class Bed:
     keys: Keys
     reviews: Nobody
     ended: list[Exchange]
+    front: Front
     stack: AsyncExitStack
     lobby: Lobby | None = None
 
@@ -144,7 +145,7 @@ async def running(
         table.put(MODEL, "chat")
         if hold is None:
             table.move(MODEL, [("127.0.0.1", pod.port) for pod in pods])
-        yield Bed(listening, table, keys, reviews, ended, stack, lobby), pods
+        yield Bed(listening, table, keys, reviews, ended, front, stack, lobby), pods
         for connection in list(connections):
             connection.abort()
         for endpoint in table.backends(MODEL):

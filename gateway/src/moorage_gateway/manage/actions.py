@@ -17,10 +17,10 @@ from moorage_common.kube.resources import INFERENCE_MODELS
 from moorage_common.labels import API_GROUP, RESTARTED_AT_ANNOTATION
 from moorage_gateway.manage.answers import model_answer, status_told, told
 from moorage_gateway.manage.audit import audited
-from moorage_gateway.manage.callers import Asking, Caller, allowed
+from moorage_gateway.manage.callers import Asking, allowed
 from moorage_gateway.manage.fields import Strict
 from moorage_gateway.manage.logs import LogOptions, log_lines, pods_of
-from moorage_gateway.manage.naming import Target, Targeted
+from moorage_gateway.manage.naming import Targeted
 from moorage_gateway.manage.problems import Problem
 from moorage_gateway.manage.routing import of_model, router
 from moorage_gateway.manage.versions import idempotency
@@ -41,15 +41,14 @@ async def start_model(request: Request, caller: Asking, target: Targeted) -> Res
         change: dict[str, Any] = {"suspend": False}
         if live["spec"].get("replicas") == 0:
             change["replicas"] = 1
-        return await _changed(caller, target, live, change)
+        return model_answer(await caller.kube.merge(INFERENCE_MODELS, *target, {"spec": change}), 202)
 
 
 @of_model(routes, "POST", "/stop", status_code=202, summary="Stop a model", tags=["models"])
 async def stop_model(request: Request, caller: Asking, target: Targeted) -> Response:
     """Set spec.suspend: what runs is finished, then the model's GPUs are free."""
     async with audited(request, caller, "stop", str(target)):
-        live = await caller.kube.get(INFERENCE_MODELS, *target)
-        return await _changed(caller, target, live, {"suspend": True})
+        return model_answer(await caller.kube.merge(INFERENCE_MODELS, *target, {"spec": {"suspend": True}}), 202)
 
 
 @of_model(routes, "POST", "/restart", status_code=202, summary="Restart a model", tags=["models"])
@@ -143,10 +142,3 @@ async def generate(caller: Asking, target: Targeted, body: GenerateBody) -> Resp
     content = msgspec.json.encode(body.model_dump(mode="json", exclude_none=True))
     headers = {GO_ON_HEADER: str(target), "X-Moorage-Caller": who.encode("ascii", "replace").decode()[:256]}
     return Response(content, media_type="application/json", headers=headers)
-
-
-async def _changed(caller: Caller, target: Target, live: dict[str, Any], change: dict[str, Any]) -> Response:
-    """Set fields of the spec, if that changes anything."""
-    if all(live["spec"].get(name) == value for name, value in change.items()):
-        return model_answer(live, 202)
-    return model_answer(await caller.kube.merge(INFERENCE_MODELS, *target, {"spec": change}), 202)

@@ -46,7 +46,8 @@ def build_app(
     handle_problems(app)
     # Whoever has no credential gets no further, whatever route is added.
     known = [Depends(caller_of)]
-    for part in (models.routes, actions.routes, system.routes):
+    # The actions first: NAME/status is the status of NAME, not a model `status` in a namespace NAME.
+    for part in (actions.routes, models.routes, system.routes):
         app.include_router(part, dependencies=known)
     app.include_router(pages.routes)
     return app

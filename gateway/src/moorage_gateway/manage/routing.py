@@ -55,7 +55,6 @@ def of_model(routes: APIRouter, method: str, suffix: str = "", **described: Any)
     def add(handler: Handler) -> Handler:
         extra = {"parameters": _NAMED}
         if suffix:
-            # Before the full address of a model that is called like an action.
             routes.add_api_route(SHORT + suffix, handler, methods=[method], include_in_schema=False)
         routes.add_api_route(FULL + suffix, handler, methods=[method], openapi_extra=extra, **described)
         if not suffix:
