@@ -125,6 +125,7 @@ GATEWAY = PythonImage(
     repository="gateway",
     dockerfile=ROOT / "gateway" / "Dockerfile",
     package="moorage-gateway",
+    extras=("manage",),
 )
 
 

@@ -19,6 +19,7 @@ def gateway(cluster: Cluster, images: dict[str, Image]) -> Iterator[str]:
     kubectl(cluster, "create", "namespace", KEYS, check=False)
     repository, _, tag = images["gateway"].reference.rpartition(":")
     values = f"gateway.enabled=true,gateway.image.repository={repository},gateway.keyNamespace={KEYS}"
+    values += ",gateway.management.enabled=true"
     # What is cut off in a test must not hold up its end.
     options = ("--set", f"{values},gateway.drainSeconds=30", "--set-string", f"gateway.image.tag={tag}")
     demo.install(cluster, images, *options)
