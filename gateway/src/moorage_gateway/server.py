@@ -69,7 +69,6 @@ class Gateway:
     async def run(self) -> int:
         """Serve until stopped (0), or until it turns out that it cannot listen (1)."""
         watching = asyncio.create_task(watch_all(self._kube, self._wanted, self._view, self._health, SELECTORS))
-        managing = asyncio.create_task(self._supervisor.run()) if self._supervisor is not None else None
         listeners: list[asyncio.Server] = []
         try:
             admin = await self._listen(self._settings.admin_port, self._admin_connection)
@@ -78,15 +77,13 @@ class Gateway:
             listeners.append(front)
         except OSError as error:
             log.error("cannot listen", extra={"host": self._settings.host, "error": error.strerror or str(error)})
-            if managing is not None:
-                managing.cancel()
-                await asyncio.gather(managing, return_exceptions=True)
             await self._end(watching, listeners)
             return 1
         self.admin_port = admin.sockets[0].getsockname()[1]
         self.port = front.sockets[0].getsockname()[1]
         log.info("listening", extra={"host": self._settings.host, "port": self.port, "admin_port": self.admin_port})
         self.listening.set()
+        managing = asyncio.create_task(self._supervisor.run()) if self._supervisor is not None else None
         stopped = asyncio.create_task(self._stop.wait())
         await asyncio.wait({watching, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if watching.done():

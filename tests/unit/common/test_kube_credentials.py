@@ -126,7 +126,7 @@ def test_the_server_alone_comes_without_any_credential(tmp_path: Path) -> None:
     assert connection.tls.verify_mode is ssl.CERT_REQUIRED
     (tmp_path / "ca.crt").write_bytes(AUTHORITY.cert_pem.bytes())
     (tmp_path / "token").write_text("of the pod")
-    account = server_alone({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, tmp_path)
-    assert (account.server, account.headers()) == ("https://10.0.0.1:443", {})
+    account = server_alone({"KUBERNETES_SERVICE_HOST": "fd00::1"}, tmp_path)
+    assert (account.server, account.headers()) == ("https://[fd00::1]:443", {})
     with pytest.raises(CredentialsError, match="KUBECONFIG"):
         server_alone({}, NOWHERE)

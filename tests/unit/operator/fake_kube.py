@@ -72,7 +72,13 @@ class FakeKube(Kube):
         await asyncio.sleep(RENEW_SECONDS)
 
     async def apply(
-        self, resource: Resource, manifest: Object, *, force: bool, subresource: str | None = None
+        self,
+        resource: Resource,
+        manifest: Object,
+        *,
+        force: bool,
+        subresource: str | None = None,
+        options: Mapping[str, str] = NOTHING,
     ) -> Object:
         """Server-side apply: a conflict where the live object is another or older than the manifest says.
 
@@ -97,7 +103,7 @@ class FakeKube(Kube):
         merged["metadata"]["resourceVersion"] = str(max(next(self._versions), newest + 1))
         return copy.deepcopy(self.put(kind, merged))
 
-    async def create(self, resource: Resource, manifest: Object) -> Object:
+    async def create(self, resource: Resource, manifest: Object, options: Mapping[str, str] = NOTHING) -> Object:
         """A new object; a conflict where the name is taken."""
         kind, name = _kind(resource, manifest), manifest["metadata"]["name"]
         self._refuse("create", kind)
@@ -105,7 +111,7 @@ class FakeKube(Kube):
             raise ConflictError(409, "AlreadyExists", f"{name} already exists")
         return self._stored(manifest)
 
-    async def replace(self, resource: Resource, manifest: Object) -> Object:
+    async def replace(self, resource: Resource, manifest: Object, options: Mapping[str, str] = NOTHING) -> Object:
         """The object anew; a conflict when it is not of the manifest's version any more."""
         kind, metadata = _kind(resource, manifest), manifest["metadata"]
         self._refuse("replace", kind)
