@@ -55,8 +55,8 @@ format: venv ## Format the Python sources and mend what the linter can
 generate: venv ## Write what is generated: the CRD, the chart's copy of it, the table of fields
 	$(PY) -m hack.gen_crd
 
-bench: venv ## Measure: NAME=coldstart, operator, preemption, gateway, llamacpp, vllm, transformers or embeddings
-	@test -n "$(NAME)" || { echo "Which one? make bench NAME=coldstart (or operator, preemption, gateway, llamacpp, vllm, transformers, embeddings)"; exit 2; }
+bench: venv ## Measure: NAME=coldstart, operator, preemption, gateway, routing, llamacpp, vllm, transformers or embeddings
+	@test -n "$(NAME)" || { echo "Which one? make bench NAME=coldstart (or operator, preemption, gateway, routing, llamacpp, vllm, transformers, embeddings)"; exit 2; }
 	@test "$(NAME)" != gateway || $(PYTHON) hack/debian/install.py --bench
 	$(PY) -m hack.bench.$(NAME)
 

@@ -16,6 +16,7 @@ Object = dict[str, Any]
 
 PATHS = {
     "InferenceModel": "/apis/moorage.dev/v1alpha1/namespaces/{}/inferencemodels",
+    "ModelAlias": "/apis/moorage.dev/v1alpha1/namespaces/{}/modelaliases",
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "ReplicaSet": "/apis/apps/v1/namespaces/{}/replicasets",
     "ConfigMap": "/api/v1/namespaces/{}/configmaps",

@@ -55,7 +55,8 @@ def install(cluster: Cluster) -> None:
     for namespace in (NAMESPACE, KEYS):
         kubectl(cluster, "create", "namespace", namespace, check=False)
     kubectl(cluster, "apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
-    kubectl(cluster, "wait", "--for=condition=Established", "crd/inferencemodels.moorage.dev")
+    for plural in ("inferencemodels", "modelaliases"):
+        kubectl(cluster, "wait", "--for=condition=Established", f"crd/{plural}.moorage.dev")
     # The garbage collector looks for new kinds every 30 s; one that has just started knows of ours.
     cluster.kill("kube-controller-manager")
     cluster.start("kube-controller-manager")

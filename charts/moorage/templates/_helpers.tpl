@@ -27,7 +27,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- /* What the gateway may do in a namespace that it serves: see models and where their pods are. */ -}}
 {{- define "moorage.gatewayRules" -}}
 - apiGroups: [moorage.dev]
-  resources: [inferencemodels]
+  resources: [inferencemodels, modelaliases]
   verbs: [list, watch]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]

@@ -1,7 +1,7 @@
 """Which pod gets a request: the one with the fewest in flight, of those that are not passed over for failing."""
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, Protocol
 
 from moorage_gateway.upstream import Pool
 
@@ -40,6 +40,16 @@ class Endpoint:
         self.open_until = now + FIRST_PAUSE
 
 
+class Pods(Protocol):
+    """Pods of one model, and how one of them is chosen for a request."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def pick(self, now: float, tried: tuple[Endpoint, ...] = ()) -> Endpoint | None:
+        """The endpoint for the next request, none of `tried`; None where all fail or there is none."""
+
+
 class Backends:
     """The ready pods of one model."""
 
@@ -56,6 +66,11 @@ class Backends:
     def __iter__(self) -> Iterator[Endpoint]:
         """All of them."""
         return iter(self._endpoints)
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """All of them: another list after each change, never the same one changed."""
+        return self._endpoints
 
     def update(self, addresses: Iterable[tuple[str, int]]) -> None:
         """Keep what is still there, with its connections; what has gone finishes what it has begun."""

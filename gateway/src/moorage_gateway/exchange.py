@@ -11,11 +11,11 @@ from time import monotonic
 from typing import Final, NamedTuple
 
 from moorage_common.http.message import EVENT_STREAM, JSON, Answer
-from moorage_common.http.responder import Responder
 from moorage_common.openai_errors import error_body
 from moorage_gateway import waiting
-from moorage_gateway.balance import Backends, Endpoint
+from moorage_gateway.balance import Endpoint, Pods
 from moorage_gateway.hold import PATIENCE_SECONDS, Room
+from moorage_gateway.reply import Headers, Reply
 from moorage_gateway.upstream import UpstreamConnection
 
 TRIES: Final = 3
@@ -38,6 +38,8 @@ class Order(NamedTuple):
     priority: int = 5
     may_stream: bool = False
     """Whether the route knows streams of events."""
+    more: Headers = ()
+    """Headers of the client's answer, besides those that it has anyway."""
 
 
 class Exchange:
@@ -76,8 +78,8 @@ class Exchange:
 
     def __init__(
         self,
-        responder: Responder,
-        backends: Backends,
+        responder: Reply,
+        backends: Pods,
         order: Order,
         on_end: Callable[["Exchange"], None] | None = None,
     ) -> None:
@@ -238,6 +240,8 @@ class Exchange:
         content_type = headers.get(b"content-type", JSON)
         self.streamed = streamed = content_type.startswith(EVENT_STREAM)
         more = waiting.HEADERS if streamed else _passed(headers) if status >= 400 else ()
+        if self._order.more:
+            more += self._order.more
         connection, responder = self._connection, self._responder
         assert connection is not None  # noqa: S101 - it has just answered
         if body:

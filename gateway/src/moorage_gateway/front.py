@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from moorage_common.http.message import JSON, Answer, Refusal, Request, json_answer
+from moorage_common.http.message import JSON, Answer, Refusal, Request
 from moorage_common.http.responder import Responder
 from moorage_common.http.server import Running
 from moorage_common.openai_errors import error_body
 from moorage_gateway.access import Access, Caller, ReviewError
+from moorage_gateway.alias import Alias, Aliases
 from moorage_gateway.exchange import Exchange, Order
+from moorage_gateway.generate import Collected, GenerateRequest, Generation, pod_body, prompt_of, read_request
 from moorage_gateway.hold import not_ready
+from moorage_gateway.listing import listing
 from moorage_gateway.management import Management
+from moorage_gateway.reply import Headers
 from moorage_gateway.routing import Model, ModelKey, Table
+from moorage_gateway.templates import Templates
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +47,11 @@ _HEADS: Final = {
 _PASSED: Final = frozenset({b"traceparent", b"tracestate", b"x-request-id"})
 
 MODELS: Final = "/v1/models"
+GENERATE: Final = "/v1/generate"
+"""This becomes a route of the pod (`generate`)."""
+
+OURS: Final = frozenset({MODELS, GENERATE})
+
 BY_PATH: Final = "/models/"
 
 Begun = Coroutine[Any, Any, None] | Running | None
@@ -59,6 +69,8 @@ class _Wanted(NamedTuple):
     path: str
     asked: str
     models: list[Model]
+    aliases: Sequence[Alias] = ()
+    generate: GenerateRequest | None = None
 
 
 _BODY: Final = msgspec.json.Decoder(_Body)
@@ -68,9 +80,20 @@ _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 class Front:
     """The handler of all requests."""
 
-    def __init__(self, table: Table, access: Access, on_end: Callable[[Exchange], None] | None = None) -> None:
-        """Route to the models of `table` for those whom `access` knows."""
+    def __init__(
+        self,
+        table: Table,
+        access: Access,
+        on_end: Callable[[Exchange], None] | None = None,
+        *,
+        aliases: Aliases | None = None,
+        templates: Templates | None = None,
+    ) -> None:
+        """Route to the models of `table`, by `aliases` too, for those whom `access` knows."""
         self._table = table
+        self._aliases = Aliases(table) if aliases is None else aliases
+        self._by_name = self._aliases.by_name
+        self._templates = Templates() if templates is None else templates
         self._access = access
         self._on_end = on_end
         self.management: Management | None = None
@@ -92,8 +115,11 @@ class Front:
             wanted = self._wanted(request)
             for model in wanted.models:
                 if caller.may_use(model.key) is None:
-                    return self._decide_first(caller, wanted, request, responder)
-            return self._go(caller, wanted, request, responder)
+                    break
+            else:
+                if not wanted.aliases or self._aliases.decided(wanted.aliases, caller.may_use):
+                    return self._go(caller, wanted, request, responder)
+            return self._decide_first(caller, wanted, request, responder)
         except Refusal as refusal:
             responder.send(refusal.answer)
             return None
@@ -113,7 +139,8 @@ class Front:
 
     async def _decide_first(self, caller: Caller, wanted: _Wanted, request: Request, responder: Responder) -> None:
         try:
-            await self._access.decide(caller, [model.key for model in wanted.models])
+            models = [*wanted.models, *self._aliases.models(wanted.aliases)]
+            await self._access.decide(caller, [model.key for model in models])
         except ReviewError as error:
             raise Refusal(_not_checked(error)) from error
         await self._go_to_end(caller, wanted, request, responder)
@@ -131,30 +158,39 @@ class Front:
             name, slash, rest = rest.partition("/")
             path, named = slash + rest, ModelKey(namespace, name)
         method = "GET" if path == MODELS else "POST"
-        if path != MODELS and path not in RELAYED:
+        if path not in RELAYED and path not in OURS:
             raise Refusal(_not_found(request))
         if request.method != method:
             raise Refusal(_wrong_method(request, method))
-        if named is not None:
-            model = self._table.get(named)
-            asked = str(named)
-            models = [model] if model is not None else []
-        elif path == MODELS:
-            asked, models = "", list(self._table)
-        else:
+        asked, generate = "" if named is None else str(named), None
+        if path == GENERATE:
+            generate = read_request(request.body, model=asked or None)
+            asked = generate.model_id
+        elif not asked and path == MODELS:
+            return _Wanted(path, asked, list(self._table), list(self._aliases))
+        elif not asked:
             asked = _asked(request.body)
+        if named is None:
             models = self._table.named(asked)
-        return _Wanted(path, asked, models)
+        else:
+            models = [model] if (model := self._table.get(named)) is not None else []
+        return _Wanted(path, asked, models, self._by_name.get(asked, ()) if self._by_name else (), generate)
 
     def _go(self, caller: Caller, wanted: _Wanted, request: Request, responder: Responder) -> Running | None:
         models = [model for model in wanted.models if caller.may_use(model.key)]
         if wanted.path == MODELS:
-            entries = [_entry(model) for model in sorted(models, key=lambda model: model.key)]
-            responder.send(json_answer(200, {"object": "list", "data": entries}))
+            responder.send(listing(models, self._aliases.visible(wanted.aliases, caller.may_use)))
             return None
-        if len(models) != 1:
+        more: Headers = ()
+        if len(models) == 1:
+            (model,) = models
+        elif models or not wanted.aliases:
             raise Refusal(_ambiguous(wanted.asked, models) if models else _no_model(wanted.asked))
-        (model,) = models
+        else:
+            model = self._by_alias(caller, wanted)
+            more = ((b"X-Moorage-Model", model.name.encode()),)
+        if wanted.generate is not None:
+            return self._generate(caller, wanted.generate, model, request, responder, more=more)
         body = request.body
         if wanted.path in EMBEDDINGS:
             body = body if request.path.startswith(BY_PATH) else _with_model(body, None)
@@ -163,10 +199,46 @@ class Front:
         if model.room is None and not len(model.backends):
             raise Refusal(not_ready(model.name, model.why_not))
         head, may_stream = _head(wanted.path, request, body), wanted.path in STREAMED
-        order = Order(model.name, caller.name, head, body, model.room, caller.priority, may_stream)
-        exchange = Exchange(responder, model.backends, order, self._on_end)
+        order = Order(model.name, caller.name, head, body, model.room, caller.priority, may_stream, more)
+        pods = model.backends if model.prefixes is None else model.prefixes.choosing(body)
+        exchange = Exchange(responder, pods, order, self._on_end)
         exchange.start()
         return exchange
+
+    def _generate(  # noqa: PLR0913 - what a request is made of
+        self,
+        caller: Caller,
+        asked: GenerateRequest,
+        model: Model,
+        request: Request,
+        responder: Responder,
+        *,
+        more: Headers,
+    ) -> Generation:
+        prompt = prompt_of(asked, self._templates, model.name)
+        if model.room is None and not len(model.backends):
+            raise Refusal(not_ready(model.name, model.why_not))
+
+        def ask(path: str, collected: Collected) -> Exchange:
+            body = pod_body(path, prompt, asked.parameters, model.served_name)
+            head = _head(path, request, body)
+            order = Order(model.name, caller.name, head, body, model.room, caller.priority, more=more)
+            pods = model.backends if model.prefixes is None else model.prefixes.choosing(body)
+            exchange = Exchange(collected, pods, order, self._on_end)
+            exchange.start()
+            return exchange
+
+        generation = Generation(responder, model.name, ask)
+        generation.start()
+        return generation
+
+    def _by_alias(self, caller: Caller, wanted: _Wanted) -> Model:
+        visible = self._aliases.visible(wanted.aliases, caller.may_use)
+        if len(visible) != 1:
+            raise Refusal(
+                _ambiguous(wanted.asked, [alias for alias, _ in visible]) if visible else _no_model(wanted.asked)
+            )
+        return self._aliases.choose(visible[0][1])
 
 
 async def _ended(running: Running) -> None:
@@ -212,17 +284,6 @@ def _head(path: str, request: Request, body: bytes) -> bytes:
     return head
 
 
-def _entry(model: Model) -> dict[str, object]:
-    return {
-        "id": str(model.key),
-        "object": "model",
-        "created": model.created,
-        "owned_by": model.key.namespace,
-        "served_name": model.served_name,
-        "ready": len(model.backends) > 0,
-    }
-
-
 def _unauthorized() -> Answer:
     body = error_body(
         "No valid credential: send `Authorization: Bearer …` with an API key or a Kubernetes token.",
@@ -245,8 +306,8 @@ def _no_model(name: str) -> Answer:
     return Answer(404, body)
 
 
-def _ambiguous(name: str, found: list[Model]) -> Answer:
-    names = ", ".join(sorted(str(model.key) for model in found)[:10])
+def _ambiguous(name: str, found: Sequence[Model | Alias]) -> Answer:
+    names = ", ".join(sorted(str(one.key) for one in found)[:10])
     return Answer(400, error_body(f"Several models are called {name!r}: say which of {names}.", param="model"))
 
 

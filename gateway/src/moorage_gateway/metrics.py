@@ -70,6 +70,10 @@ class Metrics:
         """Tell how many requests wait in it."""
         self._registry.register(_Held(lobby))
 
+    def add(self, collector: Collector) -> None:
+        """Show what another part counts."""
+        self._registry.register(collector)
+
     def ended(self, exchange: Exchange) -> None:
         """Count a request that has ended."""
         of_model = self._models.get(exchange.model)

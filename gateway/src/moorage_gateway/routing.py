@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from moorage_gateway.balance import Backends
 from moorage_gateway.hold import Lobby, Room, State
+from moorage_gateway.prefix import PrefixPods, PrefixSettings
 
 UNKNOWN: Final = State()
 
@@ -34,6 +35,8 @@ class Model:
     backends: Backends = field(default_factory=Backends)
     room: Room | None = None
     """Where requests wait while no pod is ready; None refuses them."""
+    prefixes: PrefixPods | None = None
+    """Chooses the pod by the prefix of a request; None chooses the one with the fewest in flight."""
     name: str = field(init=False)
     """`namespace/name`."""
 
@@ -68,14 +71,28 @@ class Table:
         """The pods of a model, known or not yet: pods may be seen before their model."""
         return self._backends.setdefault(key, Backends())
 
-    def put(self, key: ModelKey, served_name: str, *, created: int = 0, state: State = UNKNOWN) -> None:
-        """A model was seen."""
+    def put(
+        self,
+        key: ModelKey,
+        served_name: str,
+        *,
+        created: int = 0,
+        state: State = UNKNOWN,
+        prefix: PrefixSettings | None = None,
+    ) -> None:
+        """A model was seen; `prefix` where it is to choose pods by prefixes."""
+        known = self._models.get(key)
         self._forget_names(key)
         backends = self.backends(key)
         room = self._rooms.get(key)
         if room is None and self._lobby is not None:
             room = self._rooms[key] = Room(str(key), backends, self._lobby)
-        model = Model(key, served_name, created, state.why_not, backends, room)
+        prefixes = known.prefixes if known is not None else None
+        if prefix is None:
+            prefixes = None
+        elif prefixes is None or prefixes.settings != prefix:
+            prefixes = PrefixPods(backends, prefix)
+        model = Model(key, served_name, created, state.why_not, backends, room, prefixes)
         self._models[key] = model
         for name in {served_name, key.name, str(key)}:
             self._by_name.setdefault(name, []).append(model)

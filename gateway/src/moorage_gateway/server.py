@@ -12,6 +12,7 @@ from moorage_common.http.server import Connections, Running, ServerConnection
 from moorage_common.kube.client import Kube, Login
 from moorage_common.kube.watch import WatchHealth, watch_all
 from moorage_gateway.access import Access
+from moorage_gateway.alias import Aliases
 from moorage_gateway.demand import Demand
 from moorage_gateway.front import Front
 from moorage_gateway.hold import Lobby
@@ -19,10 +20,11 @@ from moorage_gateway.keys import Keys
 from moorage_gateway.management import Management
 from moorage_gateway.metrics import Metrics
 from moorage_gateway.reviews import KubeReviews
-from moorage_gateway.routing import Table
+from moorage_gateway.routing import ModelKey, Table
 from moorage_gateway.settings import Settings
 from moorage_gateway.supervisor import Supervisor
-from moorage_gateway.view import SELECTORS, View, watched
+from moorage_gateway.templates import Templates
+from moorage_gateway.view import View, selectors, watched
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +52,17 @@ class Gateway:
         self._metrics.watch(self._lobby)
         self._table = Table(self._lobby)
         keys = Keys(time.time)
-        wanted = watched(settings.served_namespaces, settings.key_namespace or None)
+        prompts = ModelKey(*settings.templates.split("/")) if settings.templates else None
+        wanted = watched(settings.served_namespaces, settings.key_namespace or None, prompts)
         self._wanted = wanted
-        self._view = View(self._table, keys, wanted)
+        self._selectors = selectors(prompts)
+        aliases, templates = Aliases(self._table), Templates()
+        self._view = View(self._table, keys, wanted, aliases=aliases, templates=templates)
         self._health = WatchHealth(wanted)
+        self._metrics.add(templates)
         clock = asyncio.get_running_loop().time
         access = Access(keys, KubeReviews(self._kube, settings.audience), clock)
-        self._front = Front(self._table, access, self._metrics.ended)
+        self._front = Front(self._table, access, self._metrics.ended, aliases=aliases, templates=templates)
         self._supervisor: Supervisor | None = None
         if settings.management_socket:
             self._front.management = Management(settings.management_socket, keys.caller, self._front.go_on)
@@ -68,7 +74,7 @@ class Gateway:
 
     async def run(self) -> int:
         """Serve until stopped (0), or until it turns out that it cannot listen (1)."""
-        watching = asyncio.create_task(watch_all(self._kube, self._wanted, self._view, self._health, SELECTORS))
+        watching = asyncio.create_task(watch_all(self._kube, self._wanted, self._view, self._health, self._selectors))
         listeners: list[asyncio.Server] = []
         try:
             admin = await self._listen(self._settings.admin_port, self._admin_connection)

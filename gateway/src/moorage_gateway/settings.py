@@ -34,6 +34,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(description="The audience that tokens of Kubernetes are made for; empty takes those of the API server."),
     ] = "moorage-gateway"
+    templates: Annotated[
+        str,
+        Meta(
+            pattern=r"^([a-z0-9][-a-z0-9]*/[a-z0-9][-.a-z0-9]*)?$",
+            description="NAMESPACE/NAME of the ConfigMap with the templates of /v1/generate; empty has no scenarios.",
+        ),
+    ] = ""
     max_body_bytes: Annotated[int, Meta(ge=1024, le=2**30, description="The largest body of a request.")] = 4 * 2**20
     hold_requests: Annotated[
         int, Meta(ge=0, le=100_000, description="Requests that may wait for models that are not ready; 0: none.")

@@ -5,21 +5,28 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from moorage_common.kube.resources import ENDPOINT_SLICES, INFERENCE_MODELS, SECRETS, Resource
+from moorage_common.kube.resources import (
+    CONFIG_MAPS,
+    ENDPOINT_SLICES,
+    INFERENCE_MODELS,
+    MODEL_ALIASES,
+    SECRETS,
+    Resource,
+)
 from moorage_common.kube.watch import Watched
 from moorage_common.labels import MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL, RUNTIME_PORT_NAME
 from moorage_common.tasks import Task, default_concurrency
+from moorage_gateway.alias import Alias, Aliases, Share
 from moorage_gateway.hold import State
 from moorage_gateway.keys import KEY_LABEL, KeyInvalidError, Keys, read_key
+from moorage_gateway.prefix import LOAD_FACTOR_PERCENT, PREFIX_LENGTH, PrefixSettings
 from moorage_gateway.routing import ModelKey, Table
+from moorage_gateway.templates import Templates
 
 log = logging.getLogger(__name__)
 
-SELECTORS: Final[Mapping[Resource, Mapping[str, str]]] = {
-    # A slice has the labels of its Service.
-    ENDPOINT_SLICES: {"labelSelector": f"{MANAGED_BY_LABEL}={MANAGED_BY},{MODEL_LABEL}"},
-    SECRETS: {"labelSelector": KEY_LABEL},
-}
+SERVED: Final = (INFERENCE_MODELS, MODEL_ALIASES, ENDPOINT_SLICES)
+"""What is watched in each namespace that is served."""
 
 _NOT_ON_ITS_WAY: Final = frozenset({"Stopped", "Stopping", "Failed"})
 """Phases of a model for which waiting is of no use."""
@@ -28,21 +35,46 @@ _IN_VAIN: Final = frozenset({"NoSuchResource"})
 Address = tuple[str, int]
 
 
-def watched(namespaces: Iterable[str | None], key_namespace: str | None) -> list[Watched]:
-    """What is watched: models and slices where they are served, Secrets in the namespace of the keys alone."""
-    found: list[Watched] = [
-        (resource, namespace) for resource in (INFERENCE_MODELS, ENDPOINT_SLICES) for namespace in namespaces
-    ]
-    return [*found, (SECRETS, key_namespace)] if key_namespace else found
+def watched(
+    namespaces: Iterable[str | None], key_namespace: str | None, templates: ModelKey | None = None
+) -> list[Watched]:
+    """What is watched: what is served, Secrets in the namespace of the keys alone, the ConfigMap of the templates."""
+    found: list[Watched] = [(resource, namespace) for resource in SERVED for namespace in namespaces]
+    if key_namespace:
+        found.append((SECRETS, key_namespace))
+    if templates is not None:
+        found.append((CONFIG_MAPS, templates.namespace))
+    return found
+
+
+def selectors(templates: ModelKey | None = None) -> Mapping[Resource, Mapping[str, str]]:
+    """Which objects of a kind are watched, as query parameters; all where there is none."""
+    return {
+        # A slice has the labels of its Service.
+        ENDPOINT_SLICES: {"labelSelector": f"{MANAGED_BY_LABEL}={MANAGED_BY},{MODEL_LABEL}"},
+        SECRETS: {"labelSelector": KEY_LABEL},
+        # The right to one object by its name is the right to watch that name only.
+        CONFIG_MAPS: {"fieldSelector": f"metadata.name={templates.name}"} if templates is not None else {},
+    }
 
 
 class View:
     """Takes in what the watches see (`moorage_common.kube.watch.Sink`)."""
 
-    def __init__(self, table: Table, keys: Keys, wanted: Iterable[Watched]) -> None:
-        """Keep `table` and `keys` as the cluster is; `wanted` are the watches."""
+    def __init__(
+        self,
+        table: Table,
+        keys: Keys,
+        wanted: Iterable[Watched],
+        *,
+        aliases: Aliases,
+        templates: Templates,
+    ) -> None:
+        """Keep all of these as the cluster is; `wanted` are the watches."""
         self._table = table
         self._keys = keys
+        self._aliases = aliases
+        self._templates = templates
         self._unlisted = set(wanted)
         self._seen: dict[tuple[Resource, str], str] = {}
         """NAMESPACE/NAME of every object by its uid: what a list does not have any more has gone."""
@@ -66,6 +98,10 @@ class View:
             self._model(obj)
         elif resource is ENDPOINT_SLICES:
             self._slice(obj)
+        elif resource is MODEL_ALIASES:
+            self._aliases.put(_alias(obj))
+        elif resource is CONFIG_MAPS:
+            self._templates.update(obj.get("data") or {})
         else:
             self._key(obj)
 
@@ -81,21 +117,27 @@ class View:
         name = self._seen.pop((resource, uid), None)
         if name is None:
             return
-        if resource is INFERENCE_MODELS:
-            namespace, _, plain = name.partition("/")
-            # One of the same name may have been seen before this one was missed.
-            if name not in (seen for (kind, _), seen in self._seen.items() if kind is INFERENCE_MODELS):
-                self._table.remove(ModelKey(namespace, plain))
-        elif resource is ENDPOINT_SLICES:
+        # One of the same name may have been seen before this one was missed.
+        made_again = name in (seen for (kind, _), seen in self._seen.items() if kind is resource)
+        namespace, _, plain = name.partition("/")
+        if resource is ENDPOINT_SLICES:
             self._drop_slice(uid)
-        else:
+        elif resource is SECRETS:
             self._keys.remove(uid)
+        elif made_again:
+            return
+        elif resource is INFERENCE_MODELS:
+            self._table.remove(ModelKey(namespace, plain))
+        elif resource is MODEL_ALIASES:
+            self._aliases.remove(ModelKey(namespace, plain))
+        else:
+            self._templates.update({})
 
     def _model(self, obj: Mapping[str, Any]) -> None:
         metadata, spec = obj["metadata"], obj.get("spec") or {}
         key = ModelKey(metadata["namespace"], metadata["name"])
-        created = int(datetime.fromisoformat(metadata["creationTimestamp"]).timestamp())
-        self._table.put(key, spec.get("servedName") or key.name, created=created, state=_state(obj))
+        served = spec.get("servedName") or key.name
+        self._table.put(key, served, created=_created(metadata), state=_state(obj), prefix=_prefix(spec))
         self._table.move(key, self._addresses(key))
 
     def _slice(self, obj: Mapping[str, Any]) -> None:
@@ -127,6 +169,17 @@ class View:
         except KeyInvalidError as error:
             self._keys.remove(metadata["uid"])
             log.warning("an API key cannot be used", extra={"secret": metadata["name"], "why": str(error)})
+
+
+def _created(metadata: Mapping[str, Any]) -> int:
+    return int(datetime.fromisoformat(metadata["creationTimestamp"]).timestamp())
+
+
+def _alias(obj: Mapping[str, Any]) -> Alias:
+    metadata, models = obj["metadata"], (obj.get("spec") or {}).get("models") or ()
+    namespace = metadata["namespace"]
+    shares = tuple(Share(ModelKey(namespace, entry["name"]), entry["weight"]) for entry in models)
+    return Alias(ModelKey(namespace, metadata["name"]), shares, _created(metadata))
 
 
 def _ready(obj: Mapping[str, Any]) -> list[Address]:
@@ -167,6 +220,16 @@ def _takes(spec: Mapping[str, Any]) -> int:
     except ValueError:
         return 0  # of a version to come
     return int(spec.get("maxConcurrency") or default_concurrency(task, str(spec.get("framework"))))
+
+
+def _prefix(spec: Mapping[str, Any]) -> PrefixSettings | None:
+    """How a model chooses pods by prefixes; None where it does not."""
+    routing = spec.get("routing") or {}
+    if routing.get("strategy") != "PrefixHash":
+        return None
+    return PrefixSettings(
+        routing.get("prefixLength") or PREFIX_LENGTH, routing.get("loadFactorPercent") or LOAD_FACTOR_PERCENT
+    )
 
 
 def _why_not(status: Mapping[str, Any]) -> str:

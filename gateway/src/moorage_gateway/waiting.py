@@ -11,8 +11,8 @@ import httptools
 import msgspec
 
 from moorage_common.http.message import EVENT_STREAM, Answer
-from moorage_common.http.responder import Responder
 from moorage_common.openai_errors import error_body
+from moorage_gateway.reply import Reply
 
 HEADERS: Final = ((b"Cache-Control", b"no-cache"), (b"X-Accel-Buffering", b"no"))
 MOST_ERROR: Final = 64 * 1024
@@ -47,14 +47,14 @@ class Still:
         """Nothing comes."""
 
 
-def comfort(responder: Responder, why: str) -> None:
+def comfort(responder: Reply, why: str) -> None:
     """Begin the answer, if that has not been, and write a comment."""
     if not responder.started:
         responder.start(200, EVENT_STREAM, flow=Still(), headers=HEADERS)
     responder.write(b": waiting: %b\n\n" % " ".join(why.split())[:MOST_TOLD].encode("utf-8", "replace"))
 
 
-def end_with(responder: Responder, answer: Answer) -> None:
+def end_with(responder: Reply, answer: Answer) -> None:
     """Send an answer, as an event where the head is out."""
     if not responder.started:
         responder.send(answer)
@@ -73,7 +73,7 @@ class Writer(Protocol):
         """It was whole."""
 
 
-def writer(responder: Responder, status: int, headers: Mapping[bytes, bytes]) -> Writer:
+def writer(responder: Reply, status: int, headers: Mapping[bytes, bytes]) -> Writer:
     """What puts a pod's answer behind the comments that are out."""
     streams = status == 200 and headers.get(b"content-type", b"").startswith(EVENT_STREAM)
     taker = Plain(responder) if streams else _OneEvent(responder, status)
@@ -83,7 +83,7 @@ def writer(responder: Responder, status: int, headers: Mapping[bytes, bytes]) ->
 class Plain:
     """Writes pieces as they are."""
 
-    def __init__(self, responder: Responder) -> None:
+    def __init__(self, responder: Reply) -> None:
         """Write to `responder`, whose head is out."""
         self._responder = responder
 
@@ -121,7 +121,7 @@ class Pieces:
 class _OneEvent:
     """Makes one event of an answer that is no stream, such as an error."""
 
-    def __init__(self, responder: Responder, status: int) -> None:
+    def __init__(self, responder: Reply, status: int) -> None:
         self._responder = responder
         self._status = status
         self._body = bytearray()

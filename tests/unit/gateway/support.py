@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from moorage_common.http.message import Limits
 from moorage_common.http.server import Connections, ServerConnection
 from moorage_gateway.access import Access, User
+from moorage_gateway.alias import Aliases
 from moorage_gateway.exchange import Exchange
 from moorage_gateway.front import Front
 from moorage_gateway.hold import HoldLimits, Lobby
 from moorage_gateway.keys import ApiKey, Keys
 from moorage_gateway.routing import ModelKey, Table
+from moorage_gateway.templates import Templates
 from tests.unit.common.support import Client, Listening
 
 CHAT = "/v1/chat/completions"
@@ -87,6 +89,8 @@ class Bed:
     ended: list[Exchange]
     front: Front
     stack: AsyncExitStack
+    aliases: Aliases
+    templates: Templates
     lobby: Lobby | None = None
 
     async def start(self, content: bytes) -> Client:
@@ -121,7 +125,9 @@ async def running(
     ended: list[Exchange] = []
     keys = Keys(lambda: 0.0)
     keys.put("uid", ApiKey(id="tester", digest=DIGEST, models=frozenset({MODEL})))
-    front = Front(table, Access(keys, reviews, asyncio.get_running_loop().time), ended.append)
+    aliases, templates = Aliases(table), Templates()
+    access = Access(keys, reviews, asyncio.get_running_loop().time)
+    front = Front(table, access, ended.append, aliases=aliases, templates=templates)
     connections = Connections()
     pods = [Pod(script) for script in scripts]
     async with AsyncExitStack() as stack:
@@ -145,7 +151,7 @@ async def running(
         table.put(MODEL, "chat")
         if hold is None:
             table.move(MODEL, [("127.0.0.1", pod.port) for pod in pods])
-        yield Bed(listening, table, keys, reviews, ended, front, stack, lobby), pods
+        yield Bed(listening, table, keys, reviews, ended, front, stack, aliases, templates, lobby), pods
         for connection in list(connections):
             connection.abort()
         for endpoint in table.backends(MODEL):

@@ -7,21 +7,28 @@ from typing import Any
 
 import pytest
 
-from moorage_common.kube.resources import ENDPOINT_SLICES, INFERENCE_MODELS, SECRETS
+from moorage_common.kube.resources import CONFIG_MAPS, ENDPOINT_SLICES, INFERENCE_MODELS, MODEL_ALIASES, SECRETS
 from moorage_common.labels import MODEL_LABEL
+from moorage_gateway.alias import Alias, Aliases, Share
 from moorage_gateway.hold import HoldLimits, Lobby
 from moorage_gateway.keys import KEY_LABEL, Keys
+from moorage_gateway.prefix import PrefixSettings
 from moorage_gateway.routing import ModelKey, Table
-from moorage_gateway.view import View, watched
+from moorage_gateway.templates import Templates
+from moorage_gateway.view import View, selectors, watched
 
 CHAT = ModelKey("team-a", "chat")
+PROMPTS = ModelKey("moorage-system", "prompts")
 
 
 class Bed:
     def __init__(self, namespaces: tuple[str | None, ...] = (None,)) -> None:
         self.table = Table(Lobby(HoldLimits()))
         self.keys = Keys(lambda: 0.0)
-        self.view = View(self.table, self.keys, watched(namespaces, "keys"))
+        self.aliases = Aliases(self.table)
+        self.templates = Templates()
+        self.wanted = watched(namespaces, "keys", PROMPTS)
+        self.view = View(self.table, self.keys, self.wanted, aliases=self.aliases, templates=self.templates)
 
     def addresses(self) -> list[tuple[str, int]]:
         model = self.table.get(CHAT)
@@ -95,6 +102,26 @@ async def test_a_served_name_that_changes_is_the_only_one() -> None:
     bed.view.event(INFERENCE_MODELS, "MODIFIED", model(servedName="two"))
     assert not bed.table.named("one")
     assert [found.key for found in bed.table.named("two")] == [CHAT]
+
+
+@pytest.mark.parametrize(
+    ("routing", "settings"),
+    [
+        (None, None),
+        ({"strategy": "LeastInFlight"}, None),
+        ({"strategy": "PrefixHash"}, PrefixSettings(256, 125)),
+        ({"strategy": "PrefixHash", "prefixLength": 64, "loadFactorPercent": 200}, PrefixSettings(64, 200)),
+        ({"strategy": "OfANewerVersion"}, None),
+    ],
+)
+async def test_how_a_model_chooses_pods_is_what_its_spec_says(
+    routing: dict[str, Any] | None, settings: PrefixSettings | None
+) -> None:
+    bed = Bed()
+    bed.view.event(INFERENCE_MODELS, None, model(routing=routing))
+    found = bed.table.get(CHAT)
+    assert found is not None
+    assert (found.prefixes.settings if found.prefixes else None) == settings
 
 
 @pytest.mark.parametrize(
@@ -194,7 +221,43 @@ async def test_keys_come_change_and_go_and_a_broken_one_is_told_without_its_cont
 
 async def test_it_is_complete_when_everything_was_listed_once() -> None:
     bed = Bed()
-    for resource, namespace in watched((None,), "keys"):
+    for resource, namespace in bed.wanted:
         assert not bed.view.complete
         bed.view.listed(resource, namespace, {}, 1)
     assert bed.view.complete
+
+
+def alias(uid: str = "a1", **weights: int) -> dict[str, Any]:
+    metadata = {"namespace": "team-a", "name": "prod", "uid": uid, "creationTimestamp": "2026-11-22T00:00:00Z"}
+    return {"metadata": metadata, "spec": {"models": [{"name": name, "weight": weights[name]} for name in weights]}}
+
+
+async def test_aliases_come_change_and_go() -> None:
+    bed, prod = Bed(), ModelKey("team-a", "prod")
+    bed.view.event(MODEL_ALIASES, None, alias(chat=90, other=10))
+    shares = (Share(CHAT, 90), Share(ModelKey("team-a", "other"), 10))
+    assert list(bed.aliases.named("prod")) == list(bed.aliases.named(str(prod))) == [Alias(prod, shares, 1795305600)]
+    bed.view.event(MODEL_ALIASES, "MODIFIED", alias(chat=1))
+    assert [one.shares for one in bed.aliases] == [(Share(CHAT, 1),)]
+    # One of the same name was made before the old one was missed.
+    bed.view.event(MODEL_ALIASES, "ADDED", alias("a2", chat=2))
+    bed.view.listed(MODEL_ALIASES, None, {"a2": "team-a/prod"}, 1)
+    assert [one.shares for one in bed.aliases] == [(Share(CHAT, 2),)]
+    bed.view.event(MODEL_ALIASES, "DELETED", alias("a2", chat=2))
+    assert not list(bed.aliases)
+    assert not bed.aliases.named("prod")
+
+
+async def test_the_templates_are_those_of_one_config_map_and_go_with_it() -> None:
+    def prompts(**data: str) -> dict[str, Any]:
+        return {"metadata": {"namespace": PROMPTS.namespace, "name": PROMPTS.name, "uid": "c1"}, "data": data}
+
+    bed = Bed()
+    assert (CONFIG_MAPS, PROMPTS.namespace) in bed.wanted
+    assert selectors(PROMPTS)[CONFIG_MAPS] == {"fieldSelector": "metadata.name=prompts"}
+    bed.view.event(CONFIG_MAPS, None, prompts(qa="Answer: {{ inputs }}"))
+    assert bed.templates.scenarios == ["qa"]
+    bed.view.event(CONFIG_MAPS, "MODIFIED", prompts(own="{{ inputs }}!"))
+    assert bed.templates.scenarios == ["own"]
+    bed.view.listed(CONFIG_MAPS, PROMPTS.namespace, {}, 1)
+    assert bed.templates.scenarios == []

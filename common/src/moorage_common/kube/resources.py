@@ -37,6 +37,7 @@ def named(name: str) -> str:
 
 
 INFERENCE_MODELS: Final = Resource("moorage.dev", "v1alpha1", "inferencemodels", "InferenceModel")
+MODEL_ALIASES: Final = Resource("moorage.dev", "v1alpha1", "modelaliases", "ModelAlias")
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment")
 SERVICES: Final = Resource("", "v1", "services", "Service")
 REPLICA_SETS: Final = Resource("apps", "v1", "replicasets", "ReplicaSet")
@@ -49,6 +50,7 @@ LIMIT_RANGES: Final = Resource("", "v1", "limitranges", "LimitRange")
 NAMESPACES: Final = Resource("", "v1", "namespaces", "Namespace")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 ENDPOINT_SLICES: Final = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
+CONFIG_MAPS: Final = Resource("", "v1", "configmaps", "ConfigMap")
 SECRETS: Final = Resource("", "v1", "secrets", "Secret")
 TOKEN_REVIEWS: Final = Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview")
 SUBJECT_ACCESS_REVIEWS: Final = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview")

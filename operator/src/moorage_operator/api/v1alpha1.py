@@ -29,6 +29,7 @@ from moorage_operator.api.engines import (
 from moorage_operator.api.parameters import Parameters
 from moorage_operator.api.placement import MAX_SELECTORS, MAX_TOLERATIONS, SELECTOR_RULE, LabelValue, Toleration
 from moorage_operator.api.quantities import Cpu, Memory
+from moorage_operator.api.routing import Routing
 from moorage_operator.api.scaling import ONE_NUMBER_OF_REPLICAS, Scaling
 from moorage_operator.api.schema import IMAGE_REFERENCE, PLAIN_CHARACTER, ApiModel, matching, rule, rules
 from moorage_operator.api.source import Source
@@ -197,6 +198,11 @@ class InferenceModelSpec(ApiModel):
         examples=[1800],
         ge=1,
         le=31_536_000,
+    )
+    routing: Routing | None = Field(
+        None,
+        description="How the gateway chooses a pod for a request; absent means the one with the fewest in flight.",
+        examples=[{"strategy": "PrefixHash", "loadFactorPercent": 125}],
     )
     parameters: Parameters | None = Field(
         None,
