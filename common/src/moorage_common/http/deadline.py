@@ -9,7 +9,7 @@ _NEVER = float("inf")
 class Deadline:
     """Calls back once when its time has come; the timer behind it is moved only when it fires too early."""
 
-    __slots__ = ("_at", "_loop", "_passed", "_timer")
+    __slots__ = ("_at", "_fires_at", "_loop", "_passed", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, passed: Callable[[], None]) -> None:
         """Call `passed` when the time has come; none is set yet."""
@@ -17,6 +17,7 @@ class Deadline:
         self._passed = passed
         self._at = _NEVER
         self._timer: asyncio.TimerHandle | None = None
+        self._fires_at = _NEVER
 
     def set(self, seconds: float | None) -> None:
         """Pass in so many seconds, or with None not at all."""
@@ -24,9 +25,10 @@ class Deadline:
             self._at = _NEVER
             return
         self._at = self._loop.time() + seconds
-        if self._timer is None or self._timer.when() > self._at:
+        # The handle of uvloop does not tell when it fires, if that is at once.
+        if self._timer is None or self._fires_at > self._at:
             self.cancel()
-            self._timer = self._loop.call_at(self._at, self._fire)
+            self._start()
 
     def cancel(self) -> None:
         """Drop the timer, for good or before a new one."""
@@ -39,6 +41,10 @@ class Deadline:
         if self._at == _NEVER:
             return
         if self._loop.time() < self._at:
-            self._timer = self._loop.call_at(self._at, self._fire)
+            self._start()
         else:
             self._passed()
+
+    def _start(self) -> None:
+        self._fires_at = self._at
+        self._timer = self._loop.call_at(self._at, self._fire)
