@@ -154,7 +154,7 @@ def test_requests_write_nothing(bed: Bed, audit: Audit) -> None:
 def test_an_operator_that_is_restarted_finds_it_asleep_and_wakes_it_for_who_waits(bed: Bed, audit: Audit) -> None:
     gateway = bed.gateway("one")
     bed.sleeper()
-    bed.wait("tiny", "Sleeping")
+    bed.api.wait("InferenceModel", "tiny", _sleeps_and_is_complete, what="all is written")
     bed.operator.kill()
     since = audit.position()
     bed.operator.start()
@@ -170,6 +170,10 @@ def test_an_operator_that_is_restarted_finds_it_asleep_and_wakes_it_for_who_wait
         bed.api.wait("Deployment", "tiny", _has_replicas, what="it is woken", seconds=40)
         becomes_ready(bed.api, "tiny", pod.port)
         assert waiting.join() == [200]
+
+
+def _sleeps_and_is_complete(im: Object | None) -> bool:
+    return (reason(im), reason(im, "Progressing")) == ("Sleeping", "Complete")
 
 
 def _has_replicas(deployment: Object | None) -> bool:

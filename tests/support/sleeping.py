@@ -131,8 +131,8 @@ class Asking:
         except httpx.TransportError as error:
             self.answers.append((0, repr(error)))
 
-    def join(self) -> list[int]:
-        """The statuses, once all are there."""
+    def join(self) -> list[int | str]:
+        """The statuses, or what came instead, once all are there."""
         for thread in self._threads:
             thread.join()
-        return [status for status, _ in self.answers]
+        return [status or text for status, text in self.answers]

@@ -32,6 +32,8 @@ class Demand:
         self._changed: set[str] = set()
         self._followers: set[Follower] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        """When that timer fires: uvloop's own handle does not always tell."""
         self._told_at = 0.0
 
     def changed(self, room: Room, urgent: bool) -> None:
@@ -45,8 +47,8 @@ class Demand:
             self._changed.clear()
             return
         at = self._told_at + (URGENT_SECONDS if urgent else CALM_SECONDS)
-        if self._timer is None or self._timer.when() > at:
-            self._tell_at(max(at, self._loop.time()))
+        if self._timer is None or self._due > at:
+            self._tell_at(at)
 
     def follow(self, responder: Responder) -> "Follower | None":
         """Tell everything, and from now on what changes; None where it is told to nobody more."""
@@ -70,9 +72,11 @@ class Demand:
     def _tell_at(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._due = at
         self._timer = self._loop.call_at(at, self._tell)
 
     def _tell(self) -> None:
+        self._timer = None
         self._told_at = self._loop.time()
         changed, self._changed = self._changed, set()
         news = News(models={name: self._use(self._rooms[name]) if name in self._rooms else None for name in changed})
