@@ -135,7 +135,8 @@ class _Passing:
     def __init__(self, responder: Responder, limit: asyncio.Timeout) -> None:
         self._responder = responder
         self._limit = limit
-        self._length: int | None = None
+        self._pass: Callable[[bytes], None] | None = None
+        """Writes a piece of an answer whose length was told."""
         self._kept: list[bytes] = []
         self.model: ModelKey | None = None
         self.who = ""
@@ -149,10 +150,9 @@ class _Passing:
             return
         more = tuple((name.title(), headers[name]) for name in _BACK if name in headers)
         length = headers.get(b"content-length")
-        self._length = int(length) if length is not None else None
         kind = headers.get(b"content-type", JSON)
-        if self._length is not None:
-            self._responder.pass_head(status, kind, length=self._length, flow=flow, headers=more)
+        if length is not None:
+            self._pass = self._responder.pass_head(status, kind, length=int(length), flow=flow, headers=more)
         else:
             self._responder.start(status, kind, flow=flow, headers=more)
 
@@ -160,21 +160,21 @@ class _Passing:
         """Pass a piece on, or keep it."""
         if self.model is not None:
             self._kept.append(data)
-        elif self._length is not None:
-            self._responder.pass_on(data)
+        elif self._pass is not None:
+            self._pass(data)
         else:
             self._responder.write(data)
 
     def finish(self) -> None:
         """The answer is whole."""
-        if self._length is not None:
+        if self._pass is not None:
             self._responder.passed(whole=True)
         else:
             self._responder.finish()
 
     def break_off(self) -> None:
         """It is not, and must not look so."""
-        if self._length is not None:
+        if self._pass is not None:
             self._responder.passed(whole=False)
         else:
             self._responder.break_off()
