@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,9 @@ from tests.unit.operator.test_app import Bed, running
 from tests.unit.operator.virtual_time import in_virtual_time, settle
 
 GATEWAY = ("10.0.0.1", 9090)
-SLEEPER = {"scaling": {"minReplicas": 0, "maxReplicas": 3, "idleTimeout": "1m", "scaleDownDelay": "20s"}}
+SLEEPER: dict[str, Any] = {
+    "scaling": {"minReplicas": 0, "maxReplicas": 3, "idleTimeout": "1m", "scaleDownDelay": "20s"}
+}
 
 
 @pytest.fixture(autouse=True)

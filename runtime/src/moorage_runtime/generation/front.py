@@ -92,7 +92,7 @@ def plan(settings: Settings) -> Plan:
 def _notes(config: ChildConfig, folder: HFFolder, estimated: str) -> tuple[str, ...]:
     how = f"quantized to {config.quantize}" if config.quantize else f"as it is ({folder.quantization})"
     if config.wide:
-        how += ", in float32, which is faster on this CPU,"
+        how += ", in float32, which is faster on this CPU"
     notes = [
         f"loading {folder.path} {how}, {config.slots} requests of {config.context} tokens on {config.threads} threads, "
         f"{estimated}"

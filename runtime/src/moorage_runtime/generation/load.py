@@ -44,7 +44,7 @@ def load(config: ChildConfig) -> tuple[Any, Any]:
             config.path,
             **safe,
             use_safetensors=True,
-            dtype="auto",
+            dtype=torch.float32 if config.wide else "auto",
             device_map={"": device},
             # On the CPU it was half again as fast over eight requests as torch's own attention.
             attn_implementation="eager" if device.type == CPU else "sdpa",
