@@ -77,8 +77,8 @@ def generate(gateway: GatewayProcess, credential: str, **fields: Any) -> httpx.R
 
 
 def test_an_alias_is_there_with_its_models_and_goes(gateway: GatewayProcess, api: Api, key: str) -> None:
-    api.create(model("stable"))
-    api.create(model("next"))
+    api.create(model("stable", suspend=True))
+    api.create(model("next", suspend=True))
     api.create(alias("prod", stable=90, next=None, missing=5))
     name = f"{api.namespace}/prod"
     both = [f"{api.namespace}/stable", f"{api.namespace}/next"]
@@ -90,7 +90,7 @@ def test_an_alias_is_there_with_its_models_and_goes(gateway: GatewayProcess, api
     headers = {"Authorization": f"Bearer {key}"}
     body = {"model": "prod", "messages": []}
     answer = httpx.post(f"{gateway.url}/v1/chat/completions", json=body, headers=headers, trust_env=False)
-    # No pods run here: one of its models is chosen, and is not ready.
+    # One of its models is chosen, and is stopped.
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "model_not_ready"
 
@@ -202,9 +202,9 @@ def test_ways_to_choose_pods_are_taken(gateway: GatewayProcess, api: Api, key: s
 def test_templates_are_edited_while_the_gateway_runs(
     gateway: GatewayProcess, api: Api, key: str, templates: Api
 ) -> None:
-    api.create(model("tiny"))
+    api.create(model("tiny", suspend=True))
     eventually(lambda: models(gateway, key) == [f"{api.namespace}/tiny"], "it is listed", seconds=5)
-    # No pods run here: a scenario that there is gets as far as the model, which is not ready.
+    # A scenario that there is gets as far as the model, which is stopped.
     for scenario in ("qa", "summarize", "rewrite"):
         assert generate(gateway, key, scenario=scenario).json()["error"]["code"] == "model_not_ready"
     answer = generate(gateway, key, scenario="translate")
@@ -219,7 +219,7 @@ def test_templates_are_edited_while_the_gateway_runs(
 def test_a_broken_template_is_told_and_the_last_good_one_stays(
     gateway: GatewayProcess, api: Api, key: str, templates: Api
 ) -> None:
-    api.create(model("tiny"))
+    api.create(model("tiny", suspend=True))
     eventually(lambda: models(gateway, key) == [f"{api.namespace}/tiny"], "it is listed", seconds=5)
 
     def broken() -> bool:
