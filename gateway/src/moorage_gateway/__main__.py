@@ -1,4 +1,7 @@
-"""`moorage-gateway`: serve until SIGTERM; settings come from the environment."""
+"""`moorage-gateway`: serve until SIGTERM; settings come from the environment.
+
+With several workers this process is their master, and each of them is this program again.
+"""
 
 import asyncio
 import logging
@@ -10,8 +13,8 @@ import uvloop
 
 from moorage_common import logs
 from moorage_common.kube.credentials import CredentialsError, connect
-from moorage_gateway.server import serve
 from moorage_gateway.settings import SettingsError, read_settings
+from moorage_gateway.workers import inherited
 
 log = logging.getLogger("moorage_gateway")
 
@@ -19,6 +22,7 @@ log = logging.getLogger("moorage_gateway")
 def main() -> int:
     """Run the gateway."""
     logs.configure("INFO")
+    admin = inherited(sys.argv[1:])
     try:
         settings = read_settings(os.environ)
         connect()
@@ -26,9 +30,16 @@ def main() -> int:
         log.error(str(error))
         return 1
     logs.configure(settings.log_level)
-    log.info("settings", extra=msgspec.to_builtins(settings))
+    if admin is None:
+        log.info("settings", extra=msgspec.to_builtins(settings))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(settings, connect))
+        if settings.workers > 1 and admin is None:
+            from moorage_gateway.master import serve_by_workers
+
+            return runner.run(serve_by_workers(settings))
+        from moorage_gateway.server import serve
+
+        return runner.run(serve(settings, connect, admin))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ What changes is told within a tenth of a second, many changes as one; that someb
 import asyncio
 import secrets
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from moorage_common.demand import HEARTBEAT_SECONDS, News, Use, encode
 from moorage_common.http.message import Answer
 from moorage_common.http.responder import Responder
-from moorage_gateway.hold import Room
+from moorage_gateway.hold import State
 
 NDJSON: Final = b"application/x-ndjson"
 CALM_SECONDS: Final = 0.1
@@ -21,6 +21,28 @@ URGENT_SECONDS: Final = 0.005
 MOST_FOLLOWERS: Final = 16
 
 
+class Used(Protocol):
+    """A model, and how it is used: a `hold.Room`, or what several workers tell of theirs."""
+
+    last_use: float | None
+    """By the loop's clock."""
+
+    @property
+    def name(self) -> str:
+        """`namespace/name`."""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that a pod works on."""
+
+    @property
+    def state(self) -> State:
+        """What the cluster says of it."""
+
+    def __len__(self) -> int:
+        """How many requests wait."""
+
+
 class Demand:
     """The use of all models that the operator scales, and who follows it."""
 
@@ -28,7 +50,7 @@ class Demand:
         """Nobody follows."""
         self._name = secrets.token_hex(8)
         self._loop = asyncio.get_running_loop()
-        self._rooms: dict[str, Room] = {}
+        self._rooms: dict[str, Used] = {}
         self._changed: set[str] = set()
         self._followers: set[Follower] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -36,7 +58,7 @@ class Demand:
         """When that timer fires: uvloop's own handle does not always tell."""
         self._told_at = 0.0
 
-    def changed(self, room: Room, urgent: bool) -> None:
+    def changed(self, room: Used, urgent: bool) -> None:
         """The use of a model has changed; `urgent`, somebody waits for it."""
         if room.state.scaled:
             self._rooms[room.name] = room
@@ -85,7 +107,7 @@ class Demand:
         if self._followers:
             self._tell_at(self._told_at + HEARTBEAT_SECONDS)
 
-    def _use(self, room: Room) -> Use:
+    def _use(self, room: Used) -> Use:
         idle = None if room.last_use is None else round(max(0.0, self._loop.time() - room.last_use), 3)
         return Use(room.in_flight, len(room), idle)
 

@@ -2,9 +2,13 @@
 
 import asyncio
 import logging
+import os
 import signal
+import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from moorage_common.http.message import Answer, Limits, Request
 from moorage_common.http.responder import Responder
@@ -24,7 +28,9 @@ from moorage_gateway.routing import ModelKey, Table
 from moorage_gateway.settings import Settings
 from moorage_gateway.supervisor import Supervisor
 from moorage_gateway.templates import Templates
+from moorage_gateway.tls import Certificate, CertificateError, CertificateExpiry
 from moorage_gateway.view import View, selectors, watched
+from moorage_gateway.workers import when_alone
 
 log = logging.getLogger(__name__)
 
@@ -39,17 +45,26 @@ DEAF_SECONDS = 210.0
 class Gateway:
     """One process. `run` is its whole life; `stop` begins the end, as SIGTERM does."""
 
-    def __init__(self, settings: Settings, login: Login) -> None:
-        """Prepare to serve; nothing is opened yet."""
+    def __init__(self, settings: Settings, login: Login, admin: socket.socket | None = None) -> None:
+        """Prepare to serve; nothing is opened yet. CertificateError.
+
+        A worker (`workers`) has `admin`, to tell of itself there rather than at a port.
+        """
+        self._inherited = admin
         self.port = 0
         self.admin_port = 0
         self.listening = asyncio.Event()
         self._settings = settings
+        self._certificate = None
+        if settings.tls_certificate:
+            self._certificate = Certificate(Path(settings.tls_certificate), Path(settings.tls_key))
         self._kube = Kube(login, NAME)
         self._metrics = Metrics()
         self._demand = Demand()
         self._lobby = Lobby(settings.hold, self._demand.changed)
         self._metrics.watch(self._lobby)
+        if self._certificate is not None:
+            self._metrics.add(CertificateExpiry(self._certificate))
         self._table = Table(self._lobby)
         keys = Keys(time.time)
         prompts = ModelKey(*settings.templates.split("/")) if settings.templates else None
@@ -66,7 +81,8 @@ class Gateway:
         self._supervisor: Supervisor | None = None
         if settings.management_socket:
             self._front.management = Management(settings.management_socket, keys.caller, self._front.go_on)
-            self._supervisor = Supervisor()
+            if admin is None:  # of workers the master has the one process for all
+                self._supervisor = Supervisor()
         self._limits = Limits(body_bytes=settings.max_body_bytes)
         self._connections = Connections()
         self._admins = Connections()
@@ -75,19 +91,22 @@ class Gateway:
     async def run(self) -> int:
         """Serve until stopped (0), or until it turns out that it cannot listen (1)."""
         watching = asyncio.create_task(watch_all(self._kube, self._wanted, self._view, self._health, self._selectors))
+        following = asyncio.create_task(self._certificate.follow()) if self._certificate is not None else None
         listeners: list[asyncio.Server] = []
         try:
-            admin = await self._listen(self._settings.admin_port, self._admin_connection)
-            listeners.append(admin)
-            front = await self._listen(self._settings.port, self._connection)
+            listeners.append(await self._listen_admin())
+            front = await self._listen(self._settings.port, self._connection, self._certificate)
             listeners.append(front)
         except OSError as error:
             log.error("cannot listen", extra={"host": self._settings.host, "error": error.strerror or str(error)})
             await self._end(watching, listeners)
             return 1
-        self.admin_port = admin.sockets[0].getsockname()[1]
         self.port = front.sockets[0].getsockname()[1]
-        log.info("listening", extra={"host": self._settings.host, "port": self.port, "admin_port": self.admin_port})
+        if self._inherited is None:
+            self.admin_port = listeners[0].sockets[0].getsockname()[1]
+            log.info("listening", extra={"host": self._settings.host, "port": self.port, "admin_port": self.admin_port})
+        else:
+            log.info("a worker listens", extra={"pid": os.getpid(), "port": self.port})
         self.listening.set()
         managing = asyncio.create_task(self._supervisor.run()) if self._supervisor is not None else None
         stopped = asyncio.create_task(self._stop.wait())
@@ -103,6 +122,8 @@ class Gateway:
         if not await self._connections.drain(self._settings.drain_seconds):
             log.warning("requests are cut off", extra={"connections": len(self._connections)})
         stopped.cancel()
+        if following is not None:
+            following.cancel()
         if managing is not None:
             await asyncio.gather(managing, return_exceptions=True)
         await self._end(watching, listeners)
@@ -120,9 +141,20 @@ class Gateway:
         """Whether a request that comes now finds all models."""
         return self._view.complete and not self._stop.is_set()
 
-    async def _listen(self, port: int, connection: Callable[[], ServerConnection]) -> asyncio.Server:
+    async def _listen(
+        self, port: int, connection: Callable[[], ServerConnection], certificate: Certificate | None = None
+    ) -> asyncio.Server:
+        loop, host, shared = asyncio.get_running_loop(), self._settings.host, self._inherited is not None
+        if certificate is None:
+            return await loop.create_server(connection, host, port, backlog=BACKLOG, reuse_port=shared)
+        tls: dict[str, Any] = {"ssl": certificate.context, "ssl_handshake_timeout": self._limits.head_seconds}
+        return await loop.create_server(connection, host, port, backlog=BACKLOG, reuse_port=shared, **tls)
+
+    async def _listen_admin(self) -> asyncio.Server:
+        if self._inherited is None:
+            return await self._listen(self._settings.admin_port, self._admin_connection)
         loop = asyncio.get_running_loop()
-        return await loop.create_server(connection, self._settings.host, port, backlog=BACKLOG)
+        return await loop.create_unix_server(self._admin_connection, sock=self._inherited)
 
     def _connection(self) -> ServerConnection:
         return ServerConnection(
@@ -163,10 +195,16 @@ def _health(well: bool, problem: str) -> Answer:
     return Answer(200, b"ok\n", b"text/plain") if well else Answer(503, f"{problem}\n".encode(), b"text/plain")
 
 
-async def serve(settings: Settings, login: Login) -> int:
-    """Serve until SIGTERM or SIGINT."""
-    gateway = Gateway(settings, login)
+async def serve(settings: Settings, login: Login, admin: socket.socket | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; as a worker, where `admin` was inherited, also until the master has gone."""
+    try:
+        gateway = Gateway(settings, login, admin)
+    except CertificateError as error:
+        log.error("the certificate cannot be used", extra={"why": str(error)})
+        return 1
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gateway.stop)
+    if admin is not None:
+        when_alone(gateway.stop)
     return await gateway.run()

@@ -24,6 +24,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: Annotated[str, Meta(description="The address that clients are served at.")] = "0.0.0.0"  # noqa: S104
     port: Annotated[Port, Meta(description="The port that clients are served at.")] = 8080
     admin_port: Annotated[Port, Meta(description="The port of /livez, /readyz and /metrics; not for clients.")] = 9090
+    workers: Annotated[
+        int, Meta(ge=1, le=64, description="Processes that serve clients, all at one port: one for each core.")
+    ] = 1
     namespaces: Annotated[
         str, Meta(description="Namespaces whose models are served, between commas; empty serves all of them.")
     ] = ""
@@ -63,6 +66,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "empty goes without the API.",
         ),
     ] = ""
+    tls_certificate: Annotated[
+        str, Meta(description="The file of the certificate (PEM) that clients are shown; empty serves without TLS.")
+    ] = ""
+    tls_key: Annotated[str, Meta(description="The file of the certificate's key (PEM).")] = ""
     log_level: Annotated[
         typing.Literal["DEBUG", "INFO", "WARNING", "ERROR"], Meta(description="The least level that is logged.")
     ] = "INFO"
@@ -94,6 +101,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             problems.append(f"{name} is {text[:100]!r}: {error}. It means: {_meaning(hint)}")
     known = {PREFIX + field.upper() for field in Settings.__struct_fields__}
     problems += [f"{name} is no setting." for name in environment if name.startswith(PREFIX) and name not in known]
+    if bool(values.get("tls_certificate")) != bool(values.get("tls_key")):
+        problems.append(f"{PREFIX}TLS_CERTIFICATE and {PREFIX}TLS_KEY have to be set both, or none of them.")
     if problems:
         raise SettingsError(" ".join(problems))
     return Settings(**values)

@@ -14,6 +14,11 @@ def test_namespaces_are_between_commas() -> None:
     assert read_settings({"MOORAGE_GATEWAY_NAMESPACES": "a, b"}).served_namespaces == ("a", "b")
 
 
+def test_a_certificate_without_its_key_is_told() -> None:
+    with pytest.raises(SettingsError, match="TLS_CERTIFICATE and MOORAGE_GATEWAY_TLS_KEY have to be set both"):
+        read_settings({"MOORAGE_GATEWAY_TLS_CERTIFICATE": "/tls.crt"})
+
+
 def test_all_that_is_wrong_is_told_at_once() -> None:
     wrong = {"MOORAGE_GATEWAY_PORT": "99999", "MOORAGE_GATEWAY_LOG_LEVEL": "LOUD", "MOORAGE_GATEWAY_PROT": "1"}
     with pytest.raises(SettingsError) as error:

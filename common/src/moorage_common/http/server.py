@@ -368,5 +368,6 @@ class ServerConnection(Incoming, asyncio.Protocol):
 
 def reset_on_close(transport: asyncio.Transport) -> None:
     """Make the close of a connection a reset, where a plain end would look like the end of an answer."""
-    with contextlib.suppress(OSError):
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    if (found := transport.get_extra_info("socket")) is not None:  # a lost one of TLS has none any more
+        with contextlib.suppress(OSError):
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
