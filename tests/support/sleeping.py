@@ -7,10 +7,10 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-import httpx
+from urllib.parse import urlsplit
 
 from tests.support.api import Api, ApiRefusedError, Object
 from tests.support.operator import NAMESPACE
@@ -119,16 +119,20 @@ class Asking:
 
     def __init__(self, url: str, key: str, model: str, number: int = 1) -> None:
         self.answers: list[tuple[int, str]] = []
-        self._threads = [threading.Thread(target=self._ask, args=(url, key, model)) for _ in range(number)]
+        body, headers = json.dumps({"model": model, "prompt": "Hi"}), {"Authorization": f"Bearer {key}"}
+        connections = [HTTPConnection(urlsplit(url).netloc, timeout=60) for _ in range(number)]
+        for connection in connections:
+            connection.request("POST", "/v1/completions", body, headers)
+        self._threads = [threading.Thread(target=self._read, args=(connection,)) for connection in connections]
         for thread in self._threads:
             thread.start()
 
-    def _ask(self, url: str, key: str, model: str) -> None:
-        body, headers = {"model": model, "prompt": "Hi"}, {"Authorization": f"Bearer {key}"}
+    def _read(self, connection: HTTPConnection) -> None:
         try:
-            answer = httpx.post(f"{url}/v1/completions", json=body, headers=headers, timeout=60, trust_env=False)
-            self.answers.append((answer.status_code, answer.text))
-        except httpx.TransportError as error:
+            with closing(connection):
+                answer = connection.getresponse()
+                self.answers.append((answer.status, answer.read().decode()))
+        except (OSError, HTTPException) as error:
             self.answers.append((0, repr(error)))
 
     def join(self) -> list[int | str]:

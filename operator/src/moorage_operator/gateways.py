@@ -81,7 +81,10 @@ class Gateways:
             try:
                 async for line in self._lines(session, address):
                     pause, told = 0.1, False
-                    self._changed(self._usage.told(address, decode(line)))
+                    news = decode(line)
+                    concerned = self._usage.told(address, news)
+                    # With the first line of one that was away, more may be known of all models.
+                    self._changed(None if news.gateway else concerned)
                 why = "it ended"
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError, msgspec.MsgspecError) as error:
                 why = f"{type(error).__name__}: {error}"
