@@ -1,6 +1,10 @@
 """What a model is for, and how many requests a replica then works on at once where nobody says so."""
 
 from enum import StrEnum
+from typing import Final
+
+WAITING_PER_RUNNING: Final = 4
+"""Requests that may wait for a place on a replica, for each that it works on; more are refused (429)."""
 
 
 class Task(StrEnum):

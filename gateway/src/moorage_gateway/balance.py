@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
-from moorage_gateway.upstream import Pool
+from moorage_gateway.upstream import Counts, Pool
 
 FAILURES: Final = 3
 """Failures in a row after which a pod is passed over."""
@@ -17,9 +17,9 @@ class Endpoint:
 
     __slots__ = ("_failures", "in_flight", "open_until", "pool")
 
-    def __init__(self, host: str, port: int) -> None:
-        """Nothing is connected yet."""
-        self.pool = Pool(host, port)
+    def __init__(self, host: str, port: int, counts: Counts | None = None) -> None:
+        """Nothing is connected yet; connections are counted in `counts`."""
+        self.pool = Pool(host, port, counts)
         self.in_flight = 0
         self.open_until = 0.0
         self._failures = 0
@@ -53,9 +53,10 @@ class Pods(Protocol):
 class Backends:
     """The ready pods of one model."""
 
-    __slots__ = ("_endpoints", "_turn")
+    __slots__ = ("_endpoints", "_turn", "counts")
 
     def __init__(self) -> None:
+        self.counts = Counts()
         self._endpoints: list[Endpoint] = []
         self._turn = 0
 
@@ -66,6 +67,11 @@ class Backends:
     def __iter__(self) -> Iterator[Endpoint]:
         """All of them."""
         return iter(self._endpoints)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are with one of them."""
+        return sum(endpoint.in_flight for endpoint in self._endpoints)
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -79,7 +85,7 @@ class Backends:
         for address, endpoint in known.items():
             if address not in wanted:
                 endpoint.pool.close()
-        self._endpoints = [known.get(address) or Endpoint(*address) for address in wanted]
+        self._endpoints = [known.get(address) or Endpoint(*address, self.counts) for address in wanted]
 
     def pick(self, now: float, tried: tuple[Endpoint, ...] = ()) -> Endpoint | None:
         """The endpoint for the next request, none of `tried`; None where all fail or there is none."""

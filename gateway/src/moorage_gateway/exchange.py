@@ -10,13 +10,16 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final, NamedTuple
 
-from moorage_common.http.message import EVENT_STREAM, JSON, Answer
+from moorage_common.http.message import EVENT_STREAM, JSON, Answer, Request
+from moorage_common.http.responder import Responder
 from moorage_common.openai_errors import error_body
 from moorage_gateway import waiting
 from moorage_gateway.balance import Endpoint, Pods
 from moorage_gateway.hold import PATIENCE_SECONDS, Room
+from moorage_gateway.limits import Bill
 from moorage_gateway.reply import Headers, Reply
 from moorage_gateway.upstream import UpstreamConnection
+from moorage_gateway.usage import EVENT
 
 TRIES: Final = 3
 """Pods that a request is tried on."""
@@ -33,6 +36,14 @@ class Order(NamedTuple):
     head: bytes
     """The head of the request but for its Host, which comes last."""
     body: bytes
+    path: str
+    """The route on the pod."""
+    request: Request
+    """What the client sent."""
+    client: Responder
+    """Who answers it."""
+    bill: Bill | None = None
+    """The tokens that were reserved for it, where its caller has a limit."""
     room: Room | None = None
     """Where it waits while no pod takes it; None refuses it then."""
     priority: int = 5
@@ -56,19 +67,23 @@ class Exchange:
         "_endpoint",
         "_fresh",
         "_on_end",
-        "_order",
         "_over",
         "_pass_on",
         "_pieces",
         "_responder",
         "_room",
+        "_timed_out",
         "_tried",
         "_tried_at",
         "begun",
+        "bytes_out",
         "caller",
         "error",
+        "events",
         "first_byte",
         "model",
+        "order",
+        "pod",
         "priority",
         "size",
         "status",
@@ -86,7 +101,7 @@ class Exchange:
         """Send what was ordered to one of `backends`; `on_end` is called once, whatever comes."""
         self._responder = responder
         self._backends = backends
-        self._order = order
+        self.order = order
         self.model = order.model
         self.caller = order.caller
         self.priority = order.priority
@@ -104,14 +119,22 @@ class Exchange:
         self._fresh = False
         self._cancelled = False
         self._over = False
+        self._timed_out = False
         self._pass_on: Callable[[bytes], None] | None = None
         self._pieces: waiting.Writer | None = None
         self.begun = monotonic()
         self.first_byte = 0.0
+        """When the first of the body came."""
         self.status = 0
         self.streamed = False
         self.error = ""
-        """Why there was no whole answer: `backend` or `client`; else empty."""
+        """Why there was no whole answer: `backend`, `client`, `timeout` or `capacity`; else empty."""
+        self.pod = ""
+        """Where it was sent last."""
+        self.bytes_out = 0
+        """Of the answer's body, as it was framed."""
+        self.events = 0
+        """In a stream; about as many as tokens."""
         self.tail: list[bytes] = []
 
     # -- what the server needs ----------------------------------------------------------------------------------------
@@ -158,6 +181,7 @@ class Exchange:
                 self._wait(room)
             return
         self._endpoint = endpoint
+        self.pod = endpoint.pool.name
         endpoint.in_flight += 1
         if room is not None:
             room.began(now)
@@ -171,8 +195,9 @@ class Exchange:
     async def _connect(self, endpoint: Endpoint) -> None:
         try:
             connection = await endpoint.pool.connect()
-        except (OSError, TimeoutError):
+        except (OSError, TimeoutError) as error:
             self._connecting = None
+            self._timed_out = isinstance(error, TimeoutError)
             self._next(endpoint)
             return
         self._connecting = None
@@ -182,7 +207,7 @@ class Exchange:
     def _send(self, connection: UpstreamConnection) -> None:
         assert self._endpoint is not None  # noqa: S101 - it was picked
         self._connection = connection
-        order = self._order
+        order = self.order
         connection.send(b"%bHost: %b\r\n\r\n" % (order.head, self._endpoint.pool.address), order.body, self)
 
     def _next(self, endpoint: Endpoint) -> None:
@@ -210,14 +235,14 @@ class Exchange:
 
     def refuse(self, answer: Answer) -> None:
         """End without a pod."""
-        self.error = "backend"
+        self.error = "timeout" if self._timed_out else "capacity"
         self.status = answer.status
         waiting.end_with(self._responder, answer)
         self._finish()
 
     def comfort(self, why: str) -> None:
         """Tell a client that reads a stream of events that its answer will come."""
-        if self._responder.started or (self._order.may_stream and waiting.wants_stream(self._order.body)):
+        if self._responder.started or (self.order.may_stream and waiting.wants_stream(self.order.body)):
             waiting.comfort(self._responder, why)
 
     # -- the way back -------------------------------------------------------------------------------------------------
@@ -236,15 +261,18 @@ class Exchange:
             return
         self._answering = True
         self.status = status
-        self.first_byte = monotonic()
         content_type = headers.get(b"content-type", JSON)
         self.streamed = streamed = content_type.startswith(EVENT_STREAM)
         more = waiting.HEADERS if streamed else _passed(headers) if status >= 400 else ()
-        if self._order.more:
-            more += self._order.more
+        if self.order.more:
+            more += self.order.more
         connection, responder = self._connection, self._responder
         assert connection is not None  # noqa: S101 - it has just answered
         if body:
+            self.first_byte = monotonic()
+            self.bytes_out = len(body)
+            if streamed:
+                self.events = body.count(EVENT) + body.startswith(EVENT[1:])
             self.tail.append(body)
         if responder.started:
             responder.go_on(flow=connection)
@@ -264,6 +292,11 @@ class Exchange:
 
     def data(self, body: bytes) -> None:
         """Pass a piece on."""
+        if not self.first_byte:
+            self.first_byte = monotonic()
+        self.bytes_out += len(body)
+        if self.streamed:
+            self.events += body.count(EVENT)
         tail = self.tail
         tail.append(body)
         if len(tail) > 2 * TAIL:
@@ -290,6 +323,7 @@ class Exchange:
             self._broken()
         elif not self._fresh and not answered:
             # It was dropped between two requests; that says nothing of the pod.
+            endpoint.pool.counts.stale += 1
             self._connecting = asyncio.ensure_future(self._connect(endpoint))
         else:
             self._next(endpoint)
@@ -301,6 +335,7 @@ class Exchange:
             "The model's pod went before its answer was complete.", kind="server_error", code="backend_gone"
         )
         if not self._answering:
+            self.status = 502
             waiting.end_with(responder, Answer(502, told))
         elif self._pieces is not None:
             if self.streamed and responder.takes_chunks:
@@ -316,7 +351,8 @@ class Exchange:
         self._finish()
 
     def _refuse(self) -> None:
-        self.error = "backend"
+        self.error = "timeout" if self._timed_out else "capacity"
+        self.status = 503
         message = "None of the model's pods could be reached." if self._tried else "No pod of the model is ready."
         body = error_body(message, kind="service_unavailable", code="model_not_ready")
         self._responder.send(Answer(503, body, headers=((b"Retry-After", b"1"),)))

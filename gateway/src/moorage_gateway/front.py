@@ -7,28 +7,31 @@ was not seen before) goes on in a coroutine.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from moorage_common.http.message import JSON, Answer, Refusal, Request
+from moorage_common.http.message import Answer, Refusal, Request
 from moorage_common.http.responder import Responder
 from moorage_common.http.server import Running
-from moorage_common.openai_errors import error_body
-from moorage_gateway.access import Access, Caller, ReviewError
+from moorage_gateway import refusals
+from moorage_gateway.access import Access, bearer
 from moorage_gateway.alias import Alias, Aliases
+from moorage_gateway.callers import Caller, ReviewError
+from moorage_gateway.desk import BY_PATH, Desk, ModelRefusal
 from moorage_gateway.exchange import Exchange, Order
-from moorage_gateway.generate import Collected, GenerateRequest, Generation, pod_body, prompt_of, read_request
+from moorage_gateway.generate import CHAT, Collected, GenerateRequest, Generation, pod_body, prompt_of, read_request
 from moorage_gateway.hold import not_ready
+from moorage_gateway.keys import PREFIX
+from moorage_gateway.limits import Bill
 from moorage_gateway.listing import listing
 from moorage_gateway.management import Management
 from moorage_gateway.reply import Headers
 from moorage_gateway.routing import Model, ModelKey, Table
 from moorage_gateway.templates import Templates
-
-log = logging.getLogger(__name__)
+from moorage_gateway.trace import REQUEST_ID, TRACE_PARENT, TRACE_STATE
+from moorage_gateway.usage import Wish
 
 OPENAI: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank"})
 EMBEDDINGS: Final = frozenset({"/embeddings/text", "/embeddings/image", "/embeddings/fused", "/similarity"})
@@ -41,10 +44,10 @@ RELAYED: Final = OPENAI | EMBEDDINGS
 """The routes of pods that are passed on; all others are not there, whatever an engine has."""
 
 _HEADS: Final = {
-    path: b"POST %b HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: %%d\r\n" % path.encode()
+    path: b"POST %b HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: %%d\r\nx-request-id: %%b\r\n"
+    % path.encode()
     for path in RELAYED
 }
-_PASSED: Final = frozenset({b"traceparent", b"tracestate", b"x-request-id"})
 
 MODELS: Final = "/v1/models"
 GENERATE: Final = "/v1/generate"
@@ -52,12 +55,10 @@ GENERATE: Final = "/v1/generate"
 
 OURS: Final = frozenset({MODELS, GENERATE})
 
-BY_PATH: Final = "/models/"
-
 Begun = Coroutine[Any, Any, None] | Running | None
 
 
-class _Body(msgspec.Struct):
+class _Body(Wish, kw_only=True):
     """What is read of a body."""
 
     model: str
@@ -71,6 +72,8 @@ class _Wanted(NamedTuple):
     models: list[Model]
     aliases: Sequence[Alias] = ()
     generate: GenerateRequest | None = None
+    wish: Wish | None = None
+    """What the body says of its answer, where it was read."""
 
 
 _BODY: Final = msgspec.json.Decoder(_Body)
@@ -84,18 +87,22 @@ class Front:
         self,
         table: Table,
         access: Access,
-        on_end: Callable[[Exchange], None] | None = None,
+        desk: Desk,
         *,
         aliases: Aliases | None = None,
         templates: Templates | None = None,
     ) -> None:
-        """Route to the models of `table`, by `aliases` too, for those whom `access` knows."""
+        """Route to the models of `table`, by `aliases` too, for those whom `access` knows.
+
+        `desk` keeps limits and accounts.
+        """
         self._table = table
         self._aliases = Aliases(table) if aliases is None else aliases
         self._by_name = self._aliases.by_name
         self._templates = Templates() if templates is None else templates
         self._access = access
-        self._on_end = on_end
+        self._desk = desk
+        desk.routes = RELAYED | OURS
         self.management: Management | None = None
         """What answers for the management API, where there is one."""
 
@@ -104,14 +111,15 @@ class Front:
         if request.path == "/healthz":
             responder.send(Answer(200, b'{"status":"ok"}'))
             return None
+        self._desk.begin(request, responder)
         if self.management is not None and self.management.serves(request.path):
-            return self.management(request, responder, _unauthorized())
+            return self._manage(self.management, request, responder)
         caller, certain = self._access.known(request.headers.get(b"authorization"))
         if caller is None and not certain:
             return self._ask_first(request, responder)
         try:
             if caller is None:
-                raise Refusal(_unauthorized())
+                raise Refusal(refusals.unauthorized())
             wanted = self._wanted(request)
             for model in wanted.models:
                 if caller.may_use(model.key) is None:
@@ -121,29 +129,63 @@ class Front:
                     return self._go(caller, wanted, request, responder)
             return self._decide_first(caller, wanted, request, responder)
         except Refusal as refusal:
-            responder.send(refusal.answer)
+            if caller is None:
+                self._desk.not_let_in(request, responder, refusal.answer)
+            else:
+                self._desk.refuse(refusal, caller, request, responder)
             return None
 
     async def go_on(self, caller: Caller, request: Request, responder: Responder) -> None:
         """Answer a request of somebody whose rights are known; Refusal."""
+        self._desk.begin(request, responder)
         await self._go_to_end(caller, self._wanted(request), request, responder)
+
+    async def _manage(self, management: Management, request: Request, responder: Responder) -> None:
+        """Let the management API answer, and count the logins that fail there."""
+        token = bearer(request.headers.get(b"authorization"))
+        attempt = self._desk.attempt(request, responder)
+        try:
+            if token is not None and not token.startswith(PREFIX):
+                attempt.check()
+            await management(request, responder, refusals.unauthorized())
+        except Refusal as refusal:
+            if refusal.answer.status == 401:
+                self._desk.not_let_in(request, responder, refusal.answer)
+            else:
+                self._desk.turned_away(refusal, request, responder)
+            return
+        if responder.status == 401:
+            attempt.failed()
 
     async def _ask_first(self, request: Request, responder: Responder) -> None:
         try:
-            caller = await self._access.ask(request.headers.get(b"authorization"))
+            attempt = self._desk.attempt(request, responder)
+            caller = await self._access.ask(request.headers.get(b"authorization"), attempt)
         except ReviewError as error:
-            raise Refusal(_not_checked(error)) from error
+            self._desk.turned_away(Refusal(refusals.not_checked(error)), request, responder)
+            return
+        except Refusal as refusal:
+            self._desk.turned_away(refusal, request, responder)
+            return
         if caller is None:
-            raise Refusal(_unauthorized())
-        await self._decide_first(caller, self._wanted(request), request, responder)
+            self._desk.not_let_in(request, responder, refusals.unauthorized())
+            return
+        try:
+            wanted = self._wanted(request)
+        except Refusal as refusal:
+            self._desk.refuse(refusal, caller, request, responder)
+            return
+        await self._decide_first(caller, wanted, request, responder)
 
     async def _decide_first(self, caller: Caller, wanted: _Wanted, request: Request, responder: Responder) -> None:
         try:
             models = [*wanted.models, *self._aliases.models(wanted.aliases)]
             await self._access.decide(caller, [model.key for model in models])
+            await self._go_to_end(caller, wanted, request, responder)
         except ReviewError as error:
-            raise Refusal(_not_checked(error)) from error
-        await self._go_to_end(caller, wanted, request, responder)
+            self._desk.refuse(Refusal(refusals.not_checked(error)), caller, request, responder)
+        except Refusal as refusal:
+            self._desk.refuse(refusal, caller, request, responder)
 
     async def _go_to_end(self, caller: Caller, wanted: _Wanted, request: Request, responder: Responder) -> None:
         running = self._go(caller, wanted, request, responder)
@@ -159,33 +201,35 @@ class Front:
             path, named = slash + rest, ModelKey(namespace, name)
         method = "GET" if path == MODELS else "POST"
         if path not in RELAYED and path not in OURS:
-            raise Refusal(_not_found(request))
+            raise Refusal(refusals.not_found(request))
         if request.method != method:
-            raise Refusal(_wrong_method(request, method))
-        asked, generate = "" if named is None else str(named), None
+            raise Refusal(refusals.wrong_method(request, method))
+        asked, generate, wish = "" if named is None else str(named), None, None
         if path == GENERATE:
             generate = read_request(request.body, model=asked or None)
             asked = generate.model_id
         elif not asked and path == MODELS:
             return _Wanted(path, asked, list(self._table), list(self._aliases))
         elif not asked:
-            asked = _asked(request.body)
+            wish = _read(request.body)
+            asked = wish.model
         if named is None:
             models = self._table.named(asked)
         else:
             models = [model] if (model := self._table.get(named)) is not None else []
-        return _Wanted(path, asked, models, self._by_name.get(asked, ()) if self._by_name else (), generate)
+        return _Wanted(path, asked, models, self._by_name.get(asked, ()) if self._by_name else (), generate, wish)
 
     def _go(self, caller: Caller, wanted: _Wanted, request: Request, responder: Responder) -> Running | None:
         models = [model for model in wanted.models if caller.may_use(model.key)]
         if wanted.path == MODELS:
-            responder.send(listing(models, self._aliases.visible(wanted.aliases, caller.may_use)))
+            found = listing(models, self._aliases.visible(wanted.aliases, caller.may_use))
+            self._desk.served(found, caller, request, responder)
             return None
         more: Headers = ()
         if len(models) == 1:
             (model,) = models
         elif models or not wanted.aliases:
-            raise Refusal(_ambiguous(wanted.asked, models) if models else _no_model(wanted.asked))
+            raise Refusal(refusals.ambiguous(wanted.asked, models) if models else refusals.no_model(wanted.asked))
         else:
             model = self._by_alias(caller, wanted)
             more = ((b"X-Moorage-Model", model.name.encode()),)
@@ -196,12 +240,15 @@ class Front:
             body = body if request.path.startswith(BY_PATH) else _with_model(body, None)
         elif wanted.asked != model.served_name:
             body = _with_model(body, model.served_name)
-        if model.room is None and not len(model.backends):
-            raise Refusal(not_ready(model.name, model.why_not))
-        head, may_stream = _head(wanted.path, request, body), wanted.path in STREAMED
-        order = Order(model.name, caller.name, head, body, model.room, caller.priority, may_stream, more)
+        _check_pods(model)
+        path = wanted.path
+        bill = self._desk.admit(caller, path, body, responder, wanted.wish) if caller.limited else None
+        order = Order(
+            *(model.name, caller.name, _head(path, request, body), body, path, request, responder, bill),
+            *(model.room, caller.priority, path in STREAMED, more),
+        )
         pods = model.backends if model.prefixes is None else model.prefixes.choosing(body)
-        exchange = Exchange(responder, pods, order, self._on_end)
+        exchange = Exchange(responder, pods, order, self._desk.ended)
         exchange.start()
         return exchange
 
@@ -216,15 +263,22 @@ class Front:
         more: Headers,
     ) -> Generation:
         prompt = prompt_of(asked, self._templates, model.name)
-        if model.room is None and not len(model.backends):
-            raise Refusal(not_ready(model.name, model.why_not))
+        _check_pods(model)
+        bill: Bill | None = None
 
         def ask(path: str, collected: Collected) -> Exchange:
+            nonlocal bill
             body = pod_body(path, prompt, asked.parameters, model.served_name)
-            head = _head(path, request, body)
-            order = Order(model.name, caller.name, head, body, model.room, caller.priority, more=more)
+            if bill is not None:
+                bill.renew()
+            elif caller.limited and path == CHAT:
+                bill = self._desk.admit(caller, path, body, responder)
+            order = Order(
+                *(model.name, caller.name, _head(path, request, body), body, path, request, responder, bill),
+                *(model.room, caller.priority, False, more),
+            )
             pods = model.backends if model.prefixes is None else model.prefixes.choosing(body)
-            exchange = Exchange(collected, pods, order, self._on_end)
+            exchange = Exchange(collected, pods, order, self._desk.ended)
             exchange.start()
             return exchange
 
@@ -236,7 +290,9 @@ class Front:
         visible = self._aliases.visible(wanted.aliases, caller.may_use)
         if len(visible) != 1:
             raise Refusal(
-                _ambiguous(wanted.asked, [alias for alias, _ in visible]) if visible else _no_model(wanted.asked)
+                refusals.ambiguous(wanted.asked, [alias for alias, _ in visible])
+                if visible
+                else refusals.no_model(wanted.asked)
             )
         return self._aliases.choose(visible[0][1])
 
@@ -256,11 +312,11 @@ async def _ended(running: Running) -> None:
         raise
 
 
-def _asked(body: bytes) -> str:
+def _read(body: bytes) -> _Body:
     try:
-        return _BODY.decode(body).model
+        return _BODY.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise Refusal(_bad_body(error)) from error
+        raise Refusal(refusals.bad_body(error)) from error
 
 
 def _with_model(body: bytes, name: str | None) -> bytes:
@@ -268,7 +324,7 @@ def _with_model(body: bytes, name: str | None) -> bytes:
     try:
         fields = _FIELDS.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise Refusal(_bad_body(error)) from error
+        raise Refusal(refusals.bad_body(error)) from error
     fields.pop("model", None)
     if name is not None:
         fields["model"] = msgspec.Raw(msgspec.json.encode(name))
@@ -277,49 +333,18 @@ def _with_model(body: bytes, name: str | None) -> bytes:
 
 def _head(path: str, request: Request, body: bytes) -> bytes:
     """Write the head that goes to the pod; of the client's only the trace goes on, as all else is ours to say."""
-    head = _HEADS[path] % len(body)
     headers = request.headers
-    if not _PASSED.isdisjoint(headers):
-        head += b"".join(b"%b: %b\r\n" % (name, headers[name]) for name in sorted(_PASSED) if name in headers)
+    head = _HEADS[path] % (len(body), headers[REQUEST_ID])
+    if TRACE_PARENT in headers:
+        head += b"traceparent: %b\r\n" % headers[TRACE_PARENT]
+        if TRACE_STATE in headers:
+            head += b"tracestate: %b\r\n" % headers[TRACE_STATE]
     return head
 
 
-def _unauthorized() -> Answer:
-    body = error_body(
-        "No valid credential: send `Authorization: Bearer …` with an API key or a Kubernetes token.",
-        kind="authentication_error",
-        code="invalid_api_key",
-    )
-    return Answer(401, body, headers=((b"WWW-Authenticate", b'Bearer realm="moorage"'),))
-
-
-def _not_checked(error: ReviewError) -> Answer:
-    log.warning("the API server did not say who asks, or what they may", extra={"error": str(error)[:500]})
-    body = error_body(
-        "Your credential cannot be checked now. Try again soon.", kind="service_unavailable", code="not_checked"
-    )
-    return Answer(503, body, headers=((b"Retry-After", b"2"),))
-
-
-def _no_model(name: str) -> Answer:
-    body = error_body(f"There is no model {name[:200]!r} that you may use.", param="model", code="model_not_found")
-    return Answer(404, body)
-
-
-def _ambiguous(name: str, found: Sequence[Model | Alias]) -> Answer:
-    names = ", ".join(sorted(str(one.key) for one in found)[:10])
-    return Answer(400, error_body(f"Several models are called {name!r}: say which of {names}.", param="model"))
-
-
-def _not_found(request: Request) -> Answer:
-    return Answer(404, error_body(f"There is no {request.path[:200]} here.", code="unknown_url"))
-
-
-def _wrong_method(request: Request, allowed: str) -> Answer:
-    body = error_body(f"{request.path[:200]} takes {allowed}, not {request.method}.")
-    return Answer(405, body, JSON, headers=((b"Allow", allowed.encode()),))
-
-
-def _bad_body(error: Exception) -> Answer:
-    told = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-    return Answer(400, error_body(f"The body is not a JSON object with a `model`: {told}.", param="model"))
+def _check_pods(model: Model) -> None:
+    """Refuse a request for a model that can neither take it nor let it wait."""
+    if model.room is None and not len(model.backends):
+        raise ModelRefusal(not_ready(model.name, model.why_not), model.name)
+    if model.most_per_pod and model.full:
+        raise ModelRefusal(refusals.full(model), model.name)

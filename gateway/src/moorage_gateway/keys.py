@@ -8,8 +8,8 @@ to be there:
                        management API, where RBAC says what the user moorage:key:ID may
     models             names `namespace/name`, `namespace/*` or `*/*`, between blanks or commas; without it, none
     expires            RFC 3339, such as 2027-01-31T00:00:00Z
-    requestsPerMinute  a whole number
-    tokensPerMinute    a whole number
+    requestsPerMinute  a whole number; see `limits`
+    tokensPerMinute    a whole number: of prompts and answers together
     priority           1 to 10, 5 if left out: who goes first when a model wakes
 """
 
@@ -20,7 +20,7 @@ import secrets
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
@@ -32,6 +32,8 @@ KEY_LABEL: Final = f"{API_GROUP}/api-key"
 """On the Secret of every API key; the value is its ID."""
 
 PREFIX: Final = b"mrg_"
+KEY_CALLER: Final = "key"
+"""Before the ID of a key, where callers are named; no user of Kubernetes should be called so."""
 SECRET_BYTES: Final = 24
 DEFAULT_PRIORITY: Final = 5
 HIGHEST_PRIORITY: Final = 10
@@ -64,11 +66,18 @@ class ApiKey:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     priority: int = DEFAULT_PRIORITY
+    limited: bool = field(init=False)
+    """Whether there is any limit on requests or tokens."""
+
+    def __post_init__(self) -> None:
+        """Say once what is asked for every request."""
+        limited = self.requests_per_minute is not None or self.tokens_per_minute is not None
+        object.__setattr__(self, "limited", limited)
 
     @cached_property
     def name(self) -> str:
         """For metrics and logs."""
-        return f"key:{self.id}"
+        return f"{KEY_CALLER}:{self.id}"
 
     def may_use(self, key: ModelKey) -> bool:
         """Whether the key is for requests to models, and its list has this one."""
@@ -102,6 +111,11 @@ class Keys:
             self.generation += 1
             del self._keys[identity]
 
+    def may_be_caller(self, name: str) -> bool:
+        """Whether this is the name of a key that there is, or of a caller without a key."""
+        kind, _, identity = name.partition(":")
+        return kind != KEY_CALLER or identity.encode() in self._keys
+
     def caller(self, token: bytes) -> ApiKey | None:
         """Who holds the key; None where it is not one. It takes as long where there is no such ID."""
         _, _, rest = token.partition(PREFIX)
@@ -115,6 +129,11 @@ class Keys:
         return key.expires is None or key.expires > self._clock()
 
 
+def valid_id(text: str) -> bool:
+    """Whether a key may have this ID."""
+    return _ID.fullmatch(text) is not None
+
+
 def new_key(identity: str) -> tuple[str, str]:
     """Make a key; gives it whole, for its holder, and the SHA-256 that is stored."""
     secret = secrets.token_hex(SECRET_BYTES)
@@ -124,7 +143,7 @@ def new_key(identity: str) -> tuple[str, str]:
 def read_key(secret: Mapping[str, Any]) -> ApiKey:
     """Read a Secret of Kubernetes; KeyInvalidError where it is no key."""
     identity = str((secret["metadata"].get("labels") or {}).get(KEY_LABEL, ""))
-    if not _ID.fullmatch(identity):
+    if not valid_id(identity):
         raise KeyInvalidError(f"the label {KEY_LABEL} is {identity[:80]!r}: it has to be a DNS label of at most 40")
     entries = {name: _text(name, value) for name, value in (secret.get("data") or {}).items()}
     digest = entries.get("sha256", "").lower()

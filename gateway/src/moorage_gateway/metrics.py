@@ -1,10 +1,10 @@
 """Prometheus metrics of one gateway. Labels are models that exist, callers that were let in, statuses: bounded all.
 
-What a request costs is a few look-ups in a dictionary (`series`); the text is written when it is asked for.
+What a request costs is a few look-ups in a dictionary; the text is written when it is asked for. Then the series of
+models and keys that have gone go, too.
 """
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -15,30 +15,26 @@ from moorage_common.http.message import Answer
 from moorage_gateway.exchange import Exchange
 from moorage_gateway.hold import Lobby
 from moorage_gateway.series import Count, Counters, Histograms
+from moorage_gateway.usage import Tokens
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 MOST_CALLERS: Final = 1000
 """Callers with series of their own; the others are `other` together."""
+OTHER: Final = "other"
 
 _SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-
-# OpenAI's usage; a text cannot contain it, as its quotes are escaped.
-_IN: Final = b'"prompt_tokens"'
-_OUT: Final = b'"completion_tokens"'
-_NUMBER: Final = re.compile(rb":\s*(\d{1,9})")
-_READ: Final = 8 * 1024
 
 
 class _OfModel:
     """The series of one model."""
 
-    __slots__ = ("duration", "first_byte", "requests", "tokens")
+    __slots__ = ("duration", "first_token", "requests", "tokens")
 
     def __init__(self, metrics: "Metrics", model: str) -> None:
         self.duration = metrics.duration.labels(model)
-        self.first_byte = metrics.first_byte.labels(model)
+        self.first_token = metrics.first_token.labels(model)
         self.requests: dict[tuple[int, str], Count] = {}
-        self.tokens: dict[str, tuple[Count, Count]] = {}
+        self.tokens: dict[tuple[str, bool], tuple[Count, Count]] = {}
 
 
 class Metrics:
@@ -47,21 +43,21 @@ class Metrics:
     def __init__(self) -> None:
         """Count from zero."""
         self._registry = CollectorRegistry()
-        self._requests = Counters(
-            "moorage_gateway_requests",
-            "Requests sent to models; error says who broke an answer off: the backend, the client, or nobody.",
-            ("model", "status", "error"),
-            registry=self._registry,
+        self._requests = self._counter(
+            "requests", "Requests; error is the kind of what went wrong: client, model, timeout, capacity, or empty.",
+            "model", "status", "error",
+        )  # fmt: skip
+        self._tokens = self._counter(
+            "tokens", "Tokens; source is the usage in answers, or an estimate where an answer has none.",
+            "model", "caller", "kind", "source",
+        )  # fmt: skip
+        self._limited = self._counter("rate_limited", "Requests over a limit of their key.", "caller", "limit")
+        self._logins = self._counter(
+            "failed_logins", "Credentials that were not valid; too_many is those answered by 429.", "answer"
         )
-        self._tokens = Counters(
-            "moorage_gateway_tokens",
-            "Tokens by the usage in answers.",
-            ("model", "caller", "kind"),
-            registry=self._registry,
-        )
-        self.duration = self._histogram("moorage_gateway_request_duration_seconds", "From a request to its end.")
-        self.first_byte = self._histogram(
-            "moorage_gateway_time_to_first_byte_seconds", "From a request to the first byte of its answer."
+        self.duration = self._histogram("request_duration_seconds", "From a request to the end of its answer.")
+        self.first_token = self._histogram(
+            "time_to_first_token_seconds", "From a request to the first of the body of its streamed answer."
         )
         self._models: dict[str, _OfModel] = {}
         self._callers: set[str] = set()
@@ -71,50 +67,82 @@ class Metrics:
         self._registry.register(_Held(lobby))
 
     def add(self, collector: Collector) -> None:
-        """Show what another part counts."""
+        """Let `collector` tell more whenever the metrics are read."""
         self._registry.register(collector)
 
-    def ended(self, exchange: Exchange) -> None:
-        """Count a request that has ended."""
-        of_model = self._models.get(exchange.model)
+    # -- what happens -------------------------------------------------------------------------------------------------
+
+    def ended(self, exchange: Exchange, tokens: Tokens, kind: str) -> None:
+        """Count a request that has been with a model; `kind` is that of its error."""
+        model = exchange.model
+        of_model = self._models.get(model)
         if of_model is None:
-            of_model = self._models[exchange.model] = _OfModel(self, exchange.model)
-        outcome = exchange.status, exchange.error
+            of_model = self._models[model] = _OfModel(self, model)
+        outcome = exchange.status, kind
         count = of_model.requests.get(outcome)
         if count is None:
-            count = self._requests.labels(exchange.model, str(exchange.status), exchange.error)
-            of_model.requests[outcome] = count
+            count = of_model.requests[outcome] = self._requests.labels(model, str(exchange.status), kind)
         count.value += 1
         of_model.duration.observe(exchange.now() - exchange.begun)
-        if exchange.first_byte:
-            of_model.first_byte.observe(exchange.first_byte - exchange.begun)
-        if exchange.status == 200:
-            self._count_tokens(exchange, of_model)
+        if exchange.streamed and exchange.first_byte:
+            of_model.first_token.observe(exchange.first_byte - exchange.begun)
+        if tokens.input or tokens.output:
+            caller = self._known(exchange.caller)
+            counted = of_model.tokens.get((caller, tokens.estimated))
+            if counted is None:
+                source = "estimate" if tokens.estimated else "usage"
+                into, out = (self._tokens.labels(model, caller, way, source) for way in ("input", "output"))
+                counted = of_model.tokens[caller, tokens.estimated] = (into, out)
+            counted[0].value += tokens.input
+            counted[1].value += tokens.output
+
+    def answered(self, model: str, status: int, kind: str) -> None:
+        """Count a request that was answered here; `model` is empty where it is about none, or about one unknown."""
+        if model and model not in self._models:
+            self._models[model] = _OfModel(self, model)
+        self._requests.labels(model, str(status), kind).inc()
+
+    def limited(self, caller: str, limit: str) -> None:
+        """Count a request over the `limit` of its key."""
+        self._limited.labels(self._known(caller), limit).inc()
+
+    def login_failed(self, *, too_many: bool) -> None:
+        """Count a credential that was not valid, or was not even looked at."""
+        self._logins.labels("too_many" if too_many else "unauthorized").inc()
+
+    # -- what is read -------------------------------------------------------------------------------------------------
 
     def page(self) -> Answer:
         """What Prometheus reads."""
         return Answer(200, generate_latest(self._registry), CONTENT_TYPE)
 
-    def _count_tokens(self, exchange: Exchange, of_model: _OfModel) -> None:
-        tail = exchange.tail
-        told = (tail[0] if len(tail) == 1 else b"".join(tail))[-_READ:]
-        into, out = _last(_IN, told), _last(_OUT, told)
-        if not into and not out:
-            return
-        caller = exchange.caller
-        if caller not in self._callers:
-            if len(self._callers) >= MOST_CALLERS:
-                caller = "other"
-            self._callers.add(caller)
-        counted = of_model.tokens.get(caller)
-        if counted is None:
-            both = (self._tokens.labels(exchange.model, caller, kind) for kind in ("input", "output"))
-            counted = of_model.tokens[caller] = (next(both), next(both))
-        counted[0].value += into
-        counted[1].value += out
+    def forget_gone(self, has_model: Callable[[str], bool], has_caller: Callable[[str], bool]) -> None:
+        """Drop the series of models and callers that are not there any more."""
+        for model in [name for name in self._models if not has_model(name)]:
+            del self._models[model]
+            for metric in (self._requests, self._tokens, self.duration, self.first_token):
+                metric.remove("model", model)
+        for caller in [name for name in self._callers if not has_caller(name)]:
+            self._callers.discard(caller)
+            for metric in (self._tokens, self._limited):
+                metric.remove("caller", caller)
+            for of_model in self._models.values():
+                of_model.tokens.pop((caller, False), None)
+                of_model.tokens.pop((caller, True), None)
+
+    def _known(self, caller: str) -> str:
+        if caller in self._callers:
+            return caller
+        if len(self._callers) >= MOST_CALLERS:
+            return OTHER
+        self._callers.add(caller)
+        return caller
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counters:
+        return Counters(f"moorage_gateway_{name}", text, labels, self._registry)
 
     def _histogram(self, name: str, text: str) -> Histograms:
-        return Histograms(name, text, ("model",), _SECONDS, self._registry)
+        return Histograms(f"moorage_gateway_{name}", text, ("model",), _SECONDS, self._registry)
 
 
 class _Held(Collector):
@@ -129,12 +157,3 @@ class _Held(Collector):
         for room in self._lobby.rooms:
             held.add_metric([room.name], len(room))
         yield held
-
-
-def _last(name: bytes, text: bytes) -> int:
-    """Give the number behind the last field of that name."""
-    place = text.rfind(name)
-    if place < 0:
-        return 0
-    found = _NUMBER.match(text, place + len(name))
-    return int(found[1]) if found else 0

@@ -9,7 +9,7 @@ from typing import Any, Final
 from moorage_common.kube.client import Kube
 from moorage_common.kube.errors import ApiError, UnavailableError
 from moorage_common.kube.resources import INFERENCE_MODELS, SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS
-from moorage_gateway.access import ReviewError, User
+from moorage_gateway.callers import ReviewError, User
 from moorage_gateway.routing import ModelKey
 
 SUBRESOURCE: Final = "generate"
@@ -45,7 +45,10 @@ class KubeReviews:
         )
 
     async def may_generate(self, user: User, key: ModelKey) -> bool:
-        """Whether that user may create the subresource of this InferenceModel; ReviewError."""
+        """Whether that user may create the subresource of this InferenceModel; ReviewError.
+
+        Empty names stand for all: a key without a name is of all models of its namespace.
+        """
         attributes = {
             "group": INFERENCE_MODELS.group,
             "resource": INFERENCE_MODELS.plural,

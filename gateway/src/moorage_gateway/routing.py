@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from moorage_common.tasks import WAITING_PER_RUNNING
 from moorage_gateway.balance import Backends
 from moorage_gateway.hold import Lobby, Room, State
 from moorage_gateway.prefix import PrefixPods, PrefixSettings
@@ -37,12 +38,20 @@ class Model:
     """Where requests wait while no pod is ready; None refuses them."""
     prefixes: PrefixPods | None = None
     """Chooses the pod by the prefix of a request; None chooses the one with the fewest in flight."""
+    most_per_pod: int = 0
+    """Requests that a pod takes at a time, working or waiting; 0 is any number."""
     name: str = field(init=False)
     """`namespace/name`."""
 
     def __post_init__(self) -> None:
         """Put the name together once: every request needs it."""
         self.name = str(self.key)
+
+    @property
+    def full(self) -> bool:
+        """Whether its ready pods have as many requests as they take; not, where there are none."""
+        most = self.most_per_pod * len(self.backends)
+        return 0 < most <= (self.room.in_flight if self.room is not None else self.backends.in_flight)
 
 
 class Table:
@@ -92,7 +101,8 @@ class Table:
             prefixes = None
         elif prefixes is None or prefixes.settings != prefix:
             prefixes = PrefixPods(backends, prefix)
-        model = Model(key, served_name, created, state.why_not, backends, room, prefixes)
+        most_per_pod = state.takes * (1 + WAITING_PER_RUNNING)
+        model = Model(key, served_name, created, state.why_not, backends, room, prefixes, most_per_pod)
         self._models[key] = model
         for name in {served_name, key.name, str(key)}:
             self._by_name.setdefault(name, []).append(model)

@@ -54,6 +54,12 @@ class Counters(Collector):
         """The series with these labels; whoever counts often keeps it."""
         return self._children.setdefault(values, Count())
 
+    def remove(self, label: str, value: str) -> None:
+        """Drop the series that have this value of a label."""
+        place = self._about[2].index(label)
+        for values in [values for values in self._children if values[place] == value]:
+            del self._children[values]
+
     def collect(self) -> Iterator[Metric]:
         """All series, for the page."""
         name, text, labels = self._about
@@ -78,6 +84,12 @@ class Histograms(Collector):
     def labels(self, *values: str) -> Spread:
         """The series with these labels; whoever counts often keeps it."""
         return self._children.setdefault(values, Spread(self._bounds))
+
+    def remove(self, label: str, value: str) -> None:
+        """Drop the series that have this value of a label."""
+        place = self._about[2].index(label)
+        for values in [values for values in self._children if values[place] == value]:
+            del self._children[values]
 
     def collect(self) -> Iterator[Metric]:
         """All series, for the page."""

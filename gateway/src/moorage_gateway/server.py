@@ -16,9 +16,13 @@ from moorage_common.http.server import Connections, Running, ServerConnection
 from moorage_common.kube.client import Kube, Login
 from moorage_common.kube.watch import WatchHealth, watch_all
 from moorage_gateway.access import Access
+from moorage_gateway.accesslog import AccessLogOutput
+from moorage_gateway.addresses import Clients
 from moorage_gateway.alias import Aliases
 from moorage_gateway.demand import Demand
+from moorage_gateway.desk import Desk
 from moorage_gateway.front import Front
+from moorage_gateway.gauges import ModelGauges
 from moorage_gateway.hold import Lobby
 from moorage_gateway.keys import Keys
 from moorage_gateway.management import Management
@@ -29,6 +33,7 @@ from moorage_gateway.settings import Settings
 from moorage_gateway.supervisor import Supervisor
 from moorage_gateway.templates import Templates
 from moorage_gateway.tls import Certificate, CertificateError, CertificateExpiry
+from moorage_gateway.trace import Traces
 from moorage_gateway.view import View, selectors, watched
 from moorage_gateway.workers import when_alone
 
@@ -66,7 +71,7 @@ class Gateway:
         if self._certificate is not None:
             self._metrics.add(CertificateExpiry(self._certificate))
         self._table = Table(self._lobby)
-        keys = Keys(time.time)
+        keys = self._keys = Keys(time.time)
         prompts = ModelKey(*settings.templates.split("/")) if settings.templates else None
         wanted = watched(settings.served_namespaces, settings.key_namespace or None, prompts)
         self._wanted = wanted
@@ -76,8 +81,18 @@ class Gateway:
         self._health = WatchHealth(wanted)
         self._metrics.add(templates)
         clock = asyncio.get_running_loop().time
-        access = Access(keys, KubeReviews(self._kube, settings.audience), clock)
-        self._front = Front(self._table, access, self._metrics.ended, aliases=aliases, templates=templates)
+        self._metrics.add(ModelGauges(lambda: self._table))
+        access = Access(keys, KubeReviews(self._kube, settings.audience), clock, settings.new_tokens_per_minute)
+        self._log = AccessLogOutput(settings.access_log_per_second) if settings.access_log_per_second else None
+        desk = Desk(
+            clock,
+            metrics=self._metrics,
+            clients=Clients(settings.trusted_networks),
+            traces=Traces(make=settings.make_traces),
+            log=self._log.log if self._log is not None else None,
+            failed_logins_per_minute=settings.failed_logins_per_minute,
+        )
+        self._front = Front(self._table, access, desk, aliases=aliases, templates=templates)
         self._supervisor: Supervisor | None = None
         if settings.management_socket:
             self._front.management = Management(settings.management_socket, keys.caller, self._front.go_on)
@@ -170,6 +185,8 @@ class Gateway:
                 return self._demand.follow(responder)
             responder.send(_health(well=False, problem="not everything has been listed yet"))
         elif request.path == "/metrics":
+            models = {model.name for model in self._table}
+            self._metrics.forget_gone(models.__contains__, self._keys.may_be_caller)
             responder.send(self._metrics.page())
         elif request.path == "/livez":
             silent = self._health.silent_seconds()
@@ -188,6 +205,8 @@ class Gateway:
         await asyncio.gather(watching, return_exceptions=True)
         self._demand.end()
         await asyncio.gather(self._connections.end(), self._admins.end())
+        if self._log is not None:
+            self._log.close()
         await self._kube.close()
 
 

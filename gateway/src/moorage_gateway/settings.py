@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from moorage_gateway.addresses import Network, read_networks
 from moorage_gateway.hold import HoldLimits
 
 PREFIX: Final = "MOORAGE_GATEWAY_"
@@ -70,6 +71,35 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str, Meta(description="The file of the certificate (PEM) that clients are shown; empty serves without TLS.")
     ] = ""
     tls_key: Annotated[str, Meta(description="The file of the certificate's key (PEM).")] = ""
+    trusted_proxies: Annotated[
+        str,
+        Meta(description="Networks (10.0.0.0/8), between commas, whose X-Forwarded-For is believed; empty: none."),
+    ] = ""
+    access_log_per_second: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10**9,
+            description="Lines of the access log a second: so many of successes, so many of failures; the others are "
+            "counted. 0 is no access log.",
+        ),
+    ] = 100
+    make_traces: Annotated[
+        bool, Meta(description="Give a W3C trace context (not sampled) to requests that come without one.")
+    ] = False
+    failed_logins_per_minute: Annotated[
+        int,
+        Meta(ge=1, le=10**6, description="Failed logins of one address, or with one key, before it gets 429 for more."),
+    ] = 30
+    new_tokens_per_minute: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10**6,
+            description="Kubernetes tokens never seen before that the API server is asked about, of all clients; more "
+            "get 503.",
+        ),
+    ] = 3000
     log_level: Annotated[
         typing.Literal["DEBUG", "INFO", "WARNING", "ERROR"], Meta(description="The least level that is logged.")
     ] = "INFO"
@@ -79,6 +109,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """What may wait."""
         per_model, all_bytes = self.hold_requests_per_model, self.hold_bytes
         return HoldLimits(self.hold_requests, per_model, all_bytes, self.hold_seconds, self.heartbeat_seconds)
+
+    @property
+    def trusted_networks(self) -> tuple[Network, ...]:
+        """The networks of proxies that are believed."""
+        return read_networks(self.trusted_proxies)
 
     @property
     def served_namespaces(self) -> tuple[str | None, ...]:
@@ -103,6 +138,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     problems += [f"{name} is no setting." for name in environment if name.startswith(PREFIX) and name not in known]
     if bool(values.get("tls_certificate")) != bool(values.get("tls_key")):
         problems.append(f"{PREFIX}TLS_CERTIFICATE and {PREFIX}TLS_KEY have to be set both, or none of them.")
+    try:
+        read_networks(values.get("trusted_proxies", ""))
+    except ValueError as error:
+        problems.append(f"{PREFIX}TRUSTED_PROXIES has what is no network such as 10.0.0.0/8: {error}.")
     if problems:
         raise SettingsError(" ".join(problems))
     return Settings(**values)

@@ -41,16 +41,33 @@ class Receiver(Protocol):
         """The connection broke; `answered`, after a part of an answer had come."""
 
 
+class Counts:
+    """What became of the connections to the pods of one model, since its first."""
+
+    __slots__ = ("failed", "opened", "reused", "stale")
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.reused = 0
+        self.stale = 0
+        """Requests that were sent again because a kept connection had been dropped."""
+        self.failed = 0
+
+
 class Pool:
     """The connections to one pod."""
 
-    __slots__ = ("_closed", "_idle", "address", "host", "port")
+    __slots__ = ("_closed", "_idle", "address", "counts", "host", "name", "open", "port")
 
-    def __init__(self, host: str, port: int) -> None:
-        """Nothing is connected yet."""
+    def __init__(self, host: str, port: int, counts: Counts | None = None) -> None:
+        """Nothing is connected yet; what happens is counted in `counts`."""
         self.host = host
         self.port = port
-        self.address = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
+        self.counts = counts if counts is not None else Counts()
+        self.open = 0
+        """Connections that are there."""
+        self.name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.address = self.name.encode()
         self._idle: deque[UpstreamConnection] = deque()
         self._closed = False
 
@@ -60,16 +77,27 @@ class Pool:
         while idle:
             connection = idle.pop()
             if connection.kept_until > now and not connection.lost:
+                self.counts.reused += 1
                 return connection
             connection.close()
         return None
 
     async def connect(self) -> "UpstreamConnection":
         """A fresh connection; OSError or TimeoutError where there is none."""
-        async with asyncio.timeout(CONNECT_SECONDS):
-            loop = asyncio.get_running_loop()
-            _, connection = await loop.create_connection(lambda: UpstreamConnection(self), self.host, self.port)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                _, connection = await loop.create_connection(lambda: UpstreamConnection(self), self.host, self.port)
+        except OSError:
+            self.counts.failed += 1
+            raise
+        self.counts.opened += 1
         return connection
+
+    @property
+    def idle(self) -> int:
+        """Connections that are kept for the next request."""
+        return len(self._idle)
 
     def give_back(self, connection: "UpstreamConnection") -> None:
         """Keep a connection for the next request."""
@@ -145,6 +173,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Be ready for an exchange."""
         # uvloop's transport is an asyncio.Transport in all but its class.
         self._transport = cast(asyncio.Transport, transport)
+        self._pool.open += 1
 
     def data_received(self, data: bytes) -> None:
         """Check a piece of the answer, and hand it on."""
@@ -178,6 +207,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail the exchange that was running."""
         self.lost = True
+        self._pool.open -= 1
         self._fail(f"the connection was closed{f' ({exc})' if exc else ''}")
 
     # -- the parser's calls -------------------------------------------------------------------------------------------

@@ -14,14 +14,13 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from moorage_common.tasks import Task, default_concurrency
+from moorage_common.tasks import WAITING_PER_RUNNING, Task, default_concurrency
 from moorage_runtime import machine
 from moorage_runtime.presets import Preset, preset_values
 from moorage_runtime.setting_words import description, problem
 
 TERMINATION_LOG: Final = Path("/dev/termination-log")
 
-WAITING_PER_RUNNING: Final = 4
 """Requests that may wait for each that may run, where MAX_QUEUED_REQUESTS says nothing else."""
 
 ALIASES: Final = {"MAX_INPUT_TOKENS": "LLAMA_CTX"}

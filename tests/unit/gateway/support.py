@@ -9,6 +9,7 @@ from moorage_common.http.message import Limits
 from moorage_common.http.server import Connections, ServerConnection
 from moorage_gateway.access import Access, User
 from moorage_gateway.alias import Aliases
+from moorage_gateway.desk import Desk
 from moorage_gateway.exchange import Exchange
 from moorage_gateway.front import Front
 from moorage_gateway.hold import HoldLimits, Lobby
@@ -87,6 +88,7 @@ class Bed:
     keys: Keys
     reviews: Nobody
     ended: list[Exchange]
+    desk: Desk
     front: Front
     stack: AsyncExitStack
     aliases: Aliases
@@ -114,7 +116,7 @@ async def begun(port: int, content: bytes) -> AsyncIterator[Client]:
 
 @asynccontextmanager
 async def running(
-    *scripts: Script, limits: Limits | None = None, hold: HoldLimits | None = None
+    *scripts: Script, limits: Limits | None = None, hold: HoldLimits | None = None, desk: Desk | None = None
 ) -> AsyncIterator[tuple[Bed, list[Pod]]]:
     """A gateway whose model `team-a/chat` has a pod for each script; the key `tester` may use it.
 
@@ -126,8 +128,10 @@ async def running(
     keys = Keys(lambda: 0.0)
     keys.put("uid", ApiKey(id="tester", digest=DIGEST, models=frozenset({MODEL})))
     aliases, templates = Aliases(table), Templates()
-    access = Access(keys, reviews, asyncio.get_running_loop().time)
-    front = Front(table, access, ended.append, aliases=aliases, templates=templates)
+    clock = asyncio.get_running_loop().time
+    desk = desk or Desk(clock)
+    desk.on_end = ended.append
+    front = Front(table, Access(keys, reviews, clock), desk, aliases=aliases, templates=templates)
     connections = Connections()
     pods = [Pod(script) for script in scripts]
     async with AsyncExitStack() as stack:
@@ -151,7 +155,7 @@ async def running(
         table.put(MODEL, "chat")
         if hold is None:
             table.move(MODEL, [("127.0.0.1", pod.port) for pod in pods])
-        yield Bed(listening, table, keys, reviews, ended, front, stack, aliases, templates, lobby), pods
+        yield Bed(listening, table, keys, reviews, ended, desk, front, stack, aliases, templates, lobby), pods
         for connection in list(connections):
             connection.abort()
         for endpoint in table.backends(MODEL):

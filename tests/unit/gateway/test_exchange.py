@@ -8,6 +8,7 @@ from tests.unit.common.support import post
 from tests.unit.gateway.support import CHAT, KEY, OK, Pod, answers, running
 
 BODY = b'{"model":"chat","messages":[]}'
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 AUTH = f"Authorization: Bearer {KEY}"
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -22,13 +23,13 @@ def chunk(data: bytes) -> bytes:
 
 async def test_a_request_reaches_the_pod_as_it_is_and_its_answer_the_client() -> None:
     async with running(answers()) as (bed, [pod]):
-        reply = await bed.gateway.ask(ask(BODY, "traceparent: 00-1-2-01", "X-User: root", "Cookie: a=b"))
+        reply = await bed.gateway.ask(ask(BODY, f"traceparent: {TRACE}", "X-User: root", "Cookie: a=b"))
 
         assert (reply.status, reply.body) == (200, b"{}")
         (request,) = pod.requests
         assert request.endswith(b"\r\n\r\n" + BODY)
         head = request.lower()
-        assert b"traceparent: 00-1-2-01" in head
+        assert f"traceparent: {TRACE}".encode() in head
         assert f"host: 127.0.0.1:{pod.port}".encode() in head
         # Who asks is our word, not the client's; and nobody else learns of a credential.
         for secret in (b"authorization", b"x-user", b"cookie", KEY.encode()):

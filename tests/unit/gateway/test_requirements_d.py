@@ -10,7 +10,6 @@ import httpx
 import pytest
 
 from moorage_gateway.keys import ApiKey
-from moorage_gateway.metrics import Metrics
 from moorage_gateway.routing import ModelKey
 from tests.unit.common.support import get, post
 from tests.unit.gateway.support import DIGEST, KEY, MODEL, Bed, Pod, running
@@ -115,16 +114,13 @@ async def test_row_4_requests_latency_tokens_and_errors_are_counted_by_model() -
         reply = await bed.gateway.ask(post(content, f"Authorization: Bearer {KEY}", path="/v1/generate"))
         assert reply.status == 500
 
-        metrics = Metrics()
-        for exchange in bed.ended:
-            metrics.ended(exchange)
-        page = metrics.page().body.decode()
+        page = bed.desk.metrics.page().body.decode()
         qwen = 'model="team-a/qwen2-7b"'
         for line in (
             f'moorage_gateway_requests_total{{error="",{qwen},status="200"}} 2.0',
-            'moorage_gateway_requests_total{error="",model="team-b/llama3-8b",status="500"} 1.0',
-            f'moorage_gateway_tokens_total{{caller="key:tester",kind="input",{qwen}}} 16.0',
-            f'moorage_gateway_tokens_total{{caller="key:tester",kind="output",{qwen}}} 30.0',
+            'moorage_gateway_requests_total{error="model",model="team-b/llama3-8b",status="500"} 1.0',
+            f'moorage_gateway_tokens_total{{caller="key:tester",kind="input",{qwen},source="usage"}} 16.0',
+            f'moorage_gateway_tokens_total{{caller="key:tester",kind="output",{qwen},source="usage"}} 30.0',
             f"moorage_gateway_request_duration_seconds_count{{{qwen}}} 2.0",
         ):
             assert line in page

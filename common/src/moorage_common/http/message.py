@@ -82,14 +82,20 @@ def head_bytes(  # noqa: PLR0913 - the parts of a head
     keep_alive: bool,
     headers: tuple[tuple[bytes, bytes], ...] = (),
     chunked: bool = False,
+    lines: bytes = b"",
 ) -> bytes:
-    """Write the head of an answer; one with neither a length nor chunks ends with the connection."""
+    """Write the head of an answer; one with neither a length nor chunks ends with the connection.
+
+    `lines` are headers that are written already, each with its end of line: those that no two answers share.
+    """
     key = (status, content_type, keep_alive, headers, chunked)
     if (begun := _HEADS.get(key)) is None:
         if len(_HEADS) >= _MOST_HEADS:
             _HEADS.clear()
         begun = _HEADS[key] = _without_length(status, content_type, keep_alive, headers, chunked)
-    return begun + b"\r\n" if length is None or chunked else b"%bContent-Length: %d\r\n\r\n" % (begun, length)
+    if length is None or chunked:
+        return b"%b%b\r\n" % (begun, lines)
+    return b"%b%bContent-Length: %d\r\n\r\n" % (begun, lines, length)
 
 
 def _without_length(

@@ -12,6 +12,10 @@ class Connection(Protocol):
     closing: bool
     write_paused: bool
 
+    @property
+    def peer(self) -> str:
+        """The client's address."""
+
     def draining(self) -> bool:
         """Tell whether connections are to end with their answer."""
 
@@ -38,7 +42,7 @@ class Flow(Protocol):
 class Responder:
     """The answer to one request: `send` it whole, or `start`, `write` and `finish` a stream of chunks."""
 
-    __slots__ = ("_chunked", "_connection", "_flow", "_keep_alive", "_no_body", "finished", "status")
+    __slots__ = ("_chunked", "_connection", "_flow", "_keep_alive", "_no_body", "finished", "lines", "status")
 
     def __init__(self, connection: Connection, request: Request) -> None:
         """Answer `request` on `connection`."""
@@ -49,6 +53,13 @@ class Responder:
         self._flow: Flow | None = None
         self.status = 0
         self.finished = False
+        self.lines = b""
+        """Headers of any answer, written already: each with its end of line."""
+
+    @property
+    def peer(self) -> str:
+        """The address at the other end of the connection."""
+        return self._connection.peer
 
     @property
     def started(self) -> bool:
@@ -66,6 +77,7 @@ class Responder:
             length=len(answer.body),
             keep_alive=keep_alive,
             headers=answer.headers,
+            lines=self.lines,
         )
         self.status = answer.status
         self._keep_alive = keep_alive
@@ -88,6 +100,7 @@ class Responder:
                 chunked=self._chunked,
                 keep_alive=self._keep_alive,
                 headers=headers,
+                lines=self.lines,
             )
         )
         if self._connection.write_paused:
@@ -124,7 +137,13 @@ class Responder:
         self.status = status
         self._flow = flow
         head = head_bytes(
-            status, content_type, length=length, chunked=length is None, keep_alive=keep_alive, headers=headers
+            status,
+            content_type,
+            length=length,
+            chunked=length is None,
+            keep_alive=keep_alive,
+            headers=headers,
+            lines=self.lines,
         )
         connection.write(head + data)
         if connection.write_paused:

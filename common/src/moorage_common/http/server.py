@@ -106,6 +106,7 @@ class ServerConnection(Incoming, asyncio.Protocol):
         self._end: asyncio.Future[None] | None = None
         self._responder: Responder | None = None
         self._running_bytes = 0
+        self._peer: str | None = None
         self._deadline = Deadline(self._loop, self._expired)
         self._body_until: float | None = None
         """When the body has to be whole, by the loop's clock; None while all of it came with the head."""
@@ -233,6 +234,14 @@ class ServerConnection(Incoming, asyncio.Protocol):
             reset_on_close(self._transport)
         self.closing = True
         self._transport.abort()
+
+    @property
+    def peer(self) -> str:
+        """The client's address; empty where the transport does not tell one."""
+        if self._peer is None:
+            told = self._transport.get_extra_info("peername")
+            self._peer = str(told[0]) if told else ""
+        return self._peer
 
     @property
     def idle(self) -> bool:
