@@ -12,6 +12,8 @@ from moorage_common.labels import API_GROUP, IDEMPOTENCY_BODY_ANNOTATION, IDEMPO
 OURS: Final = frozenset({IDEMPOTENCY_LABEL, IDEMPOTENCY_BODY_ANNOTATION, RESTARTED_AT_ANNOTATION})
 """Notes of the management API that say something of a request, not of the model."""
 
+_LINE_ENDS: Final = "\x85\u2028\u2029"
+
 _OF_TOOLS: Final = ("kubectl.kubernetes.io/", "deployment.kubernetes.io/")
 
 
@@ -34,7 +36,16 @@ def documents(models: Iterable[Mapping[str, Any]]) -> str:
     """Models as YAML, a document each."""
     import yaml  # not every part has it
 
-    return "".join(f"---\n{yaml.safe_dump(model, sort_keys=False, allow_unicode=True)}" for model in models)
+    class Dumper(yaml.SafeDumper):
+        """Writes texts with Unicode's own ends of lines between double quotes: else they would come back as blanks."""
+
+        def represent_text(self, text: str) -> yaml.ScalarNode:
+            style = '"' if any(end in text for end in _LINE_ENDS) else None
+            return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, Dumper.represent_text)
+    options: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "explicit_start": True}
+    return yaml.dump_all(models, Dumper=Dumper, **options)
 
 
 def _is_theirs(name: str) -> bool:

@@ -134,8 +134,9 @@ def test_lines_reach_the_reader_and_a_reader_that_stalls_holds_nobody_up() -> No
     # Nobody reads: the pipe fills, batches wait, then they are dropped.
     taken = [writer.write(line * 64) for _ in range(MOST_WAITING + 10)]
     assert not all(taken)
-    log.add(Line(log.now(), 200))
-    log.flush()
+    while log.left_out == [0, 0]:  # a place may have come free when the writer took what it now cannot write
+        log.add(Line(log.now(), 200))
+        log.flush()
     assert log.left_out == [1, 0]
     with os.fdopen(reading, "rb") as reader:
         received = len(reader.read(sum(taken) * 64 * 1024))
@@ -143,7 +144,7 @@ def test_lines_reach_the_reader_and_a_reader_that_stalls_holds_nobody_up() -> No
         assert writer.write(b"last\n")
         writer.close()
         os.close(writing)
-        assert reader.read() == b"last\n"
+        assert reader.read().endswith(b"last\n")
 
 
 def test_a_writer_whose_reader_has_gone_goes_on() -> None:
