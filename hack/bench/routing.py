@@ -22,6 +22,7 @@ from moorage_common.http.responder import Responder
 from moorage_gateway import exchange
 from moorage_gateway.access import Access
 from moorage_gateway.alias import Alias, Aliases, Share
+from moorage_gateway.desk import Desk
 from moorage_gateway.front import Front
 from moorage_gateway.keys import ApiKey, Keys
 from moorage_gateway.prefix import PrefixSettings
@@ -50,7 +51,7 @@ def front() -> Front:
     templates.update(yaml.safe_load(VALUES.read_text(encoding="utf-8"))["gateway"]["templates"])
     # An API key is known without asking anybody.
     access = Access(keys, cast(Any, None), time.monotonic)
-    return Front(table, access, aliases=aliases, templates=templates)
+    return Front(table, access, Desk(time.monotonic), aliases=aliases, templates=templates)
 
 
 def request(path: str, body: Mapping[str, object]) -> Request:

@@ -45,7 +45,8 @@ def documents(models: Iterable[Mapping[str, Any]]) -> str:
 
     Dumper.add_representer(str, Dumper.represent_text)
     options: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "explicit_start": True}
-    return yaml.dump_all(models, Dumper=Dumper, **options)
+    text: str = yaml.dump_all(models, Dumper=Dumper, **options)
+    return text
 
 
 def _is_theirs(name: str) -> bool:

@@ -105,7 +105,7 @@ class CertificateExpiry(Collector):
 def _not_after(path: Path) -> float:
     """When the first certificate of a PEM file expires, in seconds since 1970; CertificateError.
 
-    https://datatracker.ietf.org/doc/html/rfc5280#section-4.1: a certificate is a sequence whose first element is a
+    RFC 5280, section 4.1: a certificate is a sequence whose first element is a
     sequence of version (tagged 0, may be left out), serial number, algorithm, issuer, and validity, a pair of times.
     """
     try:

@@ -1,6 +1,6 @@
 """A request's ID and its W3C trace context: passed on where they are valid, never trusted for anything.
 
-https://www.w3.org/TR/trace-context/ says what is valid, and that a tracestate without a valid traceparent is dropped.
+The W3C recommendation "Trace Context" says what is valid, and that a tracestate without a valid traceparent is dropped.
 """
 
 import re
