@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import httptools
 
-from moorage_common.http.message import EVENT_STREAM, JSON, Answer
+from moorage_common.http.message import EVENT_STREAM, JSON, STATUS_LINES, Answer
 from moorage_common.http.responder import Responder
 from moorage_common.openai_errors import error_body
 from moorage_gateway.balance import Backends, Endpoint
@@ -172,7 +172,8 @@ class Exchange:
             return
         endpoint.succeeded()
         length = headers.get(b"content-length")
-        if length is None and headers.get(b"transfer-encoding") != b"chunked":
+        framed = length is not None or headers.get(b"transfer-encoding") == b"chunked"
+        if not framed or status not in STATUS_LINES:
             self._broken()
             return
         self.status = status

@@ -12,7 +12,7 @@ from moorage_gateway.exchange import Exchange
 from moorage_gateway.front import Front
 from moorage_gateway.keys import ApiKey, Keys
 from moorage_gateway.routing import ModelKey, Table
-from tests.unit.common.support import Listening
+from tests.unit.common.support import Listening, until
 
 CHAT = "/v1/chat/completions"
 MODEL = ModelKey("team-a", "chat")
@@ -32,12 +32,15 @@ class Pod:
     port: int = 0
     requests: list[bytes] = field(default_factory=list)
     connections: int = 0
+    open: int = 0
+    """Connections that have not ended."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a connection has been closed by the other side."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         self.connections += 1
+        self.open += 1
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -49,6 +52,7 @@ class Pod:
             self.gone.set()
         finally:
             writer.close()
+            self.open -= 1
 
 
 def answers(content: bytes = OK) -> Script:
@@ -121,3 +125,4 @@ async def running(*scripts: Script, limits: Limits | None = None) -> AsyncIterat
             connection.abort()
         for endpoint in table.backends(MODEL):
             endpoint.pool.close()
+        await until(lambda: not connections and not any(pod.open for pod in pods))
