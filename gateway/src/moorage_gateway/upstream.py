@@ -1,9 +1,11 @@
 """Connections to one pod, kept between requests; what comes back is checked by llhttp and handed on as it is.
 
 The bytes of a body are not framed anew: the parser only watches over them, so an answer that is not valid HTTP is never
-passed on. Where the parser forgives (blank lines around an answer) we do not: a model belongs to somebody who need not be
-friends with its clients, and a byte more or less than was framed would become a part of the next answer. A kept connection may have been dropped by the other side without our having seen it (llama.cpp's server does
-that); whoever sent a request on such a one sends it once more on a fresh one, as long as nothing has been answered.
+passed on. Where the parser forgives (blank lines around an answer) we do not: a model's owner need not be a friend of
+its clients, and a byte more or less than was framed would become a part of the next answer.
+
+A kept connection may have been dropped by the other side without our having seen it (llama.cpp's server does that);
+whoever sent a request on such a one sends it once more on a fresh one, as long as nothing has been answered.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What a pod may not send: a model belongs to somebody, who must not reach the clients of others through the gateway."""
+"""What a pod may not send: whoever owns a model must not reach the clients of others through the gateway."""
 
 import asyncio
 from collections.abc import Iterable
@@ -148,7 +148,7 @@ async def test_bad_input_44_what_comes_behind_an_answer_reaches_nobody(
     content = whole + behind
     parts = [content[begin:end] for begin, end in zip([0, *cut], [*cut, len(content)], strict=True)]
 
-    async with running(in_pieces(parts)) as (bed, [pod]), bed.gateway.client() as client:
+    async with running(in_pieces(parts)) as (bed, _), bed.gateway.client() as client:
         body, sent = await told(client, ask())
         with suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(0.03):
@@ -187,7 +187,7 @@ async def test_bad_input_44_bytes_that_nobody_asked_for_never_become_the_next_cl
 
 
 async def test_bad_input_44_bytes_that_come_with_the_next_request_end_that_connection_too() -> None:
-    """The pod answers before it was asked, so early that the gateway could take it for the answer to the next request."""
+    """The pod answers before it was asked; the gateway could take that for the answer to its next request."""
 
     def eager(pod: Pod, request: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(WHOLE["length"])

@@ -35,7 +35,7 @@ class Incoming:
         self._headers: dict[bytes, bytes] = {}
         self._count = 0
         self._head_size = 0
-        self._body: list[bytes] = []
+        self._body: bytes | bytearray = b""
         self._body_size = 0
         self._in_head = True
 
@@ -61,9 +61,16 @@ class Incoming:
         elif self._buffers.buffered + len(body) > self._limits.buffered_bytes:
             self._refusal = self._refusal or too_much_at_once()
         if self._refusal is not None:
-            self._body.clear()
+            self._body = b""
             return
-        self._body.append(body)
+        if not self._body:
+            self._body = body
+        elif isinstance(self._body, bytes):
+            self._body = bytearray(self._body)
+            self._body += body
+        else:
+            # Not a list: chunks of one byte would take forty times what is counted.
+            self._body += body
         self._held += len(body)
         self._buffers.buffered += len(body)
 
@@ -77,9 +84,9 @@ class Incoming:
             headers=self._headers,
             http11=self._parser.get_http_version() == "1.1",
             keep_alive=self._parser.should_keep_alive(),
-            body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
+            body=bytes(self._body),
         )
-        self._body = []
+        self._body = b""
         return request
 
     def _release(self, size: int) -> None:

@@ -107,6 +107,8 @@ class ServerConnection(Incoming, asyncio.Protocol):
         self._running_bytes = 0
         self._deadline = Deadline(self._loop, self._expired)
         self._body_until = 0.0
+        self._last_word: Answer | None = None
+        """The refusal of what came behind the requests that are being answered."""
 
     # -- the transport's calls ----------------------------------------------------------------------------------------
 
@@ -123,7 +125,7 @@ class ServerConnection(Incoming, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; requests that are whole are started from `on_message_complete`."""
-        if self.closing:
+        if self.closing or self._last_word is not None:
             return
         if self._in_head:
             if self._received == 0 and self._running is None:
@@ -161,8 +163,12 @@ class ServerConnection(Incoming, asyncio.Protocol):
         del self._parser
 
     def pause_writing(self) -> None:
-        """Hold the answer's source back: the client does not read as fast as we write."""
+        """Hold the answer's source back: the client does not read as fast as we write.
+
+        Nor are more requests taken from it: their answers would gather here.
+        """
         self.write_paused = True
+        self._transport.pause_reading()
         self._deadline.set(self._limits.write_stall_seconds)
         if self._responder is not None:
             self._responder.writable(paused=True)
@@ -170,6 +176,10 @@ class ServerConnection(Incoming, asyncio.Protocol):
     def resume_writing(self) -> None:
         """Let the answer's source go on."""
         self.write_paused = False
+        if self.closing:
+            return  # to the deadline of the close
+        if not self._queue:
+            self._transport.resume_reading()
         self._deadline.set(self._limits.keep_alive_seconds if self.idle else None)
         if self._responder is not None:
             self._responder.writable(paused=False)
@@ -270,7 +280,8 @@ class ServerConnection(Incoming, asyncio.Protocol):
         self.data_received(head + rest)
 
     def _start(self, request: Request) -> None:
-        self._deadline.set(None)
+        if not self.write_paused:  # or a client that does not read would keep its place as long as it asks
+            self._deadline.set(None)
         responder = Responder(self, request)
         self._responder = responder
         self._running_bytes = len(request.body)
@@ -319,28 +330,33 @@ class ServerConnection(Incoming, asyncio.Protocol):
         if ended is not None and ended.cancelled():
             self.abort()
         elif self._queue:
-            self._transport.resume_reading()
-            self._start(self._queue.popleft())
+            request = self._queue.popleft()
+            if not self._queue and not self.write_paused:
+                self._transport.resume_reading()
+            self._start(request)
+        elif self._last_word is not None:
+            self._refuse(self._last_word)
         elif self.draining():
             self.close()
-        else:
+        elif not self.write_paused:
             self._deadline.set(self._limits.keep_alive_seconds if self._in_head else self._limits.body_idle_seconds)
 
     def _refuse(self, answer: Answer) -> None:
         """Answer what cannot be parsed, and close in a way that lets the client read why."""
         if self._running is not None:
-            # An answer is on its way to an earlier request: nothing can be written in between.
-            self.abort()
+            # Answers are on their way to earlier requests: this one comes behind them, and nothing more is read.
+            self._last_word = answer
             return
         self.closing = True
         content_type, length = answer.content_type, len(answer.body)
         head = head_bytes(answer.status, content_type, length=length, keep_alive=False, headers=answer.headers)
         self._transport.write(head + answer.body)
         # Closing with unread bytes would reset the connection and may take the answer with it: read on for a while.
+        self._transport.resume_reading()
         if self._transport.can_write_eof():
             with contextlib.suppress(OSError):
                 self._transport.write_eof()
-        self._deadline.set(self._limits.linger_seconds)
+        self._deadline.set(self._limits.write_stall_seconds if self.write_paused else self._limits.linger_seconds)
 
     def _expired(self) -> None:
         if self.closing or self.write_paused or (self._in_head and self._received == 0):
