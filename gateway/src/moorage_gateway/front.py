@@ -11,13 +11,12 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from moorage_common.http.message import JSON, Answer, Refusal, Request, json_answer
 from moorage_common.http.responder import Responder
 from moorage_common.http.server import Running
 from moorage_common.openai_errors import error_body
 from moorage_gateway.access import Access, Caller, ReviewError
+from moorage_gateway.body import BodyError, asked_model, with_model
 from moorage_gateway.exchange import Exchange, Order
 from moorage_gateway.routing import Model, ModelKey, Table
 
@@ -42,22 +41,12 @@ BY_PATH: Final = "/models/"
 Begun = Coroutine[Any, Any, None] | Running | None
 
 
-class _Body(msgspec.Struct):
-    """What is read of a body."""
-
-    model: str
-
-
 class _Wanted(NamedTuple):
     """What a request means."""
 
     path: str
     asked: str
     models: list[Model]
-
-
-_BODY: Final = msgspec.json.Decoder(_Body)
-_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Front:
@@ -89,6 +78,11 @@ class Front:
         except Refusal as refusal:
             responder.send(refusal.answer)
             return None
+
+    def judge(self, headers: dict[bytes, bytes]) -> Answer | bool:
+        """Refuse whoever has no credential before a large body is taken; tell whether the caller is known."""
+        caller, certain = self._access.known(headers.get(b"authorization"))
+        return _unauthorized() if caller is None and certain else caller is not None
 
     async def _ask_first(self, request: Request, responder: Responder) -> None:
         try:
@@ -133,6 +127,9 @@ class Front:
 
     def _go(self, caller: Caller, wanted: _Wanted, request: Request, responder: Responder) -> Running | None:
         models = [model for model in wanted.models if caller.may_use(model.key)]
+        if len(models) > 1 and wanted.path != MODELS:
+            # Nobody can take over a full name by serving a model of theirs under it.
+            models = [model for model in models if str(model.key) == wanted.asked] or models
         if wanted.path == MODELS:
             entries = [_entry(model) for model in sorted(models, key=lambda model: model.key)]
             responder.send(json_answer(200, {"object": "list", "data": entries}))
@@ -170,21 +167,16 @@ async def _ended(running: Running) -> None:
 
 def _asked(body: bytes) -> str:
     try:
-        return _BODY.decode(body).model
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        return asked_model(body)
+    except BodyError as error:
         raise Refusal(_bad_body(error)) from error
 
 
 def _with_model(body: bytes, name: str | None) -> bytes:
-    """Put the name into a body under which the pod knows its model, or take it out; nothing else changes."""
     try:
-        fields = _FIELDS.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        return with_model(body, name)
+    except BodyError as error:
         raise Refusal(_bad_body(error)) from error
-    fields.pop("model", None)
-    if name is not None:
-        fields["model"] = msgspec.Raw(msgspec.json.encode(name))
-    return msgspec.json.encode(fields)
 
 
 def _head(path: str, request: Request, body: bytes) -> bytes:
@@ -249,6 +241,5 @@ def _wrong_method(request: Request, allowed: str) -> Answer:
     return Answer(405, body, JSON, headers=((b"Allow", allowed.encode()),))
 
 
-def _bad_body(error: Exception) -> Answer:
-    told = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-    return Answer(400, error_body(f"The body is not a JSON object with a `model`: {told}.", param="model"))
+def _bad_body(error: BodyError) -> Answer:
+    return Answer(400, error_body(f"The body is not a JSON object with a `model`: {error}.", param="model"))

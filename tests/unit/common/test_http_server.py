@@ -156,11 +156,28 @@ async def test_a_tunnel_is_refused() -> None:
         assert (await server.ask(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n")).status == 405
 
 
-async def test_an_absolute_target_is_its_path() -> None:
-    async with listening() as server:
-        await server.ask(get("http://other/v1/models?x"))
+@pytest.mark.parametrize("target", ["http://test/v1/models", "http://other/", "*", "test:80", "v1/models", "?x", "#"])
+async def test_bad_input_43_a_target_that_is_no_path_is_refused(target: str) -> None:
+    async with listening() as server, server.client() as client:
+        await client.send(get(target))
+        assert (await client.reply()).status == 400
+        assert await client.closed()
+    assert server.requests == []
 
-    assert (server.requests[0].path, server.requests[0].query) == ("/v1/models", b"x")
+
+@pytest.mark.parametrize(
+    "host", ["x/?", "x#", "x/..", "u@h", "a b", "a,b", "a\\b", "[::1", "::1", "a:b", "a:80:80", "<a>", "\xe4", '"a"']
+)
+async def test_bad_input_43_a_host_that_is_none_is_refused(host: str) -> None:
+    async with listening() as server:
+        reply = await server.ask(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode("latin-1"))
+    assert (reply.status, server.requests) == (400, [])
+
+
+@pytest.mark.parametrize("host", ["", "a", "a.example:8080", "10.0.0.1", "[::1]:8080", "my_service.ns.svc", "a:"])
+async def test_a_host_may_be_any_name_or_address(host: str) -> None:
+    async with listening() as server:
+        assert (await server.ask(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())).status == 200
 
 
 async def test_a_client_that_asks_first_is_told_to_go_on() -> None:

@@ -112,6 +112,7 @@ async def running(*scripts: Script, limits: Limits | None = None) -> AsyncIterat
                 limits=limits or Limits(),
                 connections=connections,
                 is_draining=lambda: listening.draining,
+                judge=front.judge,
             ),
             "127.0.0.1",
             0,

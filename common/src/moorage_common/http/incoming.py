@@ -3,7 +3,7 @@
 import httptools
 
 from moorage_common.http.message import Answer, Limits, Request
-from moorage_common.http.strict import body_too_large, origin_form, too_much_at_once
+from moorage_common.http.strict import body_too_large, too_much_at_once
 
 
 class Buffers:
@@ -11,6 +11,8 @@ class Buffers:
 
     buffered: int = 0
     """Bytes."""
+    of_strangers: int = 0
+    """Those of them that come from clients of whom it is not known yet whether they may ask at all."""
 
 
 class Incoming:
@@ -27,6 +29,9 @@ class Incoming:
         """Bytes since a request began, or since anything of its body came."""
         self._held = 0
         """Bytes of bodies that are kept for this connection."""
+        self._stranger = False
+        self._strange = 0
+        """Bytes of the body that comes, where it is a stranger's."""
         self.on_message_begin()
 
     def on_message_begin(self) -> None:
@@ -58,7 +63,7 @@ class Incoming:
         self._received = 0
         if self._body_size > self._limits.body_bytes:
             self._refusal = self._refusal or body_too_large(self._limits)
-        elif self._buffers.buffered + len(body) > self._limits.buffered_bytes:
+        elif not self._room(len(body)):
             self._refusal = self._refusal or too_much_at_once()
         if self._refusal is not None:
             self._body = b""
@@ -73,10 +78,18 @@ class Incoming:
             self._body += body
         self._held += len(body)
         self._buffers.buffered += len(body)
+        if self._stranger:
+            self._strange += len(body)
+            self._buffers.of_strangers += len(body)
+
+    def _room(self, size: int) -> bool:
+        room, buffers = self._limits.buffered_bytes, self._buffers
+        strangers = self._stranger and buffers.of_strangers + size > room // 4
+        return buffers.buffered + size <= room and not strangers
 
     def _request(self) -> Request:
         """Give the request that is whole."""
-        path, _, query = origin_form(self._url).partition(b"?")
+        path, _, query = self._url.partition(b"?")
         request = Request(
             method=self._parser.get_method().decode("ascii"),
             path=path.decode("latin-1"),
@@ -87,7 +100,14 @@ class Incoming:
             body=bytes(self._body),
         )
         self._body = b""
+        self._forget_stranger()
         return request
+
+    def _forget_stranger(self) -> None:
+        """Whoever sent the body: it is whole now, or given up."""
+        self._buffers.of_strangers -= self._strange
+        self._strange = 0
+        self._stranger = False
 
     def _release(self, size: int) -> None:
         """Let go of bytes of bodies."""

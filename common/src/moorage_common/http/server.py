@@ -13,6 +13,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Final, Protocol, cast
 
 import httptools
@@ -25,6 +26,7 @@ from moorage_common.http.strict import (
     error_answer,
     head_problem,
     head_too_large,
+    target_problem,
     too_much_at_once,
     without_upgrade,
 )
@@ -54,6 +56,12 @@ class Running(Protocol):
 
 Handler = Callable[[Request, Responder], Coroutine[Any, Any, None] | Running | None]
 """Answers a request; gives None where it has done so."""
+
+Judge = Callable[[dict[bytes, bytes]], Answer | bool]
+"""Looks at the headers of a request before a large body is taken: refuses it, or tells whether the client is known.
+
+Bodies of clients that are not get a quarter of the room for bodies, so that strangers cannot fill it.
+"""
 
 
 class Connections(set["ServerConnection"], Buffers):
@@ -89,9 +97,16 @@ class ServerConnection(Incoming, asyncio.Protocol):
     """One client's connection."""
 
     def __init__(
-        self, handler: Handler, *, limits: Limits, connections: Connections, is_draining: Callable[[], bool]
+        self,
+        handler: Handler,
+        *,
+        limits: Limits,
+        connections: Connections,
+        is_draining: Callable[[], bool],
+        judge: Judge | None = None,
     ) -> None:
         """Serve one client with `handler`; be in `connections` as long as the connection lives."""
+        self._judge = judge
         self._is_draining = is_draining
         self.closing = False
         self.write_paused = False
@@ -156,6 +171,7 @@ class ServerConnection(Incoming, asyncio.Protocol):
         if self._running is not None:
             self._running.cancel()
         self._queue.clear()
+        self._forget_stranger()
         self._release(self._held)
         # The parser knows us and we know it: without this a body that was given up would stay until such circles are
         # looked for.
@@ -194,9 +210,17 @@ class ServerConnection(Incoming, asyncio.Protocol):
         version = self._parser.get_http_version()
         if self._parser.get_method() == b"CONNECT":
             self._refusal = error_answer(405, "This is not a proxy.")
-        self._refusal = self._refusal or head_problem(
-            self._headers, version, self._limits, self._count, self._head_size
+        self._refusal = (
+            self._refusal
+            or target_problem(self._url)
+            or head_problem(self._headers, version, self._limits, self._count, self._head_size)
         )
+        if self._judge is not None and self._refusal is None and self._large():
+            verdict = self._judge(self._headers)
+            if isinstance(verdict, Answer):
+                self._refusal = replace(verdict, close=True)
+            else:
+                self._stranger = not verdict
         if (
             self._refusal is None
             and self._headers.get(b"expect", b"").lower() == b"100-continue"
@@ -269,6 +293,11 @@ class ServerConnection(Incoming, asyncio.Protocol):
             await self._end
 
     # -- our own ------------------------------------------------------------------------------------------------------
+
+    def _large(self) -> bool:
+        """Tell whether a body comes that is not as good as here; small ones are not worth a look at their head."""
+        headers = self._headers
+        return b"transfer-encoding" in headers or int(headers.get(b"content-length", 0)) > self._limits.head_bytes
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Go on as if no other protocol had been offered, as RFC 9110 7.8 allows: Java's client offers HTTP/2 so."""
