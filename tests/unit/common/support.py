@@ -101,6 +101,8 @@ class Client:
     async def reply(self) -> Reply:
         """Read an answer whole, or up to where it was broken off."""
         reply = await self.head()
+        if reply.status < 200:
+            return reply
         async with asyncio.timeout(DEADLINE):
             if "content-length" in reply.headers:
                 reply.body = await self.reader.readexactly(int(reply.headers["content-length"]))

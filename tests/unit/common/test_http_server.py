@@ -166,7 +166,8 @@ async def test_bad_input_43_a_target_that_is_no_path_is_refused(target: str) -> 
 
 
 @pytest.mark.parametrize(
-    "host", ["x/?", "x#", "x/..", "u@h", "a b", "a,b", "a\\b", "[::1", "::1", "a:b", "a:80:80", "<a>", "\xe4", '"a"']
+    "host",
+    ["", "x/?", "x#", "x/..", "u@h", "a b", "a,b", "a\\b", "[::1", "::1", "a:b", "a:80:80", "<a>", "\xe4", '"a"'],
 )
 async def test_bad_input_43_a_host_that_is_none_is_refused(host: str) -> None:
     async with listening() as server:
@@ -174,7 +175,7 @@ async def test_bad_input_43_a_host_that_is_none_is_refused(host: str) -> None:
     assert (reply.status, server.requests) == (400, [])
 
 
-@pytest.mark.parametrize("host", ["", "a", "a.example:8080", "10.0.0.1", "[::1]:8080", "my_service.ns.svc", "a:"])
+@pytest.mark.parametrize("host", ["a", "a.example:8080", "10.0.0.1", "[::1]:8080", "my_service.ns.svc", "a:"])
 async def test_a_host_may_be_any_name_or_address(host: str) -> None:
     async with listening() as server:
         assert (await server.ask(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())).status == 200

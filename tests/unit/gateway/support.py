@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-from moorage_common.http.message import Limits
+from moorage_common.http.message import Limits, Request
+from moorage_common.http.responder import Responder
 from moorage_common.http.server import Connections, ServerConnection
 from moorage_gateway.access import Access, User
 from moorage_gateway.exchange import Exchange
-from moorage_gateway.front import Front
+from moorage_gateway.front import Begun, Front
 from moorage_gateway.keys import ApiKey, Keys
 from moorage_gateway.routing import ModelKey, Table
 from tests.unit.common.support import Listening, until
@@ -88,6 +89,8 @@ class Bed:
     keys: Keys
     reviews: Nobody
     ended: list[Exchange]
+    taken: list[Request]
+    """The requests that were read."""
 
 
 @asynccontextmanager
@@ -98,6 +101,12 @@ async def running(*scripts: Script, limits: Limits | None = None) -> AsyncIterat
     keys = Keys(lambda: 0.0)
     keys.put("uid", ApiKey(id="tester", digest=DIGEST, models=frozenset({MODEL})))
     front = Front(table, Access(keys, reviews, asyncio.get_running_loop().time), ended.append)
+    taken: list[Request] = []
+
+    def handler(request: Request, responder: Responder) -> Begun:
+        taken.append(request)
+        return front(request, responder)
+
     connections = Connections()
     pods = [Pod(script) for script in scripts]
     async with AsyncExitStack() as stack:
@@ -108,7 +117,7 @@ async def running(*scripts: Script, limits: Limits | None = None) -> AsyncIterat
         listening = Listening(0, connections)
         server = await asyncio.get_running_loop().create_server(
             lambda: ServerConnection(
-                front,
+                handler,
                 limits=limits or Limits(),
                 connections=connections,
                 is_draining=lambda: listening.draining,
@@ -121,7 +130,7 @@ async def running(*scripts: Script, limits: Limits | None = None) -> AsyncIterat
         listening.port = server.sockets[0].getsockname()[1]
         table.put(MODEL, "chat")
         table.backends(MODEL).update([("127.0.0.1", pod.port) for pod in pods])
-        yield Bed(listening, table, keys, reviews, ended), pods
+        yield Bed(listening, table, keys, reviews, ended, taken), pods
         for connection in list(connections):
             connection.abort()
         for endpoint in table.backends(MODEL):

@@ -6,7 +6,7 @@ from typing import Final
 from moorage_common.http.message import JSON, Answer, Limits
 from moorage_common.openai_errors import error_body
 
-_HOST: Final = re.compile(rb"(?:[\w.~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::\d*)?", re.ASCII)
+_HOST: Final = re.compile(rb"(?:[\w.~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::\d*)?", re.ASCII)
 """RFC 3986 3.2.2, without the comma: two Host headers are joined by one."""
 
 _RARE: Final = frozenset({b"transfer-encoding", b"content-encoding", b"expect"})
