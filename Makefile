@@ -11,11 +11,12 @@ PY := .venv/bin/python
 export UV := $(UV_HOME)/bin/uv
 export PATH := $(UV_HOME)/bin:$(PATH)
 
-# cluster-up, cluster-down
+# cluster-up, cluster-down; fuzz
 GPUS ?= 0
 CLUSTER := $(if $(NAME),--name $(NAME))
+SECONDS ?= 600
 
-.PHONY: help deps venv demo test test-unit test-integration test-chaos chaos test-e2e test-engines verify format generate bench \
+.PHONY: help deps venv demo test test-unit test-integration test-chaos chaos test-e2e test-engines fuzz verify format generate bench \
 	cluster-up cluster-down images binaries clean
 
 help: ## List the targets
@@ -45,6 +46,9 @@ test-e2e: venv ## The tests on a real node; root on Debian, or Docker
 test-engines: deps venv ## All engines with real models: theirs, the contract, and on a real node; gigabytes from PyPI, an hour
 	@$(PYTHON) hack/debian/install.py --engines
 	$(PY) -m hack.test --only engines --only contract --only e2e_engines
+
+fuzz: venv ## Random clients and pods against the gateway for SECONDS=600; and the real nginx (nginx-light) is asked again
+	MOORAGE_FUZZ_SECONDS=$(SECONDS) $(PY) -m pytest tests/unit/gateway/test_fuzz.py tests/nginx
 
 verify: venv ## Format, lint, types, layers, generated files, chart, lock file
 	$(PY) -m hack.verify

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final, NamedTuple
 
-from moorage_common.http.message import EVENT_STREAM, JSON, Answer, Request
+from moorage_common.http.message import EVENT_STREAM, JSON, STATUS_LINES, Answer, Request
 from moorage_common.http.responder import Responder
 from moorage_common.openai_errors import error_body
 from moorage_gateway import waiting
@@ -256,7 +256,8 @@ class Exchange:
             return
         endpoint.succeeded()
         length = headers.get(b"content-length")
-        if length is None and headers.get(b"transfer-encoding") != b"chunked":
+        framed = length is not None or headers.get(b"transfer-encoding") == b"chunked"
+        if not framed or status not in STATUS_LINES:
             self._broken()
             return
         self._answering = True

@@ -10,14 +10,13 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from moorage_common.http.message import Answer, Refusal, Request
 from moorage_common.http.responder import Responder
 from moorage_common.http.server import Running
 from moorage_gateway import refusals
 from moorage_gateway.access import Access, bearer
 from moorage_gateway.alias import Alias, Aliases
+from moorage_gateway.body import BodyError, asked_model, with_model
 from moorage_gateway.callers import Caller, ReviewError
 from moorage_gateway.desk import BY_PATH, Desk, ModelRefusal
 from moorage_gateway.exchange import Exchange, Order
@@ -58,12 +57,6 @@ OURS: Final = frozenset({MODELS, GENERATE})
 Begun = Coroutine[Any, Any, None] | Running | None
 
 
-class _Body(Wish, kw_only=True):
-    """What is read of a body."""
-
-    model: str
-
-
 class _Wanted(NamedTuple):
     """What a request means."""
 
@@ -74,10 +67,6 @@ class _Wanted(NamedTuple):
     generate: GenerateRequest | None = None
     wish: Wish | None = None
     """What the body says of its answer, where it was read."""
-
-
-_BODY: Final = msgspec.json.Decoder(_Body)
-_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Front:
@@ -134,6 +123,11 @@ class Front:
             else:
                 self._desk.refuse(refusal, caller, request, responder)
             return None
+
+    def judge(self, headers: dict[bytes, bytes]) -> Answer | bool:
+        """Refuse whoever has no credential before a large body is taken; tell whether the caller is known."""
+        caller, certain = self._access.known(headers.get(b"authorization"))
+        return refusals.unauthorized() if caller is None and certain else caller is not None
 
     async def go_on(self, caller: Caller, request: Request, responder: Responder) -> None:
         """Answer a request of somebody whose rights are known; Refusal."""
@@ -211,8 +205,7 @@ class Front:
         elif not asked and path == MODELS:
             return _Wanted(path, asked, list(self._table), list(self._aliases))
         elif not asked:
-            wish = _read(request.body)
-            asked = wish.model
+            asked, wish = _read(request.body)
         if named is None:
             models = self._table.named(asked)
         else:
@@ -221,6 +214,9 @@ class Front:
 
     def _go(self, caller: Caller, wanted: _Wanted, request: Request, responder: Responder) -> Running | None:
         models = [model for model in wanted.models if caller.may_use(model.key)]
+        if len(models) > 1 and wanted.path != MODELS:
+            # Nobody can take over a full name by serving a model of theirs under it.
+            models = [model for model in models if str(model.key) == wanted.asked] or models
         if wanted.path == MODELS:
             found = listing(models, self._aliases.visible(wanted.aliases, caller.may_use))
             self._desk.served(found, caller, request, responder)
@@ -312,23 +308,18 @@ async def _ended(running: Running) -> None:
         raise
 
 
-def _read(body: bytes) -> _Body:
+def _read(body: bytes) -> tuple[str, Wish]:
     try:
-        return _BODY.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        return asked_model(body)
+    except BodyError as error:
         raise Refusal(refusals.bad_body(error)) from error
 
 
 def _with_model(body: bytes, name: str | None) -> bytes:
-    """Put the name into a body under which the pod knows its model, or take it out; nothing else changes."""
     try:
-        fields = _FIELDS.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        return with_model(body, name)
+    except BodyError as error:
         raise Refusal(refusals.bad_body(error)) from error
-    fields.pop("model", None)
-    if name is not None:
-        fields["model"] = msgspec.Raw(msgspec.json.encode(name))
-    return msgspec.json.encode(fields)
 
 
 def _head(path: str, request: Request, body: bytes) -> bytes:

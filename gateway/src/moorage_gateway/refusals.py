@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from moorage_common.http.message import JSON, Answer, Request
 from moorage_common.openai_errors import error_body
 from moorage_gateway.alias import Alias
+from moorage_gateway.body import BodyError
 from moorage_gateway.callers import ReviewError
 from moorage_gateway.routing import Model
 
@@ -54,10 +55,9 @@ def wrong_method(request: Request, allowed: str) -> Answer:
     return Answer(405, body, JSON, headers=((b"Allow", allowed.encode()),))
 
 
-def bad_body(error: Exception) -> Answer:
-    """The body names no model."""
-    told = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-    return Answer(400, error_body(f"The body is not a JSON object with a `model`: {told}.", param="model"))
+def bad_body(error: BodyError) -> Answer:
+    """The body names no model, or more than one."""
+    return Answer(400, error_body(f"The body is not a JSON object with a `model`: {error}.", param="model"))
 
 
 def full(model: Model) -> Answer:

@@ -173,7 +173,11 @@ class Gateway:
 
     def _connection(self) -> ServerConnection:
         return ServerConnection(
-            self._front, limits=self._limits, connections=self._connections, is_draining=self._stop.is_set
+            self._front,
+            limits=self._limits,
+            connections=self._connections,
+            is_draining=self._stop.is_set,
+            judge=self._front.judge,
         )
 
     def _admin_connection(self) -> ServerConnection:

@@ -1,11 +1,16 @@
 """Connections to one pod, kept between requests; what comes back is checked by llhttp and handed on as it is.
 
 The bytes of a body are not framed anew: the parser only watches over them, so an answer that is not valid HTTP is never
-passed on. A kept connection may have been dropped by the other side without our having seen it (llama.cpp's server does
-that); whoever sent a request on such a one sends it once more on a fresh one, as long as nothing has been answered.
+passed on. Where the parser forgives (blank lines around an answer) we do not: a model's owner need not be a friend of
+its clients, and a byte more or less than was framed would become a part of the next answer.
+
+A kept connection may have been dropped by the other side without our having seen it (llama.cpp's server does that);
+whoever sent a request on such a one sends it once more on a fresh one, as long as nothing has been answered.
 """
 
 import asyncio
+import contextlib
+import socket
 from collections import deque
 from time import monotonic
 from typing import Final, Protocol, cast
@@ -22,7 +27,18 @@ LARGE: Final = 16 * 1024
 HEAD_BYTES: Final = 64 * 1024
 """The longest head of an answer."""
 
+DEAD_SECONDS: Final = 30
+"""A pod whose machine says nothing at all for so long, not even that it got what was sent, is gone."""
+
 _END_OF_HEAD: Final = b"\r\n\r\n"
+_BODILESS: Final = frozenset({204, 304})
+_ALIVE: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_SECONDS * 1000),
+)
 
 
 class Receiver(Protocol):
@@ -136,7 +152,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._whole = False
         self._keep = False
         self._problem = ""
-        self.between_chunks = True
+        self._left: int | None = None
+        self._last = b""
+        self._between_chunks = True
 
     def send(self, head: bytes, body: bytes, receiver: Receiver) -> None:
         """Send a request; the answer goes to `receiver`."""
@@ -144,7 +162,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._begun = b""
         self._in_head = True
         self._whole = False
-        if len(body) < LARGE:
+        self._left = None
+        self._last = b""
+        if self.lost:
+            # It went before anything was sent: whoever waits is told as it is told of one that goes later.
+            asyncio.get_running_loop().call_soon(self._fail, "the connection was closed")
+        elif len(body) < LARGE:
             self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))
@@ -174,6 +197,10 @@ class UpstreamConnection(asyncio.Protocol):
         # uvloop's transport is an asyncio.Transport in all but its class.
         self._transport = cast(asyncio.Transport, transport)
         self._pool.open += 1
+        connected = transport.get_extra_info("socket")
+        for level, option, value in _ALIVE:
+            with contextlib.suppress(OSError):
+                connected.setsockopt(level, option, value)
 
     def data_received(self, data: bytes) -> None:
         """Check a piece of the answer, and hand it on."""
@@ -184,14 +211,15 @@ class UpstreamConnection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self._fail(f"the answer is not valid HTTP: {error}")
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(f"the answer is not valid HTTP: {error!r}")
             return
         if self._problem:
             self._fail(self._problem)
             return
         if not in_head:
-            receiver.data(data)
+            if self._within(data):
+                receiver.data(data)
         elif self._in_head:
             self._begun += data
             if len(self._begun) > HEAD_BYTES:
@@ -200,7 +228,14 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             if self._begun:
                 data = self._begun + data
-            receiver.head(self._status, self._headers, data[data.index(_END_OF_HEAD) + 4 :])
+            if not data.startswith(b"HTTP/1."):
+                self._fail("the answer does not begin with HTTP/1.1")
+                return
+            body = data[data.index(_END_OF_HEAD) + 4 :]
+            length = self._headers.get(b"content-length")
+            self._left = None if length is None else int(length)
+            if self._within(body):
+                receiver.head(self._status, self._headers, body)
         if self._whole and self._receiver is receiver:
             self._end(receiver)
 
@@ -222,22 +257,25 @@ class UpstreamConnection(asyncio.Protocol):
         """Take one header; what comes after the body would have to be framed anew."""
         if not self._in_head:
             self._problem = "the answer has trailers"
-        self._headers[name.lower()] = value
+        name = name.lower()
+        self._headers[name] = self._headers[name] + b", " + value if name in self._headers else value
 
     def on_headers_complete(self) -> None:
         """Take note of the end of the head."""
         self._in_head = False
-        self._status = self._parser.get_status_code()
-        if self._status < 200:
+        self._status = status = self._parser.get_status_code()
+        if status < 200:
             self._problem = "an answer before the answer, which nobody asked for"
+        elif status in _BODILESS:
+            self._problem = f"an answer with status {status}, whose body would have to be left out"
 
     def on_chunk_header(self) -> None:
         """Take note that a chunk has begun: what is cut off in it cannot be followed by one of ours."""
-        self.between_chunks = False
+        self._between_chunks = False
 
     def on_chunk_complete(self) -> None:
         """Take note that it is whole."""
-        self.between_chunks = True
+        self._between_chunks = True
 
     def on_message_complete(self) -> None:
         """Take note of the end."""
@@ -246,8 +284,29 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- our own ------------------------------------------------------------------------------------------------------
 
+    @property
+    def between_chunks(self) -> bool:
+        """Whether what was handed on ends with a whole chunk, so that one of ours can follow."""
+        return self._between_chunks and (not self._last or self._last.endswith(b"\r\n"))
+
+    def _within(self, body: bytes) -> bool:
+        """Tell whether these bytes belong to the answer, all of them; if not, it has failed.
+
+        The parser skips line ends behind an answer without a word.
+        """
+        if self._left is not None:
+            self._left -= len(body)
+            right = self._left == 0 if self._whole else self._left > 0
+        else:
+            self._last = body if len(body) > 4 else self._last[-5:] + body
+            right = not self._whole or (self._last.endswith(_END_OF_HEAD) and self._last[-5:-4] not in b"\r\n")
+        if not right:
+            self._fail("more came than was framed")
+        return right
+
     def _end(self, receiver: Receiver) -> None:
         self._receiver = None
+        self._last = b""
         if self._keep and not self.lost:
             if not self._reading:
                 self.resume()

@@ -101,6 +101,8 @@ class Client:
     async def reply(self) -> Reply:
         """Read an answer whole, or up to where it was broken off."""
         reply = await self.head()
+        if reply.status < 200:
+            return reply
         async with asyncio.timeout(DEADLINE):
             if "content-length" in reply.headers:
                 reply.body = await self.reader.readexactly(int(reply.headers["content-length"]))
@@ -125,9 +127,12 @@ class Client:
 
 @asynccontextmanager
 async def listening(
-    handler: Callable[[Request, Responder], Awaitable[None]] | None = None, limits: Limits | None = None
+    handler: Callable[[Request, Responder], Awaitable[None]] | None = None,
+    limits: Limits | None = None,
+    *,
+    at_once: Callable[[Request, Responder], None] | None = None,
 ) -> AsyncIterator[Listening]:
-    """Serve with `handler`, by default with one that says what it got."""
+    """Serve with `handler`, by default with one that says what it got, or with a plain one that answers `at_once`."""
     connections = Connections()
     found = Listening(0, connections)
 
@@ -140,7 +145,7 @@ async def listening(
 
     server = await asyncio.get_running_loop().create_server(
         lambda: ServerConnection(
-            remember, limits=limits or Limits(), connections=connections, is_draining=lambda: found.draining
+            at_once or remember, limits=limits or Limits(), connections=connections, is_draining=lambda: found.draining
         ),
         "127.0.0.1",
         0,

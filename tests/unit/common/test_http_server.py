@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import tracemalloc
+from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -57,13 +58,63 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         assert [(await client.reply()).body for _ in range(3)] == [b"1", b"2", b"3"]
 
 
-async def test_too_many_pipelined_requests_end_the_connection() -> None:
-    async def never(request: Request, responder: Responder) -> None:
-        await asyncio.Event().wait()
+@pytest.mark.parametrize("flood", [get() * 5000, b"x" * 1000])
+async def test_what_is_too_much_behind_a_request_is_refused_behind_its_answer(flood: bytes) -> None:
+    release = asyncio.Event()
 
-    async with listening(never, Limits(pipelined=4)) as server, server.client() as client:
-        await client.send(get() * 10)
+    async def wait(request: Request, responder: Responder) -> None:
+        await release.wait()
+        responder.send(Answer(200, request.path.encode()))
+
+    async with listening(wait, Limits(pipelined=4)) as server, server.client() as client:
+        await client.send(get("/1") + get("/2") + flood)
+        await until(lambda: bool(server.requests))
+        release.set()
+        assert [(await client.reply()).body for _ in range(2)] == [b"/1", b"/2"]
+        while (reply := await client.reply()).status == 200:
+            pass
+        assert reply.status in {400, 429}
         assert await client.closed()
+    assert len(server.requests) <= 6
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_bad_input_52_a_client_that_asks_on_but_never_reads_is_dropped_and_takes_no_memory(kept: bool) -> None:
+    async def answer(request: Request, responder: Responder) -> None:
+        if not kept or len(server.requests) == 1:
+            responder.send(Answer(200, b"x" * 8_000_000))
+        else:
+            await asyncio.Event().wait()  # an answer that takes long: only the client's silence ends it
+
+    limits = Limits(write_stall_seconds=0.3)
+    async with listening(answer, limits) as server, server.client() as client:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        await client.send(get() * 3)
+        while server.connections and loop.time() - begun < 5:
+            client.writer.write(get())
+            await asyncio.sleep(0.01)
+        assert not server.connections
+        assert len(server.requests) < 20
+
+
+async def test_answers_that_nobody_reads_do_not_gather() -> None:
+    """Answers that come at once are not queued; a client that asks for them and never reads has to be held back."""
+
+    def answer(request: Request, responder: Responder) -> None:
+        responder.send(Answer(401, b"x" * 1000))
+
+    async with listening(limits=Limits(write_stall_seconds=5), at_once=answer) as server, server.client() as client:
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                while True:
+                    client.writer.write(get() * 100)
+                    await client.writer.drain()
+        (connection,) = server.connections
+        assert connection.write_paused
+        buffered = connection._transport.get_write_buffer_size()
+        assert buffered < 20_000_000
 
 
 @pytest.mark.parametrize(("version", "header"), [("1.1", "Connection: close"), ("1.0", "X: y")])
@@ -105,11 +156,29 @@ async def test_a_tunnel_is_refused() -> None:
         assert (await server.ask(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n")).status == 405
 
 
-async def test_an_absolute_target_is_its_path() -> None:
-    async with listening() as server:
-        await server.ask(get("http://other/v1/models?x"))
+@pytest.mark.parametrize("target", ["http://test/v1/models", "http://other/", "*", "test:80", "v1/models", "?x", "#"])
+async def test_bad_input_43_a_target_that_is_no_path_is_refused(target: str) -> None:
+    async with listening() as server, server.client() as client:
+        await client.send(get(target))
+        assert (await client.reply()).status == 400
+        assert await client.closed()
+    assert server.requests == []
 
-    assert (server.requests[0].path, server.requests[0].query) == ("/v1/models", b"x")
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "x/?", "x#", "x/..", "u@h", "a b", "a,b", "a\\b", "[::1", "::1", "a:b", "a:80:80", "<a>", "\xe4", '"a"'],
+)
+async def test_bad_input_43_a_host_that_is_none_is_refused(host: str) -> None:
+    async with listening() as server:
+        reply = await server.ask(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode("latin-1"))
+    assert (reply.status, server.requests) == (400, [])
+
+
+@pytest.mark.parametrize("host", ["a", "a.example:8080", "10.0.0.1", "[::1]:8080", "my_service.ns.svc", "a:"])
+async def test_a_host_may_be_any_name_or_address(host: str) -> None:
+    async with listening() as server:
+        assert (await server.ask(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())).status == 200
 
 
 async def test_a_client_that_asks_first_is_told_to_go_on() -> None:
@@ -446,6 +515,25 @@ async def test_a_body_that_was_given_up_is_let_go_at_once() -> None:
     finally:
         tracemalloc.stop()
         gc.enable()
+
+
+async def test_bad_input_46_a_body_in_tiny_chunks_takes_no_more_than_is_counted() -> None:
+    count = 200_000
+    async with listening() as server, server.client() as client:
+        await client.send(CHUNKED)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            for _ in range(10):
+                await client.send(b"1\r\nx\r\n" * (count // 10))
+            await until(lambda: server.connections.buffered == count)
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert after - before < 4 * count
+        await client.send(b"0\r\n\r\n")
+        assert (await client.reply()).body == b"x" * count
 
 
 async def test_bad_input_44_a_tunnel_is_refused_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,18 +5,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from moorage_common.http.message import Limits
+from moorage_common.http.message import Limits, Request
+from moorage_common.http.responder import Responder
 from moorage_common.http.server import Connections, ServerConnection
 from moorage_gateway.access import Access, User
 from moorage_gateway.alias import Aliases
 from moorage_gateway.desk import Desk
 from moorage_gateway.exchange import Exchange
-from moorage_gateway.front import Front
+from moorage_gateway.front import Begun, Front
 from moorage_gateway.hold import HoldLimits, Lobby
 from moorage_gateway.keys import ApiKey, Keys
 from moorage_gateway.routing import ModelKey, Table
 from moorage_gateway.templates import Templates
-from tests.unit.common.support import Client, Listening
+from tests.unit.common.support import Client, Listening, until
 
 CHAT = "/v1/chat/completions"
 MODEL = ModelKey("team-a", "chat")
@@ -36,12 +37,15 @@ class Pod:
     port: int = 0
     requests: list[bytes] = field(default_factory=list)
     connections: int = 0
+    open: int = 0
+    """Connections that have not ended."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a connection has been closed by the other side."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         self.connections += 1
+        self.open += 1
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -53,6 +57,7 @@ class Pod:
             self.gone.set()
         finally:
             writer.close()
+            self.open -= 1
 
 
 def answers(content: bytes = OK) -> Script:
@@ -93,6 +98,8 @@ class Bed:
     stack: AsyncExitStack
     aliases: Aliases
     templates: Templates
+    taken: list[Request]
+    """The requests that were read."""
     lobby: Lobby | None = None
 
     async def start(self, content: bytes) -> Client:
@@ -132,6 +139,12 @@ async def running(
     desk = desk or Desk(clock)
     desk.on_end = ended.append
     front = Front(table, Access(keys, reviews, clock), desk, aliases=aliases, templates=templates)
+    taken: list[Request] = []
+
+    def handler(request: Request, responder: Responder) -> Begun:
+        taken.append(request)
+        return front(request, responder)
+
     connections = Connections()
     pods = [Pod(script) for script in scripts]
     async with AsyncExitStack() as stack:
@@ -142,10 +155,11 @@ async def running(
         listening = Listening(0, connections)
         server = await asyncio.get_running_loop().create_server(
             lambda: ServerConnection(
-                front,
+                handler,
                 limits=limits or Limits(),
                 connections=connections,
                 is_draining=lambda: listening.draining,
+                judge=front.judge,
             ),
             "127.0.0.1",
             0,
@@ -155,8 +169,9 @@ async def running(
         table.put(MODEL, "chat")
         if hold is None:
             table.move(MODEL, [("127.0.0.1", pod.port) for pod in pods])
-        yield Bed(listening, table, keys, reviews, ended, desk, front, stack, aliases, templates, lobby), pods
+        yield Bed(listening, table, keys, reviews, ended, desk, front, stack, aliases, templates, taken, lobby), pods
         for connection in list(connections):
             connection.abort()
         for endpoint in table.backends(MODEL):
             endpoint.pool.close()
+        await until(lambda: not connections and not any(pod.open for pod in pods))

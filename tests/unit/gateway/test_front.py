@@ -1,10 +1,12 @@
 """What a request gets: 401 before anything else, 404 for what one may not see, and routes by the model."""
 
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
+from moorage_common.http.message import Limits
 from moorage_gateway.access import User
 from moorage_gateway.hold import State
 from moorage_gateway.keys import ApiKey
@@ -53,6 +55,33 @@ async def test_bad_input_41_without_a_valid_credential_everything_is_the_same_40
         assert reply.headers["www-authenticate"].startswith("bearer")
         assert reply.error["code"] == "invalid_api_key"
         assert not pod.requests
+
+
+@pytest.mark.parametrize(
+    "begin", [post(b"x" * 100_000), post().replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")]
+)
+async def test_bad_input_41_a_large_body_without_a_credential_is_not_taken(begin: bytes) -> None:
+    async with running(answers()) as (bed, _), bed.gateway.client() as client:
+        head = begin.partition(b"\r\n\r\n")[0]
+        await client.send(head + b"\r\nExpect: 100-continue\r\n\r\n")
+        assert (await client.reply()).status == 401
+        assert await client.closed()
+
+
+async def test_bad_input_41_strangers_cannot_fill_the_room_for_bodies() -> None:
+    large = body(padding="x" * 100_000)
+    limits = Limits(buffered_bytes=500_000)
+    async with running(answers(), limits=limits) as (bed, _), AsyncExitStack() as stack:
+        strangers = [await stack.enter_async_context(bed.gateway.client()) for _ in range(10)]
+        for number, stranger in enumerate(strangers):
+            # Tokens that nobody knows: whether they are any good has to be asked once the request is whole.
+            await stranger.send(post(large, f"Authorization: Bearer token-{number}", path=CHAT)[:-1])
+        refused = [await stranger.reply() for stranger in strangers[1:]]
+
+        assert {reply.status for reply in refused} == {503}
+        for _ in range(3):
+            assert (await ask(bed, large)).status == 200
+    assert bed.gateway.connections.of_strangers == bed.gateway.connections.buffered == 0
 
 
 async def test_bad_input_42_a_model_of_others_looks_like_one_that_is_not_there() -> None:
@@ -127,6 +156,32 @@ async def test_two_models_of_one_name_are_told_apart_by_their_namespaces() -> No
         reply = await ask(bed, key="mrg_all_s3cret")
         assert reply.status == 400
         assert "team-a/chat, team-b/chat" in reply.error["message"]
+
+
+async def test_bad_input_42_nobody_takes_over_the_full_name_of_a_model_by_serving_theirs_under_it() -> None:
+    async with running(answers()) as (bed, [pod]):
+        bed.keys.put("other", ApiKey(id="all", digest=DIGEST, everything=True))
+        bed.table.put(ModelKey("team-b", "thief"), str(MODEL))
+
+        assert (await ask(bed, body(str(MODEL)), key="mrg_all_s3cret")).status == 200
+        assert len(pod.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"model":"chat","model":"secret"}',
+        b'{"model":"secret","model":"chat"}',
+        b'{"model":"chat","mod\\u0065l":"secret"}',
+    ],
+)
+@pytest.mark.parametrize("path", [CHAT, f"/models/{MODEL}/v1/completions", "/embeddings/text"])
+async def test_bad_input_47_a_model_that_is_named_twice_reaches_no_pod(content: bytes, path: str) -> None:
+    async with running(answers()) as (bed, [pod]):
+        bed.table.put(MODEL, "smol")
+        reply = await ask(bed, content, path)
+        assert (reply.status, reply.error["param"]) == (400, "model")
+        assert not pod.requests
 
 
 async def test_the_embedding_services_routes_pass_a_body_without_a_model() -> None:

@@ -3,7 +3,7 @@
 import httptools
 
 from moorage_common.http.message import Answer, Limits, Request
-from moorage_common.http.strict import body_too_large, origin_form, too_much_at_once
+from moorage_common.http.strict import body_too_large, too_much_at_once
 
 
 class Buffers:
@@ -11,6 +11,8 @@ class Buffers:
 
     buffered: int = 0
     """Bytes."""
+    of_strangers: int = 0
+    """Those of them that come from clients of whom it is not known yet whether they may ask at all."""
 
 
 class Incoming:
@@ -34,6 +36,9 @@ class Incoming:
         """Bytes since a request began, or since anything of its body came."""
         self._held = 0
         """Bytes of bodies that are kept for this connection."""
+        self._stranger = False
+        self._strange = 0
+        """Bytes of the body that comes, where it is a stranger's."""
         self.on_message_begin()
 
     def on_message_begin(self) -> None:
@@ -41,7 +46,7 @@ class Incoming:
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._count = self._head_size = self._body_size = 0
-        self._body: list[bytes] = []
+        self._body: bytes | bytearray = b""
         self._in_head = True
 
     def on_url(self, url: bytes) -> None:
@@ -64,14 +69,29 @@ class Incoming:
         self._received = 0
         if self._body_size > limits.body_bytes:
             self._refusal = self._refusal or body_too_large(limits)
-        elif buffers.buffered + size > limits.buffered_bytes:
+        elif not self._room(size):
             self._refusal = self._refusal or too_much_at_once()
         if self._refusal is not None:
-            self._body.clear()
+            self._body = b""
             return
-        self._body.append(body)
+        if not self._body:
+            self._body = body
+        elif isinstance(self._body, bytes):
+            self._body = bytearray(self._body)
+            self._body += body
+        else:
+            # Not a list: chunks of one byte would take forty times what is counted.
+            self._body += body
         self._held += size
         buffers.buffered += size
+        if self._stranger:
+            self._strange += size
+            buffers.of_strangers += size
+
+    def _room(self, size: int) -> bool:
+        room, buffers = self._limits.buffered_bytes, self._buffers
+        strangers = self._stranger and buffers.of_strangers + size > room // 4
+        return buffers.buffered + size <= room and not strangers
 
     def _more_body(self, data: bytes) -> bytes:
         """Take what belongs to a body of known length; give back what comes behind it."""
@@ -85,8 +105,7 @@ class Incoming:
 
     def _request(self) -> Request:
         """Give the request that is whole."""
-        url, pieces = self._url, self._body
-        path, _, query = (url if url.startswith(b"/") else origin_form(url)).partition(b"?")
+        path, _, query = self._url.partition(b"?")
         request = Request(
             self._method.decode("ascii"),
             path.decode("latin-1"),
@@ -94,10 +113,17 @@ class Incoming:
             self._headers,
             self._version == "1.1",
             self._keep_alive,
-            pieces[0] if len(pieces) == 1 else b"".join(pieces),
+            bytes(self._body),
         )
-        self._body = []
+        self._body = b""
+        self._forget_stranger()
         return request
+
+    def _forget_stranger(self) -> None:
+        """Whoever sent the body: it is whole now, or given up."""
+        self._buffers.of_strangers -= self._strange
+        self._strange = 0
+        self._stranger = False
 
     def _release(self, size: int) -> None:
         """Let go of bytes of bodies."""

@@ -13,6 +13,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from types import CoroutineType
 from typing import Any, Final, Protocol, cast
 
@@ -26,6 +27,7 @@ from moorage_common.http.strict import (
     error_answer,
     head_problem,
     head_too_large,
+    target_problem,
     too_much_at_once,
     without_upgrade,
 )
@@ -55,6 +57,12 @@ class Running(Protocol):
 
 Handler = Callable[[Request, Responder], Coroutine[Any, Any, None] | Running | None]
 """Answers a request; gives None where it has done so."""
+
+Judge = Callable[[dict[bytes, bytes]], Answer | bool]
+"""Looks at the headers of a request before a large body is taken: refuses it, or tells whether the client is known.
+
+Bodies of clients that are not get a quarter of the room for bodies, so that strangers cannot fill it.
+"""
 
 
 class Connections(set["ServerConnection"], Buffers):
@@ -90,9 +98,16 @@ class ServerConnection(Incoming, asyncio.Protocol):
     """One client's connection."""
 
     def __init__(
-        self, handler: Handler, *, limits: Limits, connections: Connections, is_draining: Callable[[], bool]
+        self,
+        handler: Handler,
+        *,
+        limits: Limits,
+        connections: Connections,
+        is_draining: Callable[[], bool],
+        judge: Judge | None = None,
     ) -> None:
         """Serve one client with `handler`; be in `connections` as long as the connection lives."""
+        self._judge = judge
         self.draining = is_draining
         self.closing = False
         self.write_paused = False
@@ -110,6 +125,8 @@ class ServerConnection(Incoming, asyncio.Protocol):
         self._deadline = Deadline(self._loop, self._expired)
         self._body_until: float | None = None
         """When the body has to be whole, by the loop's clock; None while all of it came with the head."""
+        self._last_word: Answer | None = None
+        """The refusal of what came behind the requests that are being answered."""
 
     # -- the transport's calls ----------------------------------------------------------------------------------------
 
@@ -126,7 +143,7 @@ class ServerConnection(Incoming, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; requests that are whole are started from `on_message_complete`."""
-        if self.closing:
+        if self.closing or self._last_word is not None:
             return
         begins = self._in_head and self._received == 0
         self._received += len(data)
@@ -162,6 +179,7 @@ class ServerConnection(Incoming, asyncio.Protocol):
         if self._running is not None:
             self._running.cancel()
         self._queue.clear()
+        self._forget_stranger()
         self._release(self._held)
         # The parser knows us and we know it: without this a body that was given up would stay until such circles are
         # looked for.
@@ -169,8 +187,12 @@ class ServerConnection(Incoming, asyncio.Protocol):
         del self._parser
 
     def pause_writing(self) -> None:
-        """Hold the answer's source back: the client does not read as fast as we write."""
+        """Hold the answer's source back: the client does not read as fast as we write.
+
+        Nor are more requests taken from it: their answers would gather here.
+        """
         self.write_paused = True
+        self._transport.pause_reading()
         self._deadline.set(self._limits.write_stall_seconds)
         if self._responder is not None:
             self._responder.writable(paused=True)
@@ -178,6 +200,10 @@ class ServerConnection(Incoming, asyncio.Protocol):
     def resume_writing(self) -> None:
         """Let the answer's source go on."""
         self.write_paused = False
+        if self.closing:
+            return  # to the deadline of the close
+        if not self._queue:
+            self._transport.resume_reading()
         self._deadline.set(self._limits.keep_alive_seconds if self.idle else None)
         if self._responder is not None:
             self._responder.writable(paused=False)
@@ -196,7 +222,14 @@ class ServerConnection(Incoming, asyncio.Protocol):
         if self._method == b"CONNECT":
             self._refusal = error_answer(405, "This is not a proxy.")
         if self._refusal is None:
-            self._refusal = head_problem(headers, version, self._limits, self._count, self._head_size)
+            told = self._count, self._head_size
+            self._refusal = target_problem(self._url) or head_problem(headers, version, self._limits, *told)
+        if self._judge is not None and self._refusal is None and self._large():
+            verdict = self._judge(headers)
+            if isinstance(verdict, Answer):
+                self._refusal = replace(verdict, close=True)
+            else:
+                self._stranger = not verdict
         self._length = 0 if b"transfer-encoding" in headers or self._refusal else int(headers.get(b"content-length", 0))
         if b"expect" in headers and self._refusal is None and self._running is None:  # its value has been judged
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -256,6 +289,11 @@ class ServerConnection(Incoming, asyncio.Protocol):
 
     # -- our own ------------------------------------------------------------------------------------------------------
 
+    def _large(self) -> bool:
+        """Tell whether a body comes that is not as good as here; small ones are not worth a look at their head."""
+        headers = self._headers
+        return b"transfer-encoding" in headers or int(headers.get(b"content-length", 0)) > self._limits.head_bytes
+
     def _decline_upgrade(self, rest: bytes) -> None:
         """Go on as if no other protocol had been offered, as RFC 9110 7.8 allows: Java's client offers HTTP/2 so."""
         if self._refusal is not None:
@@ -295,7 +333,8 @@ class ServerConnection(Incoming, asyncio.Protocol):
             self._deadline.set(self._limits.head_seconds)
 
     def _start(self, request: Request) -> None:
-        self._deadline.set(None)
+        if not self.write_paused:  # or a client that does not read would keep its place as long as it asks
+            self._deadline.set(None)
         self._responder = responder = Responder(self, request)
         self._running_bytes = len(request.body)
         self._running = running = self._begin(request, responder)
@@ -345,28 +384,33 @@ class ServerConnection(Incoming, asyncio.Protocol):
         if ended is not None and ended.cancelled():
             self.abort()
         elif self._queue:
-            self._transport.resume_reading()
-            self._start(self._queue.popleft())
+            request = self._queue.popleft()
+            if not self._queue and not self.write_paused:
+                self._transport.resume_reading()
+            self._start(request)
+        elif self._last_word is not None:
+            self._refuse(self._last_word)
         elif self.draining():
             self.close()
-        else:
+        elif not self.write_paused:
             self._deadline.set(self._limits.keep_alive_seconds if self._in_head else self._limits.body_idle_seconds)
 
     def _refuse(self, answer: Answer) -> None:
         """Answer what cannot be parsed, and close in a way that lets the client read why."""
         if self._running is not None:
-            # An answer is on its way to an earlier request: nothing can be written in between.
-            self.abort()
+            # Answers are on their way to earlier requests: this one comes behind them, and nothing more is read.
+            self._last_word = answer
             return
         self.closing = True
         content_type, length = answer.content_type, len(answer.body)
         head = head_bytes(answer.status, content_type, length=length, keep_alive=False, headers=answer.headers)
         self._transport.write(head + answer.body)
         # Closing with unread bytes would reset the connection and may take the answer with it: read on for a while.
+        self._transport.resume_reading()
         if self._transport.can_write_eof():
             with contextlib.suppress(OSError):
                 self._transport.write_eof()
-        self._deadline.set(self._limits.linger_seconds)
+        self._deadline.set(self._limits.write_stall_seconds if self.write_paused else self._limits.linger_seconds)
 
     def _expired(self) -> None:
         if self.closing or self.write_paused or (self._in_head and self._received == 0):

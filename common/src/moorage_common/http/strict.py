@@ -1,20 +1,22 @@
 """What is refused before a handler sees it, where httptools (llhttp) alone would let it pass, and with which answer."""
 
+import re
 from typing import Final
 
 from moorage_common.http.message import JSON, Answer, Limits
 from moorage_common.openai_errors import error_body
 
+_HOST: Final = re.compile(rb"(?:[\w.~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::\d*)?", re.ASCII)
+"""RFC 3986 3.2.2, without the comma: two Host headers are joined by one."""
+
 _RARE: Final = frozenset({b"transfer-encoding", b"content-encoding", b"expect"})
 
 
-def origin_form(target: bytes) -> bytes:
-    """Give path and query of a request target; of the absolute form the authority is dropped (RFC 9112 3.2.2)."""
+def target_problem(target: bytes) -> Answer | None:
+    """Refuse what is no path: an absolute target names a host for which this is no proxy."""
     if target.startswith(b"/"):
-        return target
-    _, separator, rest = target.partition(b"://")
-    slash = rest.find(b"/")
-    return rest[slash:] if separator and slash >= 0 else target
+        return None
+    return error_answer(400, "The target of a request has to be a path that begins with /.")
 
 
 def head_problem(headers: dict[bytes, bytes], version: str, limits: Limits, count: int, size: int) -> Answer | None:
@@ -24,8 +26,8 @@ def head_problem(headers: dict[bytes, bytes], version: str, limits: Limits, coun
     if version not in {"1.0", "1.1"}:
         return error_answer(505, f"HTTP/{version} is not spoken here, HTTP/1.1 is.")
     host = headers.get(b"host")
-    if (host is None and version == "1.1") or (host is not None and (b"," in host or b" " in host)):
-        return error_answer(400, "A request of HTTP/1.1 has exactly one Host header.")
+    if (host is None and version == "1.1") or (host is not None and _HOST.fullmatch(host) is None):
+        return error_answer(400, "A request of HTTP/1.1 has exactly one Host header, which is a name and a port.")
     if not _RARE.isdisjoint(headers) and (problem := _rare_problem(headers, version)) is not None:
         return problem
     if int(headers.get(b"content-length", b"0")) > limits.body_bytes:
