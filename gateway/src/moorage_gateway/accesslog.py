@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from select import PIPE_BUF
 from typing import Final
 
 import msgspec
@@ -86,9 +87,16 @@ class Writer:
         while (batch := self._batches.get()) is not None:
             try:
                 while batch:
-                    batch = batch[os.write(self._descriptor, batch) :]
+                    batch = batch[os.write(self._descriptor, batch[: _whole_lines(batch)]) :]
             except OSError:
                 continue  # whoever read it has gone; requests go on
+
+
+def _whole_lines(batch: bytes) -> int:
+    """Give how much of a batch to write at once: whole lines that a pipe takes in one piece, as others write to it."""
+    if len(batch) <= PIPE_BUF:
+        return len(batch)
+    return batch.rfind(b"\n", 0, PIPE_BUF) + 1 or PIPE_BUF
 
 
 class AccessLogOutput:

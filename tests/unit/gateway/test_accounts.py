@@ -150,6 +150,20 @@ def test_lines_reach_the_reader_and_a_reader_that_stalls_holds_nobody_up() -> No
         assert reader.read().endswith(b"last\n")
 
 
+def test_lines_of_several_processes_do_not_mix() -> None:
+    reading, writing = os.pipe()
+    writers = [Writer(writing) for _ in range(4)]
+    lines = {number: b"%d" % number * 700 + b"\n" for number in range(4)}
+    for number, writer in enumerate(writers):
+        assert writer.write(lines[number] * 50)
+    with os.fdopen(reading, "rb") as reader:
+        told = [reader.readline() for _ in range(200)]
+        for writer in writers:
+            writer.close()
+        os.close(writing)
+    assert sorted(told) == sorted(line for line in lines.values() for _ in range(50))
+
+
 def test_a_writer_whose_reader_has_gone_goes_on() -> None:
     reading, writing = os.pipe()
     os.close(reading)
