@@ -1,6 +1,6 @@
 """Sleeping models with a real API server, gateways and operators as processes: nobody but the operator writes.
 
-The kubelet is played: the models ask for a GPU that no node has, and their pods that answer are threads of the test.
+The models ask for a node that there is not, so that nobody runs their pods; those that answer are threads of the test.
 """
 
 import time
@@ -17,7 +17,6 @@ import pytest
 from hack.cluster.api import Cluster
 from tests.support.api import Api, ApiRefusedError, Object, condition, reason
 from tests.support.gateway import SECRETS, GatewayProcess, gateway_process, make_key
-from tests.support.kubelet import played
 from tests.support.models import model
 from tests.support.operator import NAMESPACE, Audit, OperatorProcess, described, kubeconfig_of, kubectl
 from tests.support.sleeping import GATEWAYS, AnsweringPod, Asking, announced, becomes_ready
@@ -25,6 +24,7 @@ from tests.support.waiting import eventually
 from tests.truth import Truth
 
 GATEWAY_USER = f"system:serviceaccount:{NAMESPACE}:moorage-gateway"
+NOWHERE = {"moorage.test/node": "none"}
 SLEEPER: dict[str, Any] = {"minReplicas": 0, "maxReplicas": 3, "idleTimeout": "2s", "scaleDownDelay": "1s"}
 
 
@@ -52,7 +52,7 @@ class Bed:
 
     def sleeper(self, name: str = "tiny", **scaling: Any) -> Object:
         """A model that sleeps after two seconds."""
-        return self.api.create(model(name, gpu=played(), scaling={**SLEEPER, **scaling}))
+        return self.api.create(model(name, nodeSelector=NOWHERE, scaling={**SLEEPER, **scaling}))
 
     def replicas(self, name: str = "tiny") -> int:
         deployment = self.api.get("Deployment", name)
@@ -115,7 +115,7 @@ def test_it_sleeps_is_woken_by_a_request_answers_it_and_sleeps_again(
     with AnsweringPod().serving() as pod:
         first = Asking(two.url, bed.key, "tiny")
         bed.wait_for_replicas(1)
-        waking = bed.wait("tiny", "WaitingForGPU", "NoSuchResource", "Starting")
+        waking = bed.wait("tiny", "Unschedulable", "Starting")
         assert condition(waking, "Ready")["status"] == "False"
         assert not first.answers
         ready = time.monotonic()
@@ -145,7 +145,7 @@ def test_requests_write_nothing(bed: Bed, audit: Audit) -> None:
     with AnsweringPod().serving() as pod:
         becomes_ready(bed.api, "tiny", pod.port)
         assert Asking(gateway.url, bed.key, "tiny").join() == [200]
-        bed.wait("tiny", "WaitingForGPU", "NoSuchResource")
+        bed.wait("tiny", "Unschedulable")
         since = last_write(audit)
         for _ in range(10):
             assert Asking(gateway.url, bed.key, "tiny", 2).join() == [200, 200]
