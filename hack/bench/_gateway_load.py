@@ -86,7 +86,9 @@ class Load:
     seconds: int
 
     def requests(self, server: Served, body: bytes, connections: int) -> Requests:
-        """Send the same request over and over; every answer has to be good."""
+        """Send the same request over and over; every answer has to be good. RivalMissing where wrk is not there."""
+        if shutil.which("wrk") is None:
+            raise RivalMissing("wrk is not installed: hack/debian/install.py --bench")
         script, content = self.folder / "script.lua", self.folder / "body"
         content.write_bytes(body)
         script.write_text(_SCRIPT.format(key=KEY, body=content), encoding="utf-8")
@@ -121,10 +123,8 @@ class Load:
 
 
 @contextmanager
-def load_from(core: int, seconds: int) -> Iterator[Load]:
-    """Make a load of so many seconds a run; RivalMissing where wrk is not there."""
-    if shutil.which("wrk") is None:
-        raise RivalMissing("wrk is not installed: hack/debian/install.py --bench")
+def load_from(core: int, seconds: int = 2) -> Iterator[Load]:
+    """Make a load of so many seconds a run."""
     with TemporaryDirectory() as folder:
         yield Load(core, Path(folder), seconds)
 

@@ -41,6 +41,9 @@ class Figures:
     """Milliseconds."""
     idle_rss: int = 0
     """Bytes."""
+    measured: int = 0
+    busy: int = 0
+    """Measurements that began on a machine that was busy with something else."""
 
 
 def values_of(figures: Figures) -> dict[str, float | int | None]:
@@ -86,6 +89,8 @@ def notes_of(figures: Figures, values: Mapping[str, float | None]) -> dict[str, 
     if figures.crowds:
         told = (f"{n}: {run.rss / 2**20:.0f} MB, {run.open_most} at a time" for n, run in figures.crowds.items())
         notes["crowds"] = "; ".join(told)
+    if figures.busy:
+        notes["noise"] = f"{figures.busy} of {figures.measured} measurements began on a machine that was not quiet"
     if figures.idle_rss:
         notes["idle"] = f"{figures.idle_rss / 2**20:.1f} MB when ready"
     return notes

@@ -6,9 +6,11 @@ it does in a cluster: it checks an API key, routes by the model, counts and limi
 """
 
 import argparse
+import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,7 +21,16 @@ from hack.bench import _gateway_sides as sides
 from hack.bench._gateway_load import Load, Requests, Streams, body_of, load_from
 from hack.bench._gateway_result import GOALS, Figures, notes_of, tables, values_of
 from hack.bench._goals import goal_rows
-from hack.bench._harness import DEFAULT_PAIRS, alternate_sync, machine, print_table, report, rss_bytes, version_of
+from hack.bench._harness import (
+    DEFAULT_PAIRS,
+    alternate_sync,
+    machine,
+    print_table,
+    quiet,
+    report,
+    rss_bytes,
+    version_of,
+)
 from hack.bench._processes import Served
 
 T = TypeVar("T")
@@ -41,6 +52,8 @@ class Bench:
     load: Load
     rivals: bool
     notes: dict[str, str]
+    patience: float = 60.0
+    """Seconds that may be waited in all for a quiet machine."""
     figures: Figures = field(default_factory=Figures)
 
     def requests(self) -> None:
@@ -83,6 +96,12 @@ class Bench:
 
             self.figures.ready = alternate_sync({"ours": once}, pairs=self.pairs)["ours"]
 
+    def _be_quiet(self) -> None:
+        began = time.monotonic()
+        self.figures.measured += 1
+        self.figures.busy += not asyncio.run(quiet(max(0.0, self.patience)))
+        self.patience -= max(0.0, time.monotonic() - began - 1)
+
     def _servers(self, stack: ExitStack, pod: Served, only: tuple[str, ...] = ()) -> dict[str, Served]:
         makers: dict[str, Callable[[], object]] = {
             "ours": lambda: stack.enter_context(sides.ours(pod, core=self.core, load_core=self.load_core)),
@@ -115,13 +134,14 @@ class Bench:
         """Measure the servers in turn, and keep all that was found."""
 
         def once(name: str) -> float:
+            self._be_quiet()
             into.setdefault(name, []).append(measure(servers[name]))
             return 0.0
 
         alternate_sync({name: partial(once, name) for name in servers}, pairs=pairs or self.pairs)
 
 
-def run(pairs: int, seconds: int, *, rivals: bool, parts: list[str]) -> None:
+def run(pairs: int, seconds: int, *, rivals: bool, parts: list[str], patience: float) -> None:
     """Measure everything and print it."""
     cores = sorted(os.sched_getaffinity(0))
     notes = {"machine": machine()}
@@ -129,7 +149,7 @@ def run(pairs: int, seconds: int, *, rivals: bool, parts: list[str]) -> None:
         notes["cores"] = "there is only one: the load takes its time from what it measures"
     os.sched_setaffinity(0, {cores[-1]})
     with load_from(cores[-1], seconds) as load:
-        bench = Bench(cores[0], cores[-1], pairs, load, rivals, notes)
+        bench = Bench(cores[0], cores[-1], pairs, load, rivals, notes, patience)
         for part in parts:
             getattr(bench, part)()
             print(f"{part}: measured", file=sys.stderr, flush=True)
@@ -156,10 +176,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=2, help="of each run of wrk")
     parser.add_argument("--no-rivals", action="store_true", help="ours alone")
     parser.add_argument("--part", action="append", choices=PARTS, help="measure this part only (again for another)")
+    parser.add_argument("--patience", type=float, default=60.0, help="seconds to wait for a quiet machine, in all")
     arguments = parser.parse_args()
     # So that the servers are ended too when a benchmark is.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    run(arguments.pairs, arguments.seconds, rivals=not arguments.no_rivals, parts=arguments.part or list(PARTS))
+    parts = arguments.part or list(PARTS)
+    run(arguments.pairs, arguments.seconds, rivals=not arguments.no_rivals, parts=parts, patience=arguments.patience)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,9 @@ def gateway_process(
     }
     log = folder / "gateway.log"
     with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-m", "moorage_gateway"], env=environment, stderr=output, cwd="/")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "moorage_gateway"], env=environment, stdout=output, stderr=output, cwd="/"
+        )
     try:
         gateway = _listening(process, log)
         yield gateway

@@ -86,7 +86,9 @@ class AnsweringPod:
                 self.rfile.read(int(self.headers["Content-Length"]))
                 pod.requests += 1
                 pod.may_answer.wait()
-                body = json.dumps({"choices": [{"index": 0, "text": "Paris", "finish_reason": "stop"}]}).encode()
+                choice = {"index": 0, "text": "Paris", "finish_reason": "stop"}
+                usage = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
+                body = json.dumps({"choices": [choice], "usage": usage}).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))

@@ -13,20 +13,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from select import PIPE_BUF
 from typing import Final
 
 import msgspec
 
+LOGGER: Final = "moorage_gateway.access"
 FLUSH_SECONDS: Final = 0.25
 TICKS: Final = round(1 / FLUSH_SECONDS)
 MOST_WAITING: Final = 64
 """Batches that wait to be written; with more, whoever reads them does not, and lines are dropped and counted."""
 
 
-class Line(msgspec.Struct, omit_defaults=True):
+class Line(msgspec.Struct, omit_defaults=True, tag_field="message", tag="request"):
     """One request. Times in seconds, sizes in bytes; what does not apply is left out."""
 
     time: str
+    level: str
+    logger: str
     status: int
     route: str = ""
     method: str = ""
@@ -45,18 +49,16 @@ class Line(msgspec.Struct, omit_defaults=True):
     ttft_seconds: float = 0.0
     request_id: str = ""
     trace_id: str = ""
-    message: str = "request"
-    logger: str = "moorage_gateway.access"
 
 
-class LeftOut(msgspec.Struct):
+class LeftOut(msgspec.Struct, tag_field="message", tag="requests left out"):
     """Requests of one second that have no line."""
 
     time: str
+    level: str
+    logger: str
     successes: int
     failures: int
-    message: str = "requests left out"
-    logger: str = "moorage_gateway.access"
 
 
 class Writer:
@@ -85,9 +87,16 @@ class Writer:
         while (batch := self._batches.get()) is not None:
             try:
                 while batch:
-                    batch = batch[os.write(self._descriptor, batch) :]
+                    batch = batch[os.write(self._descriptor, batch[: _whole_lines(batch)]) :]
             except OSError:
                 continue  # whoever read it has gone; requests go on
+
+
+def _whole_lines(batch: bytes) -> int:
+    """Give how much of a batch to write at once: whole lines that a pipe takes in one piece, as others write to it."""
+    if len(batch) <= PIPE_BUF:
+        return len(batch)
+    return batch.rfind(b"\n", 0, PIPE_BUF) + 1 or PIPE_BUF
 
 
 class AccessLogOutput:
@@ -148,6 +157,10 @@ class AccessLog:
             self._told = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
         return f"{self._told}.{int(fraction * 1000):03}Z"
 
+    def line(self, status: int) -> Line:
+        """Begin a line."""
+        return Line(self.now(), "info", LOGGER, status)
+
     def add(self, line: Line) -> None:
         """Take a line."""
         self._lines.append(self._encode(line))
@@ -158,7 +171,7 @@ class AccessLog:
         self._written = [0, 0]
         self.left_out = [0, 0]
         if successes or failures:
-            self._lines.append(self._encode(LeftOut(self.now(), successes, failures)))
+            self._lines.append(self._encode(LeftOut(self.now(), "info", LOGGER, successes, failures)))
 
     def flush(self) -> None:
         """Hand on what was collected."""

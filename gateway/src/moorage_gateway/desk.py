@@ -60,6 +60,10 @@ class Attempt:
         """Count one more."""
         self._logins.failed(self._group)
 
+    def good(self) -> None:
+        """Count it no more."""
+        self._logins.good(self._group)
+
 
 @dataclass
 class Desk:
@@ -85,7 +89,7 @@ class Desk:
 
     def begin(self, request: Request, responder: Responder) -> None:
         """Give a request its ID, which every answer to it has."""
-        responder.lines = b"x-request-id: %b\r\n" % self.traces.mark(request.headers)
+        responder.lines = b"x-request-id: " + self.traces.mark(request.headers) + b"\r\n"
 
     def attempt(self, request: Request, responder: Responder) -> Attempt:
         """Begin to look who somebody is that is not known."""
@@ -141,7 +145,9 @@ class Desk:
         responder.send(refusal.answer)
         self.metrics.answered(model, refusal.answer.status, kind)
         if self.log is not None and self.log.wants(failure=True):
-            self._log(self.log, request, responder, caller, Line(self.log.now(), 0, model=model, error=kind))
+            line = self.log.line(refusal.answer.status)
+            line.model, line.error = model, kind
+            self._log(self.log, request, responder, caller, line)
 
     def served(self, answer: Answer, caller: Caller, request: Request, responder: Responder) -> None:
         """Send an answer of our own that is what was asked for; OverLimit (429)."""
@@ -151,12 +157,17 @@ class Desk:
         responder.send(answer)
         self.metrics.answered("", answer.status, "")
         if self.log is not None and self.log.wants(failure=False):
-            self._log(self.log, request, responder, caller, Line(self.log.now(), 0, bytes_out=len(answer.body)))
+            line = self.log.line(answer.status)
+            line.bytes_out = len(answer.body)
+            self._log(self.log, request, responder, caller, line)
 
     def ended(self, exchange: Exchange) -> None:
         """Take note of a request that has been with a model."""
-        tokens = _tokens(exchange) if exchange.status == 200 else NO_TOKENS
-        kind = kinds.kind_of(exchange.status, exchange.error)
+        tokens, kind = NO_TOKENS, ""
+        if exchange.status == 200:
+            tokens = usage.told(exchange.tail) or _estimate(exchange)
+        if exchange.status != 200 or exchange.error:
+            kind = kinds.kind_of(exchange.status, exchange.error)
         bill = exchange.order.bill
         if bill is not None and not (exchange.status == 0 and exchange.error == "client"):
             # Of a client that left before its answer began nobody knows what it took: what was reserved stands.
@@ -181,24 +192,16 @@ class Desk:
 
     def _log_exchange(self, log: AccessLog, exchange: Exchange, tokens: usage.Tokens, kind: str) -> None:
         order = exchange.order
-        line = Line(
-            log.now(),
-            exchange.status,
-            model=order.model,
-            caller=order.caller,
-            pod=exchange.pod,
-            error=kind,
-            bytes_out=exchange.bytes_out,
-            tokens_in=tokens.input,
-            tokens_out=tokens.output,
-            tokens_estimated=tokens.estimated,
-            seconds=round(exchange.now() - exchange.begun, 6),
-            ttft_seconds=round(max(0.0, exchange.first_byte - exchange.begun), 6),
-        )
+        line = log.line(exchange.status)
+        line.model, line.caller, line.pod, line.error = order.model, order.caller, exchange.pod, kind
+        line.bytes_out = exchange.bytes_out
+        line.tokens_in, line.tokens_out = tokens.input, tokens.output
+        line.tokens_estimated = tokens.estimated
+        line.seconds = round(exchange.now() - exchange.begun, 6)
+        line.ttft_seconds = round(max(0.0, exchange.first_byte - exchange.begun), 6)
         self._log(log, order.request, order.client, None, line)
 
     def _log(self, log: AccessLog, request: Request, responder: Responder, caller: Caller | None, line: Line) -> None:
-        line.status = line.status or responder.status
         line.caller = line.caller or (caller.name if caller is not None else "")
         line.method = request.method
         line.route = self._route(request.path)
@@ -220,11 +223,8 @@ class Desk:
         self.audit.tell(client=address, key=key, request_id=request_id, refused_early=too_many)
 
 
-def _tokens(exchange: Exchange) -> usage.Tokens:
-    """What a request took, as far as it is known."""
-    told = usage.told(exchange.tail)
-    if told is not None:
-        return told
+def _estimate(exchange: Exchange) -> usage.Tokens:
+    """What a request took whose answer does not say."""
     path, body = exchange.order.path, exchange.order.body
     out = exchange.events if exchange.streamed else exchange.bytes_out // usage.BYTES_A_TOKEN
     return usage.Tokens(usage.of_input(body), out if has_output(path) else 0, estimated=True)

@@ -8,7 +8,9 @@ answer ends as broken: an error event in a stream of events, a cut connection el
 import asyncio
 from collections.abc import Callable
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from moorage_common.http.message import EVENT_STREAM, JSON, STATUS_LINES, Answer, Request
 from moorage_common.http.responder import Responder
@@ -28,7 +30,7 @@ TAIL: Final = 4
 """Pieces of an answer's end that are kept at least: usage stands in it."""
 
 
-class Order(NamedTuple):
+class Order(msgspec.Struct, frozen=True):
     """What is to be sent, and for whom."""
 
     model: str

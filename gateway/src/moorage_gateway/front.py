@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+import msgspec
 
 from moorage_common.http.message import Answer, Refusal, Request
 from moorage_common.http.responder import Responder
@@ -57,7 +59,7 @@ OURS: Final = frozenset({MODELS, GENERATE})
 Begun = Coroutine[Any, Any, None] | Running | None
 
 
-class _Wanted(NamedTuple):
+class _Wanted(msgspec.Struct, frozen=True):
     """What a request means."""
 
     path: str
@@ -236,12 +238,13 @@ class Front:
             body = body if request.path.startswith(BY_PATH) else _with_model(body, None)
         elif wanted.asked != model.served_name:
             body = _with_model(body, model.served_name)
-        _check_pods(model)
+        if model.full or not len(model.backends):
+            _check_pods(model)
         path = wanted.path
         bill = self._desk.admit(caller, path, body, responder, wanted.wish) if caller.limited else None
+        head, may_stream, priority = _head(path, request, body), path in STREAMED, caller.priority
         order = Order(
-            *(model.name, caller.name, _head(path, request, body), body, path, request, responder, bill),
-            *(model.room, caller.priority, path in STREAMED, more),
+            model.name, caller.name, head, body, path, request, responder, bill, model.room, priority, may_stream, more
         )
         pods = model.backends if model.prefixes is None else model.prefixes.choosing(body)
         exchange = Exchange(responder, pods, order, self._desk.ended)
@@ -271,7 +274,9 @@ class Front:
                 bill = self._desk.admit(caller, path, body, responder)
             order = Order(
                 *(model.name, caller.name, _head(path, request, body), body, path, request, responder, bill),
-                *(model.room, caller.priority, False, more),
+                room=model.room,
+                priority=caller.priority,
+                more=more,
             )
             pods = model.backends if model.prefixes is None else model.prefixes.choosing(body)
             exchange = Exchange(collected, pods, order, self._desk.ended)
@@ -337,5 +342,5 @@ def _check_pods(model: Model) -> None:
     """Refuse a request for a model that can neither take it nor let it wait."""
     if model.room is None and not len(model.backends):
         raise ModelRefusal(not_ready(model.name, model.why_not), model.name)
-    if model.most_per_pod and model.full:
+    if model.full:
         raise ModelRefusal(refusals.full(model), model.name)

@@ -8,7 +8,7 @@ so a good one always works, whoever else shares its address; so does a token tha
 from collections.abc import Callable
 from typing import Final
 
-from moorage_gateway.gcra import spent, wait
+from moorage_gateway.gcra import PERIOD, spent, wait
 
 FAILURES_A_MINUTE: Final = 30
 MOST_REMEMBERED: Final = 10_000
@@ -42,6 +42,11 @@ class Failures:
         if len(self._full_at) > self._most:
             del self._full_at[next(iter(self._full_at))]
 
+    def forgive(self, name: str) -> None:
+        """Take back a failure that was none."""
+        if name in self._full_at:
+            self._full_at[name] -= PERIOD / self._limit
+
 
 class Logins:
     """What failed, by address (see `addresses.group`) and by key."""
@@ -64,3 +69,7 @@ class Logins:
         self._addresses.count(group, now)
         if identity:
             self._keys.count(identity, now)
+
+    def good(self, group: str) -> None:
+        """Take back a failure of an address."""
+        self._addresses.forgive(group)

@@ -50,6 +50,8 @@ class Model:
     @property
     def full(self) -> bool:
         """Whether its ready pods have as many requests as they take; not, where there are none."""
+        if not self.most_per_pod:
+            return False
         most = self.most_per_pod * len(self.backends)
         return 0 < most <= (self.room.in_flight if self.room is not None else self.backends.in_flight)
 

@@ -24,7 +24,7 @@ NAME_CHARACTERS: Final = 63
 RENDERED_CHARACTERS: Final = 8 * 1024 * 1024
 """What a template may write: more than a body may have by default."""
 SECONDS: Final = 0.25
-"""What one rendering may take."""
+"""What one rendering may take, of CPU: a gateway that is held up by others must not take a template for broken."""
 
 VARIABLES: Final = frozenset({"inputs", "scenario", "model"})
 
@@ -61,7 +61,7 @@ class RenderError(Exception):
 class Templates(Collector):
     """The scenarios there are."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.thread_time) -> None:
         """None yet; `clock` is in seconds."""
         self._clock = clock
         self._deadline = 0.0

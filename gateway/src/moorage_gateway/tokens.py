@@ -43,7 +43,10 @@ class Attempt(Protocol):
         """Raise where there were too many of them for another review."""
 
     def failed(self) -> None:
-        """The token is not valid."""
+        """The token is taken for one that is not valid, until `good` is said."""
+
+    def good(self) -> None:
+        """It is valid, or nobody knows."""
 
 
 class Tokens:
@@ -99,13 +102,18 @@ class Tokens:
         self._fresh += 1
         try:
             async with self._fresh_turns:
-                # Those before it in the line may have failed meanwhile.
+                # Those before it in the line may have failed meanwhile; and of those that are asked about at the same
+                # time no more may fail than one may have.
                 attempt.check()
+                attempt.failed()
                 caller = await self._review(token, digest)
+        except ReviewError:
+            attempt.good()
+            raise
         finally:
             self._fresh -= 1
-        if caller is None:
-            attempt.failed()
+        if caller is not None:
+            attempt.good()
         return caller
 
     async def _review(self, token: bytes, digest: bytes) -> TokenCaller | None:

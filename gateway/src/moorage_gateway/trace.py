@@ -26,15 +26,15 @@ class Traces:
         """With `make`, a request without a trace context gets one, not sampled."""
         self._make = make
         # An ID has to be unlike all others, not hard to guess: of this process, and the next number in it.
-        self._prefix = secrets.token_hex(8).encode()
+        self._prefix = secrets.token_hex(8).encode() + b"-"
         self._numbers = count(1)
         self._random = Random(secrets.randbits(128))  # noqa: S311 - trace IDs are no secrets
 
     def mark(self, headers: dict[bytes, bytes]) -> bytes:
         """Leave in `headers` what is to be passed on, and give the request's ID."""
-        identity = headers.get(REQUEST_ID)
-        if identity is None or not _ID.fullmatch(identity):
-            identity = headers[REQUEST_ID] = b"%b-%x" % (self._prefix, next(self._numbers))
+        if REQUEST_ID not in headers or not _ID.fullmatch(headers[REQUEST_ID]):
+            headers[REQUEST_ID] = b"%b%x" % (self._prefix, next(self._numbers))
+        identity = headers[REQUEST_ID]
         if TRACE_PARENT in headers:
             self._check(headers)
         elif TRACE_STATE in headers:

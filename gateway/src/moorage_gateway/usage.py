@@ -7,7 +7,7 @@ an answer is there, and for streams whose client did not ask for usage; metrics 
 
 import re
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -29,7 +29,7 @@ _SMALL: Final = IMAGE_TOKENS * BYTES_A_TOKEN
 _NOTHING: Final = msgspec.Raw()
 
 
-class Tokens(NamedTuple):
+class Tokens(msgspec.Struct, frozen=True, gc=False):
     """What a request took."""
 
     input: int
@@ -67,12 +67,12 @@ def wish_of(body: bytes) -> Wish:
 
 
 def told(tail: Sequence[bytes]) -> Tokens | None:
-    """Read the usage at the end of an answer; None where it has none.
+    """Read the usage in the last pieces of an answer; None where it has none.
 
     >>> told([b'{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":7,"total_tokens":12}}'])
     Tokens(input=5, output=7, estimated=False)
     """
-    text = b"".join(tail)[-_READ:]
+    text = (tail[0] if len(tail) == 1 else b"".join(tail))[-_READ:]
     into, out = _last(_IN, text), _last(_OUT, text)
     if into is None and out is None:
         into = _last(_ALL, text)

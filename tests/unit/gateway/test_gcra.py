@@ -1,6 +1,6 @@
 """The bucket of the limits: never more than it holds and what has flown in, and never longer closed than it says."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moorage_gateway.gcra import PERIOD, remaining, spent, wait
@@ -11,6 +11,7 @@ STEPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(limit=LIMITS, steps=STEPS, start=st.floats(0, 10**7))
 def test_in_any_stretch_of_time_no_more_goes_than_a_bucket_and_what_has_flown_in(
     limit: int, steps: list[tuple[float, float]], start: float
@@ -31,6 +32,7 @@ def test_in_any_stretch_of_time_no_more_goes_than_a_bucket_and_what_has_flown_in
             assert total <= limit * (1 + (at - begin) / PERIOD) * (1 + 1e-6) + 1e-3
 
 
+@settings(deadline=None)
 @given(limit=LIMITS, steps=STEPS)
 def test_after_the_time_that_it_says_it_lets_in_and_not_before(limit: int, steps: list[tuple[float, float]]) -> None:
     full_at, now = 0.0, 100.0
@@ -45,6 +47,7 @@ def test_after_the_time_that_it_says_it_lets_in_and_not_before(limit: int, steps
         full_at = spent(full_at, now, cost, limit)
 
 
+@settings(deadline=None)
 @given(limit=st.integers(1, 1000))
 def test_the_whole_limit_may_go_at_once_and_not_one_more(limit: int) -> None:
     full_at, now = 0.0, 5000.0

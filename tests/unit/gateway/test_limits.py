@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moorage_common.http.message import Refusal
@@ -220,6 +220,7 @@ async def test_bad_input_54_a_model_whose_pods_are_full_is_429() -> None:
         assert [(await task).status for task in held] == [200] * most
 
 
+@settings(deadline=None)
 @given(
     limit=st.integers(10, 10_000),
     requests=st.lists(
