@@ -48,7 +48,7 @@ test-engines: deps venv ## All engines with real models: theirs, the contract, a
 	$(PY) -m hack.test --only engines --only contract --only e2e_engines
 
 fuzz: venv ## Random clients and pods against the gateway for SECONDS=600; and the real nginx (nginx-light) is asked again
-	MOORAGE_FUZZ_SECONDS=$(SECONDS) $(PY) -m pytest tests/unit/gateway/test_fuzz.py tests/nginx
+	MOORAGE_FUZZ_SECONDS=$(SECONDS) $(PY) -m pytest tests/fuzz tests/nginx
 
 verify: venv ## Format, lint, types, layers, generated files, chart, lock file
 	$(PY) -m hack.verify

@@ -1,6 +1,6 @@
 """Random clients and random pods: whatever they send, nobody gets what is another's, nothing hangs, nothing raises.
 
-20 s in all; `make fuzz SECONDS=600` takes longer.
+`make fuzz SECONDS=600`; 20 s by itself. It is not part of `make test` yet: see docs/critique.md.
 """
 
 import asyncio
