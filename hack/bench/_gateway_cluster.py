@@ -28,7 +28,11 @@ _BOOKMARK_SECONDS: Final = 20.0
 def objects(pod_port: int) -> dict[str, list[dict[str, Any]]]:
     """What there is, by the last part of its address."""
     slice_labels = {MANAGED_BY_LABEL: MANAGED_BY, MODEL_LABEL: MODEL}
-    model = {"metadata": _metadata(MODEL, NAMESPACE), "spec": {"servedName": MODEL}, "status": {}}
+    model = {
+        "metadata": _metadata(MODEL, NAMESPACE),
+        "spec": {"servedName": MODEL, "maxConcurrency": 100_000},
+        "status": {},
+    }
     endpoints = {
         "metadata": {**_metadata(f"{MODEL}-1", NAMESPACE), "labels": slice_labels},
         "ports": [{"name": RUNTIME_PORT_NAME, "port": pod_port}],
