@@ -33,8 +33,8 @@ FIELDS: dict[int, dict[str, Any]] = {
     },
     26: {"labels": {"app.kubernetes.io/managed-by": "me"}, "annotations": {"ad.datadoghq.com/x": "y"}, "selector": {}},
     27: {"priorityClassName": "system-node-critical", "preemptionPolicy": "Never"},
-    29: {"scaling": {"minReplicas": 5, "maxReplicas": 1}, "minReplicas": 5},
-    30: {"idleTimeout": "5 min", "scaling": {"idleTimeout": "-1s"}},
+    29: {"minReplicas": 5},
+    30: {"idleTimeout": "5 min"},
 }
 """By row: what the schema has no field for, so that it can be asked for by nobody."""
 
