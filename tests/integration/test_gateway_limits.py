@@ -36,13 +36,14 @@ class Bed:
 
     gateway: GatewayProcess
     proxy: FaultProxy
+    client: httpx.Client
 
     def status(self, credential: str) -> int:
         return self.models(credential).status_code
 
     def models(self, credential: str) -> httpx.Response:
         headers = {"Authorization": f"Bearer {credential}"}
-        return httpx.get(f"{self.gateway.url}/v1/models", headers=headers, trust_env=False)
+        return self.client.get(f"{self.gateway.url}/v1/models", headers=headers)
 
     def reviews(self, resource: str, since: int) -> int:
         """How many of that kind the API server was asked for since then."""
@@ -61,8 +62,11 @@ def bed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     settings = {"MOORAGE_GATEWAY_FAILED_LOGINS_PER_MINUTE": str(LOGINS), "MOORAGE_GATEWAY_MAKE_TRACES": "true"}
     with proxy_of(cluster) as proxy:
         through = kubeconfig_through(proxy, direct, folder / "kubeconfig")
-        with gateway_process(through, folder, **settings) as process:
-            yield Bed(process, proxy)
+        with (
+            gateway_process(through, folder, **settings) as process,
+            httpx.Client(trust_env=False, timeout=60) as client,
+        ):
+            yield Bed(process, proxy, client)
 
 
 @pytest.fixture

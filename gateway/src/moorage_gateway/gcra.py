@@ -28,4 +28,7 @@ def spent(full_at: float, now: float, cost: float, limit: float) -> float:
 
 def remaining(seconds: float, limit: int) -> int:
     """Whole units that are there in a bucket that will be full in so many seconds."""
-    return limit if seconds <= 0 else max(0, int(limit - seconds * limit / PERIOD + _ROUNDING))
+    if seconds <= 0:
+        return limit
+    left = int(limit - seconds * limit / PERIOD + _ROUNDING)
+    return left if left > 0 else 0

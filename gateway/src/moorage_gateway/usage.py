@@ -46,8 +46,13 @@ class Wish(msgspec.Struct):
 
     def tokens(self, typical: float) -> int:
         """Estimate the tokens of the answer: what is allowed, else `typical`."""
-        most = _count(self.max_completion_tokens) or _count(self.max_tokens) or int(typical)
-        return most * (_count(self.n) or 1)
+        most = 0
+        if self.max_completion_tokens is not _NOTHING:
+            most = _count(self.max_completion_tokens)
+        if not most and self.max_tokens is not _NOTHING:
+            most = _count(self.max_tokens)
+        most = most or int(typical)
+        return most if self.n is _NOTHING else most * (_count(self.n) or 1)
 
 
 _WISH: Final = msgspec.json.Decoder(Wish)
@@ -99,8 +104,6 @@ def of_input(body: bytes) -> int:
 
 
 def _count(value: msgspec.Raw) -> int:
-    if value is _NOTHING:
-        return 0
     text = bytes(value)
     return int(text) if text.isdigit() and len(text) < 10 else 0
 
