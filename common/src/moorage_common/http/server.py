@@ -351,7 +351,7 @@ class ServerConnection(Incoming, asyncio.Protocol):
             return None
         if isinstance(begun, CoroutineType):
             return self._loop.create_task(self._handle(begun, request, responder))
-        return cast(Running | None, begun)
+        return cast("Running | None", begun)  # a string, as the union would be made anew each time
 
     async def _handle(self, begun: Coroutine[Any, Any, None], request: Request, responder: Responder) -> None:
         try:
