@@ -106,7 +106,7 @@ NAMES = [
 async def test_bad_input_42_no_spelling_of_a_name_reaches_the_model_of_others(name: str) -> None:
     async with running(answers()) as (bed, [pod]):
         bed.table.put(OTHER, "secret")
-        bed.table.backends(OTHER).update([("127.0.0.1", pod.port)])
+        bed.table.move(OTHER, [("127.0.0.1", pod.port)])
         reply = await ask(bed, f"Authorization: Bearer {KEY}", body=named(name))
 
         assert reply.status in {404, 400}
@@ -147,7 +147,7 @@ async def test_bad_input_42_no_spelling_of_a_name_reaches_the_model_of_others(na
 async def test_bad_input_42_no_spelling_of_an_address_reaches_the_model_of_others(path: str) -> None:
     async with running(answers()) as (bed, [pod]):
         bed.table.put(OTHER, "secret")
-        bed.table.backends(OTHER).update([("127.0.0.1", pod.port)])
+        bed.table.move(OTHER, [("127.0.0.1", pod.port)])
         assert (await ask(bed, f"Authorization: Bearer {KEY}", path=path)).status == 404
         assert not pod.requests
 
@@ -251,8 +251,7 @@ async def test_bad_input_48_to_54_what_a_pod_says_of_a_request_is_the_answer(sta
     said = json.dumps({"error": {"message": "no", "type": "t", "param": None, "code": code}}).encode()
     answer = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nRetry-After: 7\r\nContent-Length: %d\r\n\r\n%b"
     async with running(answers(answer % (status, len(said), said)), answers(OK)) as (bed, pods):
-        backends = bed.table.backends(MODEL)
-        backends.update([("127.0.0.1", pods[0].port)])
+        bed.table.move(MODEL, [("127.0.0.1", pods[0].port)])
         reply = await ask(bed, f"Authorization: Bearer {KEY}")
         assert (reply.status, reply.body, reply.headers["retry-after"]) == (status, said, "7")
         assert len(pods[0].requests) == 1
