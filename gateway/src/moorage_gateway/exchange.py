@@ -155,8 +155,6 @@ class Exchange:
         """Drop the answer: the pod learns of it by the end of its connection."""
         self._cancelled = True
         self.error = "client"
-        if self._connecting is not None:
-            self._connecting.cancel()
         if self._room is not None:
             self._room.leave(self)
         self._leave(close=True)
@@ -198,9 +196,14 @@ class Exchange:
         try:
             connection = await endpoint.pool.connect()
         except (OSError, TimeoutError) as error:
-            self._connecting = None
-            self._timed_out = isinstance(error, TimeoutError)
-            self._next(endpoint)
+            if not self._over:
+                self._connecting = None
+                self._timed_out = isinstance(error, TimeoutError)
+                self._next(endpoint)
+            return
+        if self._over:
+            # The client has left meanwhile. (Cancelling the attempt would leave a connection that nobody closes.)
+            endpoint.pool.give_back(connection)
             return
         self._connecting = None
         self._fresh = True

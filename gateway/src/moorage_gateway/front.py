@@ -127,9 +127,14 @@ class Front:
             return None
 
     def judge(self, headers: dict[bytes, bytes]) -> Answer | bool:
-        """Refuse whoever has no credential before a large body is taken; tell whether the caller is known."""
-        caller, certain = self._access.known(headers.get(b"authorization"))
-        return refusals.unauthorized() if caller is None and certain else caller is not None
+        """Refuse whoever shows no credential before a large body is taken; tell whether the caller is known.
+
+        One that is wrong is refused when its request is whole: then it is counted and written down.
+        """
+        authorization = headers.get(b"authorization")
+        if bearer(authorization) is None:
+            return refusals.unauthorized()
+        return self._access.known(authorization)[0] is not None
 
     async def go_on(self, caller: Caller, request: Request, responder: Responder) -> None:
         """Answer a request of somebody whose rights are known; Refusal."""

@@ -13,6 +13,7 @@ import msgspec
 from moorage_common.http.message import JSON, Answer, Refusal, json_answer
 from moorage_common.http.responder import Flow, Responder
 from moorage_common.openai_errors import error_body
+from moorage_gateway.body import BodyError, fields_of
 from moorage_gateway.exchange import Exchange
 from moorage_gateway.reply import Headers
 from moorage_gateway.templates import RenderError, Templates
@@ -24,7 +25,6 @@ ANSWER_BYTES: Final = 16 * 1024 * 1024
 """The longest answer of a pod that is taken."""
 
 _FIELDS: Final = ("model_id", "inputs", "scenario", "parameters")
-_Object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class _Parameter(NamedTuple):
@@ -249,10 +249,9 @@ _SAID: Final = msgspec.json.Decoder(_Said)
 
 def _object(raw: bytes | msgspec.Raw, field: str) -> dict[str, msgspec.Raw]:
     try:
-        return _Object.decode(raw)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise _refusal(field, f"is not a JSON object: {why}") from error
+        return fields_of(raw)
+    except BodyError as error:
+        raise _refusal(field, f"is not a JSON object: {error}") from error
 
 
 def _text(fields: Mapping[str, msgspec.Raw], name: str) -> str:

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+import pytest
+
 from moorage_common.http.message import Limits, Request
 from moorage_common.http.responder import Responder
 from moorage_common.http.server import Connections, ServerConnection
@@ -63,6 +65,15 @@ class Pod:
 def answers(content: bytes = OK) -> Script:
     """Answer every request so."""
     return lambda _pod, _request, writer: writer.write(content)
+
+
+def faults(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged that should not be: warnings of ours, and exceptions that only the event loop caught."""
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if (record.name.startswith("moorage") and record.levelname != "INFO") or "Fatal error" in record.getMessage()
+    ]
 
 
 @dataclass

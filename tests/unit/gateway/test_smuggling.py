@@ -5,15 +5,16 @@ take for the same ones; and what a pod gets is what h11 reads in what the gatewa
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
 
 from moorage_common.http.message import Limits
 from tests.unit.common.support import Reply
-from tests.unit.gateway.odd_requests import STREAMS
+from tests.unit.gateway.odd_requests import AUTH, STREAMS
 from tests.unit.gateway.strict_servers import Seen, by_h11, by_nginx
-from tests.unit.gateway.support import Bed, answers, running
+from tests.unit.gateway.support import Bed, answers, faults, running
 
 IMPATIENT = Limits(head_seconds=0.15, body_idle_seconds=0.15, keep_alive_seconds=0.15, linger_seconds=0.05)
 REFUSALS = {400, 405, 408, 413, 415, 417, 431, 505}
@@ -38,11 +39,14 @@ STRICTER_H11 = {
 """Streams of which the other one takes less than the gateway, and why that is no harm."""
 
 
-async def answered(bed: Bed, content: bytes) -> list[Reply]:
-    """All answers to a stream, until the gateway closes the connection."""
+async def answered(bed: Bed, content: bytes, cuts: Sequence[int] = ()) -> list[Reply]:
+    """All answers to a stream that comes in these pieces, until the gateway closes the connection."""
     replies = []
     async with bed.gateway.client() as client:
-        await client.send(content)
+        for begin, end in zip([0, *cuts], [*cuts, len(content)], strict=True):
+            await client.send(content[begin:end])
+            if cuts:
+                await asyncio.sleep(0.005)  # a packet of its own
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 reply = await client.reply()
@@ -60,11 +64,18 @@ def same(taken: list[Seen], others: list[Seen], stricter: str | None) -> None:
         assert len(others) < len(taken), "the other one takes as much: no exception is needed"
 
 
+def body_apart(content: bytes) -> list[int]:
+    """Cut behind the first head, in its body, and in the middle of the request behind it."""
+    begin = content.find(b"\r\n\r\n") + 4
+    return sorted({begin, min(begin + 3, len(content) - 1), max(len(content) - 40, begin)} - {3, len(content)})
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["at-once", "apart"])
 @pytest.mark.parametrize("name", STREAMS)
-async def test_bad_input_44_a_stream_is_the_same_requests_for_everybody_or_refused(name: str) -> None:
+async def test_bad_input_44_a_stream_is_the_same_requests_for_everybody_or_refused(name: str, apart: bool) -> None:
     content = STREAMS[name]
     async with running(answers(), limits=IMPATIENT) as (bed, [pod]):
-        replies = await answered(bed, content)
+        replies = await answered(bed, content, body_apart(content) if apart else ())
         taken = [
             Seen(one.method, one.path + (f"?{one.query.decode('latin-1')}" if one.query else ""), one.body)
             for one in bed.taken
@@ -89,8 +100,16 @@ def test_nginx_was_asked_about_every_stream() -> None:
     assert list(NGINX) == list(STREAMS), "ask it again: python -m tests.nginx.ask"
 
 
+@pytest.mark.parametrize("credential", [AUTH, b"X: y"], ids=["relayed", "refused-at-once"])
 @pytest.mark.parametrize("name", ["connection-close", "1.0", "length-1.0"])
-async def test_bad_input_44_nothing_behind_a_request_that_is_the_last_is_taken(name: str) -> None:
-    async with running(answers(), limits=IMPATIENT) as (bed, _):
-        replies = await answered(bed, STREAMS[name])
+@pytest.mark.parametrize("apart", [False, True], ids=["at-once", "body-apart"])
+async def test_bad_input_44_nothing_behind_a_request_that_is_the_last_is_taken(
+    name: str, apart: bool, credential: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = STREAMS[name].replace(AUTH, credential, 1)
+    async with running(answers(), limits=IMPATIENT) as (bed, [pod]):
+        # The rest of the body and what comes behind it are in one packet.
+        replies = await answered(bed, content, [content.index(b"\r\n\r\n") + 4] if apart else ())
         assert (len(replies), len(bed.taken)) == (1, 1)
+        assert len(pod.requests) <= 1
+    assert not faults(caplog)

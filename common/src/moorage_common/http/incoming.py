@@ -116,7 +116,8 @@ class Incoming:
             bytes(self._body),
         )
         self._body = b""
-        self._forget_stranger()
+        if self._stranger:
+            self._forget_stranger()
         return request
 
     def _forget_stranger(self) -> None:

@@ -151,6 +151,8 @@ class ServerConnection(Incoming, asyncio.Protocol):
             data = self._more_body(data)
             if not self._left:
                 self._whole()
+            if self.closing:
+                return  # with that answer: what comes behind it is nobody's
         try:
             if data:
                 self._parser.feed_data(data)
@@ -168,7 +170,8 @@ class ServerConnection(Incoming, asyncio.Protocol):
             return
         if not self._in_head:
             self._left = self._length - self._body_size if self._length else 0
-        if self._running is None and (self._received or not self._in_head) and not self.closing:
+        waits = self._running is None and (self._received or not self._in_head)
+        if waits and not self.closing and not self.write_paused:
             self._wait_for_more(begins=begins)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -397,6 +400,8 @@ class ServerConnection(Incoming, asyncio.Protocol):
 
     def _refuse(self, answer: Answer) -> None:
         """Answer what cannot be parsed, and close in a way that lets the client read why."""
+        if self.closing:
+            return
         if self._running is not None:
             # Answers are on their way to earlier requests: this one comes behind them, and nothing more is read.
             self._last_word = answer
