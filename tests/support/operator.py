@@ -181,7 +181,7 @@ class Audit:
         return [
             entry
             for entry in entries
-            if user in (None, entry["user"]["username"]) and entry.get("objectRef", {}).get("resource") != "leases"
+            if user in (None, entry["user"].get("username")) and entry.get("objectRef", {}).get("resource") != "leases"
         ]
 
 

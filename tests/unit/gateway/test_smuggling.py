@@ -43,10 +43,11 @@ async def answered(bed: Bed, content: bytes, cuts: Sequence[int] = ()) -> list[R
     """All answers to a stream that comes in these pieces, until the gateway closes the connection."""
     replies = []
     async with bed.gateway.client() as client:
-        for begin, end in zip([0, *cuts], [*cuts, len(content)], strict=True):
-            await client.send(content[begin:end])
-            if cuts:
-                await asyncio.sleep(0.005)  # a packet of its own
+        with suppress(ConnectionError, RuntimeError):  # closed by the gateway before all was sent
+            for begin, end in zip([0, *cuts], [*cuts, len(content)], strict=True):
+                await client.send(content[begin:end])
+                if cuts:
+                    await asyncio.sleep(0.005)  # a packet of its own
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 reply = await client.reply()
