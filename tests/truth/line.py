@@ -57,9 +57,10 @@ def _waiter(world: World, model: Object) -> Waiter | None:
     own = str((model["spec"].get("gpu") or {}).get("resourceName", "nvidia.com/gpu"))
     for resource in sorted(short, key=lambda name: (name != own, "/" not in name, name)):
         pending = [pod for pod in pods if resource in lacks(objects.refusal_of(pod) or "")]
-        each = max(objects.requests(pod, resource) for pod in pending)
-        if "/" in resource and each > world.most(resource):
-            return None  # it waits in vain, and says so
+        if "/" in resource:  # who asks for more than any node has waits in vain, and says so
+            pending = [pod for pod in pending if objects.requests(pod, resource) <= world.most(resource)]
+        if not pending:
+            return None
         first = min(pending, key=lambda pod: (-_priority(pod), pod["metadata"]["creationTimestamp"]))
         total = sum((objects.requests(pod, resource) for pod in pending), start=Decimal())
         return Waiter(resource, total, _priority(first), first["metadata"]["creationTimestamp"])

@@ -30,20 +30,21 @@ class Waiting(NamedTuple):
 def waiting(pods: Iterable[PodState], most: Mapping[str, int] | None) -> Waiting | None:
     """What a model waits for, given all its own pods; None when the scheduler has not refused one for lack of room.
 
-    `most` is the most of each extended resource that a node has, or None: who asks for more waits in vain, in no line.
+    `most` is the most of each extended resource that a node has, or None: a pod that asks for more waits in vain, in
+    no line.
     """
     pending = [pod for pod in pods if pod.lacks and not (pod.scheduled or pod.terminating or pod.finished)]
-    if not pending:
+    hopeful = [pod for pod in pending if most is None or not _in_vain(pod, most)]
+    if not hopeful:
         return None
-    oldest = min(pending, key=lambda pod: (-pod.priority, pod.created, pod.name))
+    oldest = min(hopeful, key=lambda pod: (-pod.priority, pod.created, pod.name))
     resource = oldest.lacks[0]
-    if (
-        most is not None
-        and "/" in resource
-        and most.get(resource, 0) < quantity(dict(oldest.requests).get(resource, "0"))
-    ):
-        return None
-    return Waiting(resource, _sum(pending, resource), oldest.priority, oldest.created)
+    return Waiting(resource, _sum([pod for pod in hopeful if resource in pod.lacks], resource), oldest.priority, oldest.created)
+
+
+def _in_vain(pod: PodState, most: Mapping[str, int]) -> bool:
+    resource = pod.lacks[0]
+    return "/" in resource and most.get(resource, 0) < quantity(dict(pod.requests).get(resource, "0"))
 
 
 def _sum(pods: list[PodState], resource: str) -> str:

@@ -113,3 +113,14 @@ def test_who_asks_for_more_than_any_node_has_waits_in_vain_in_no_line() -> None:
     assert waiting([starved(gpus="8")], {GPU: 4}) is None
     assert waiting([starved(gpus="8")], {}) is None
     assert waiting([starved(gpus="4")], {GPU: 4}) is not None
+
+
+def test_a_pod_in_vain_does_not_count_where_another_has_hope() -> None:
+    """A rollout from 9 GPUs to 8, where no node has more: the old pod is of no account, however old it is."""
+    pods = [starved("old", gpus="9", created=EARLY), starved("young", gpus="8", created=LATE)]
+    assert waiting(pods, {GPU: 8}) == Waiting(GPU, "8", 5000, LATE)
+
+
+def test_a_sum_is_of_the_pods_that_lack_it() -> None:
+    pods = [starved("one"), starved("two", lacks=("cpu",), requests=(("cpu", "1"),), priority=1000)]
+    assert waiting(pods, None) == Waiting(GPU, "2", 5000, pods[0].created)
