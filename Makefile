@@ -25,10 +25,10 @@ help: ## List the targets
 demo: deps venv ## From nothing to a model's answer, on a cluster of our own
 	$(PY) -m hack.demo
 
-test: venv ## All tests: unit, integration and chaos (a real API server), e2e (a real node)
+test: venv ## All tests: unit, a short fuzz, integration and chaos (a real API server), e2e (a real node)
 	$(PY) -m hack.test
 
-test-unit: venv ## The tests that need nothing but Python; seconds
+test-unit: venv ## The tests that need nothing but Python; minutes
 	$(PY) -m hack.test --only unit
 
 test-integration: venv ## The tests against a real API server; no root needed

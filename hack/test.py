@@ -56,6 +56,7 @@ _ENGINES = tuple(
 )
 STAGES = (
     Stage("unit"),
+    Stage("fuzz"),
     Stage("integration", preparation=(("hack.cluster", "build", "--control-plane-only"), ("hack.node",))),
     Stage("chaos", preparation=(("hack.cluster", "build", "--control-plane-only"),)),
     Stage("e2e", needs_node=True, preparation=(("hack.cluster", "build"), ("hack.images", "build"))),

@@ -78,8 +78,10 @@ def test_openais_client_for_node_chats_streams_and_embeds(
 ) -> None:
     api.create(model("fleet", maxConcurrency=256))
     api.create(model("embedder", task="embed"))
-    room = {"MAX_CONCURRENT_REQUESTS": "256"}
-    with fleet(api, "fleet", tmp_path, **room), fleet(api, "embedder", tmp_path, MODEL_TASK="embed"):
+    with (
+        fleet(api, "fleet", tmp_path, MAX_CONCURRENT_REQUESTS="256"),
+        fleet(api, "embedder", tmp_path, MODEL_TASK="embed"),
+    ):
         every = {f"{api.namespace}/embedder": True, f"{api.namespace}/fleet": True}
         eventually(lambda: listed(gateway, key) == every, "both are ready", seconds=10)
         command, variables = node_command(HERE / "openai_client.cjs")

@@ -7,42 +7,30 @@ was not seen before) goes on in a coroutine.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any, Final
-
-import msgspec
 
 from moorage_common.http.message import Answer, Refusal, Request
 from moorage_common.http.responder import Responder
 from moorage_common.http.server import Running
 from moorage_gateway import refusals
 from moorage_gateway.access import Access, bearer
-from moorage_gateway.alias import Alias, Aliases
-from moorage_gateway.body import BodyError, asked_model, with_model
+from moorage_gateway.alias import Aliases
+from moorage_gateway.body import BodyError, with_model
 from moorage_gateway.callers import Caller, ReviewError
 from moorage_gateway.desk import BY_PATH, Desk, ModelRefusal
 from moorage_gateway.exchange import Exchange, Order
-from moorage_gateway.generate import CHAT, Collected, GenerateRequest, Generation, pod_body, prompt_of, read_request
+from moorage_gateway.generate import CHAT, Collected, GenerateRequest, Generation, pod_body, prompt_of
 from moorage_gateway.hold import not_ready
 from moorage_gateway.keys import PREFIX
 from moorage_gateway.limits import Bill
 from moorage_gateway.listing import listing
 from moorage_gateway.management import Management
 from moorage_gateway.reply import Headers
-from moorage_gateway.routing import Model, ModelKey, Table
+from moorage_gateway.routing import Model, Table
 from moorage_gateway.templates import Templates
 from moorage_gateway.trace import REQUEST_ID, TRACE_PARENT, TRACE_STATE
-from moorage_gateway.usage import Wish
-
-OPENAI: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank"})
-EMBEDDINGS: Final = frozenset({"/embeddings/text", "/embeddings/image", "/embeddings/fused", "/similarity"})
-"""Routes of the embedding service, whose bodies name no model; here they may, and the pod does not see it."""
-
-STREAMED: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
-"""Routes that answer with a stream of events where that is asked for."""
-
-RELAYED: Final = OPENAI | EMBEDDINGS
-"""The routes of pods that are passed on; all others are not there, whatever an engine has."""
+from moorage_gateway.wanted import EMBEDDINGS, MODELS, OURS, RELAYED, STREAMED, Wanted, wanted_of
 
 _HEADS: Final = {
     path: b"POST %b HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: %%d\r\nx-request-id: %%b\r\n"
@@ -50,25 +38,7 @@ _HEADS: Final = {
     for path in RELAYED
 }
 
-MODELS: Final = "/v1/models"
-GENERATE: Final = "/v1/generate"
-"""This becomes a route of the pod (`generate`)."""
-
-OURS: Final = frozenset({MODELS, GENERATE})
-
 Begun = Coroutine[Any, Any, None] | Running | None
-
-
-class _Wanted(msgspec.Struct, frozen=True):
-    """What a request means."""
-
-    path: str
-    asked: str
-    models: list[Model]
-    aliases: Sequence[Alias] = ()
-    generate: GenerateRequest | None = None
-    wish: Wish | None = None
-    """What the body says of its answer, where it was read."""
 
 
 class Front:
@@ -89,7 +59,6 @@ class Front:
         """
         self._table = table
         self._aliases = Aliases(table) if aliases is None else aliases
-        self._by_name = self._aliases.by_name
         self._templates = Templates() if templates is None else templates
         self._access = access
         self._desk = desk
@@ -111,7 +80,7 @@ class Front:
         try:
             if caller is None:
                 raise Refusal(refusals.unauthorized())
-            wanted = self._wanted(request)
+            wanted = wanted_of(request, self._table, self._aliases)
             for model in wanted.models:
                 if caller.may_use(model.key) is None:
                     break
@@ -139,7 +108,7 @@ class Front:
     async def go_on(self, caller: Caller, request: Request, responder: Responder) -> None:
         """Answer a request of somebody whose rights are known; Refusal."""
         self._desk.begin(request, responder)
-        await self._go_to_end(caller, self._wanted(request), request, responder)
+        await self._go_to_end(caller, wanted_of(request, self._table, self._aliases), request, responder)
 
     async def _manage(self, management: Management, request: Request, responder: Responder) -> None:
         """Let the management API answer, and count the logins that fail there."""
@@ -172,13 +141,13 @@ class Front:
             self._desk.not_let_in(request, responder, refusals.unauthorized())
             return
         try:
-            wanted = self._wanted(request)
+            wanted = wanted_of(request, self._table, self._aliases)
         except Refusal as refusal:
             self._desk.refuse(refusal, caller, request, responder)
             return
         await self._decide_first(caller, wanted, request, responder)
 
-    async def _decide_first(self, caller: Caller, wanted: _Wanted, request: Request, responder: Responder) -> None:
+    async def _decide_first(self, caller: Caller, wanted: Wanted, request: Request, responder: Responder) -> None:
         try:
             models = [*wanted.models, *self._aliases.models(wanted.aliases)]
             await self._access.decide(caller, [model.key for model in models])
@@ -188,38 +157,12 @@ class Front:
         except Refusal as refusal:
             self._desk.refuse(refusal, caller, request, responder)
 
-    async def _go_to_end(self, caller: Caller, wanted: _Wanted, request: Request, responder: Responder) -> None:
+    async def _go_to_end(self, caller: Caller, wanted: Wanted, request: Request, responder: Responder) -> None:
         running = self._go(caller, wanted, request, responder)
         if running is not None:
             await _ended(running)
 
-    def _wanted(self, request: Request) -> _Wanted:
-        """Find out which route and which models a request means; whether the caller may is not asked yet."""
-        path, named = request.path, None
-        if path.startswith(BY_PATH):
-            namespace, _, rest = path[len(BY_PATH) :].partition("/")
-            name, slash, rest = rest.partition("/")
-            path, named = slash + rest, ModelKey(namespace, name)
-        method = "GET" if path == MODELS else "POST"
-        if path not in RELAYED and path not in OURS:
-            raise Refusal(refusals.not_found(request))
-        if request.method != method:
-            raise Refusal(refusals.wrong_method(request, method))
-        asked, generate, wish = "" if named is None else str(named), None, None
-        if path == GENERATE:
-            generate = read_request(request.body, model=asked or None)
-            asked = generate.model_id
-        elif not asked and path == MODELS:
-            return _Wanted(path, asked, list(self._table), list(self._aliases))
-        elif not asked:
-            asked, wish = _read(request.body)
-        if named is None:
-            models = self._table.named(asked)
-        else:
-            models = [model] if (model := self._table.get(named)) is not None else []
-        return _Wanted(path, asked, models, self._by_name.get(asked, ()) if self._by_name else (), generate, wish)
-
-    def _go(self, caller: Caller, wanted: _Wanted, request: Request, responder: Responder) -> Running | None:
+    def _go(self, caller: Caller, wanted: Wanted, request: Request, responder: Responder) -> Running | None:
         models = [model for model in wanted.models if caller.may_use(model.key)]
         if len(models) > 1 and wanted.path != MODELS:
             # Nobody can take over a full name by serving a model of theirs under it.
@@ -292,7 +235,7 @@ class Front:
         generation.start()
         return generation
 
-    def _by_alias(self, caller: Caller, wanted: _Wanted) -> Model:
+    def _by_alias(self, caller: Caller, wanted: Wanted) -> Model:
         visible = self._aliases.visible(wanted.aliases, caller.may_use)
         if len(visible) != 1:
             raise Refusal(
@@ -316,13 +259,6 @@ async def _ended(running: Running) -> None:
     except asyncio.CancelledError:
         running.cancel()
         raise
-
-
-def _read(body: bytes) -> tuple[str, Wish]:
-    try:
-        return asked_model(body)
-    except BodyError as error:
-        raise Refusal(refusals.bad_body(error)) from error
 
 
 def _with_model(body: bytes, name: str | None) -> bytes:

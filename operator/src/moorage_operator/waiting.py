@@ -39,7 +39,8 @@ def waiting(pods: Iterable[PodState], most: Mapping[str, int] | None) -> Waiting
         return None
     oldest = min(hopeful, key=lambda pod: (-pod.priority, pod.created, pod.name))
     resource = oldest.lacks[0]
-    return Waiting(resource, _sum([pod for pod in hopeful if resource in pod.lacks], resource), oldest.priority, oldest.created)
+    amount = _sum([pod for pod in hopeful if resource in pod.lacks], resource)
+    return Waiting(resource, amount, oldest.priority, oldest.created)
 
 
 def _in_vain(pod: PodState, most: Mapping[str, int]) -> bool:

@@ -9,11 +9,11 @@ import pytest
 from hack import test as runner
 from hack.test import STAGES, Counts, Result, Stage
 
-UNIT, INTEGRATION, CHAOS, E2E, *ON_DEMAND = STAGES
+UNIT, FUZZ, INTEGRATION, CHAOS, E2E, *ON_DEMAND = STAGES
 
 
 def test_the_stages_are_in_the_order_of_their_speed() -> None:
-    assert [stage.name for stage in runner.chosen_stages([])] == ["unit", "integration", "chaos", "e2e"]
+    assert [stage.name for stage in runner.chosen_stages([])] == ["unit", "fuzz", "integration", "chaos", "e2e"]
 
 
 def test_the_big_engines_are_tried_on_demand() -> None:
@@ -37,17 +37,12 @@ def test_each_stage_builds_what_it_needs_before_it_starts() -> None:
 
 @pytest.mark.parametrize(("is_root", "docker"), [(True, False), (False, True), (True, True)])
 def test_with_root_or_docker_nothing_is_blocked(is_root: bool, docker: bool) -> None:
-    assert [runner.blocker(stage, is_root=is_root, docker=docker) for stage in runner.chosen_stages([])] == [
-        "",
-        "",
-        "",
-        "",
-    ]
+    assert [runner.blocker(stage, is_root=is_root, docker=docker) for stage in runner.chosen_stages([])] == [""] * 5
 
 
 def test_without_both_only_the_node_is_missing() -> None:
     found = [runner.blocker(stage, is_root=False, docker=False) for stage in runner.chosen_stages([])]
-    assert found[:-1] == ["", "", ""]
+    assert found[:-1] == [""] * 4
     assert "needs a real node" in found[-1]
 
 
@@ -64,12 +59,12 @@ def test_without_both_the_rest_runs_and_the_whole_fails_by_name(
     monkeypatch.setattr(runner, "docker_answers", lambda: False)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert runner.run(runner.chosen_stages([]), []) == 1
-    assert ran == ["unit", "integration", "chaos"]
+    assert ran == ["unit", "fuzz", "integration", "chaos"]
     printed = capsys.readouterr()
     assert "tests/e2e cannot run here" in printed.err
-    assert "tests/unit, tests/integration, tests/chaos" in printed.err
+    assert "tests/unit, tests/fuzz, tests/integration, tests/chaos" in printed.err
     assert "NOT RUN: tests/e2e." in printed.out
-    assert printed.out.splitlines()[-1] == "6 passed, 0 failed, 0 skipped"
+    assert printed.out.splitlines()[-1] == "8 passed, 0 failed, 0 skipped"
 
 
 def test_one_failed_stage_fails_the_whole_with_its_code() -> None:
