@@ -252,19 +252,27 @@ def refusal(api: Api, scaling: dict[str, Any], **spec: Any) -> str:
     ("scaling", "spec", "words"),
     [
         ({"minReplicas": 3, "maxReplicas": 2}, {}, ("spec.scaling.maxReplicas", "at least minReplicas")),
+        (
+            {"minReplicas": 1, "idleTimeout": "30m"},
+            {},
+            ("spec.scaling.idleTimeout", "never sleeps", "minReplicas to 0"),
+        ),
+        ({"idleTimeout": "30m"}, {}, ("spec.scaling.idleTimeout", "never sleeps")),
         ({"minReplicas": -1}, {}, ("spec.scaling.minReplicas", "-1")),
         ({"maxReplicas": 0}, {}, ("spec.scaling.maxReplicas", "0")),
         ({"maxReplicas": 101}, {}, ("spec.scaling.maxReplicas", "101")),
         ({"targetConcurrency": 0}, {}, ("spec.scaling.targetConcurrency", "0")),
-        ({"idleTimeout": "30 minutes"}, {}, ("spec.scaling.idleTimeout", "30 minutes", "1h30m")),
-        ({"idleTimeout": "0s"}, {}, ("spec.scaling.idleTimeout", "0s", "720h")),
-        ({"idleTimeout": "721h"}, {}, ("spec.scaling.idleTimeout", "721h", "720h")),
+        ({"minReplicas": 0, "idleTimeout": "30 minutes"}, {}, ("spec.scaling.idleTimeout", "30 minutes", "1h30m")),
+        ({"minReplicas": 0, "idleTimeout": "0s"}, {}, ("spec.scaling.idleTimeout", "0s", "720h")),
+        ({"minReplicas": 0, "idleTimeout": "721h"}, {}, ("spec.scaling.idleTimeout", "721h", "720h")),
         ({"scaleDownDelay": ""}, {}, ("spec.scaling.scaleDownDelay", "1h30m")),
         ({"maxReplicas": 2}, {"replicas": 2}, ("spec.replicas", "leave replicas out")),
         ({"maxReplicas": 2}, {"replicas": 0}, ("spec.replicas", "suspend stops the model")),
     ],
 )
-def test_bad_input_28_scaling(api: Api, scaling: dict[str, Any], spec: dict[str, Any], words: tuple[str, ...]) -> None:
+def test_bad_input_28_29_30_scaling(
+    api: Api, scaling: dict[str, Any], spec: dict[str, Any], words: tuple[str, ...]
+) -> None:
     text = refusal(api, scaling, **spec)
     assert not [word for word in words if word not in text], text
 

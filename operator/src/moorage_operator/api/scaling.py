@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 from moorage_operator.api.quantities import Duration, seconds
 from moorage_operator.api.schema import ApiModel, rule, rules
 
+IDLE_TIMEOUT: Final = "30m"
 ONE_NUMBER_OF_REPLICAS: Final = rule(
     "!has(self.scaling) || self.replicas == 1",
     "with scaling the operator chooses the number: leave replicas out and set scaling.minReplicas and maxReplicas, or "
@@ -35,10 +36,10 @@ class Scaling(ApiModel):
         ge=1,
         le=10_000,
     )
-    idle_timeout: Duration = Field(
-        "30m",
+    idle_timeout: Duration | None = Field(
+        None,
         description="Time without a request through any gateway after which the model sleeps, such as 90s, 30m or "
-        "1h30m. Only with minReplicas 0.",
+        f"1h30m. Only with minReplicas 0; absent means {IDLE_TIMEOUT}.",
         examples=["30m"],
     )
     scale_down_delay: Duration = Field(
@@ -53,14 +54,24 @@ class Scaling(ApiModel):
                 "self.minReplicas <= self.maxReplicas",
                 "maxReplicas must be at least minReplicas; raise maxReplicas, or lower minReplicas",
                 field_path=".maxReplicas",
-            )
+            ),
+            rule(
+                "!has(self.idleTimeout) || self.minReplicas == 0",
+                "with minReplicas 1 or more the model never sleeps: remove idleTimeout, or set minReplicas to 0",
+                field_path=".idleTimeout",
+            ),
         )
     )
 
     @property
+    def sleeps_after(self) -> str:
+        """`idle_timeout`, or what its absence means."""
+        return self.idle_timeout or IDLE_TIMEOUT
+
+    @property
     def idle_seconds(self) -> float:
-        """`idle_timeout` in seconds."""
-        return seconds(self.idle_timeout)
+        """`sleeps_after` in seconds."""
+        return seconds(self.sleeps_after)
 
     @property
     def delay_seconds(self) -> float:

@@ -22,7 +22,7 @@ def ready(view: View) -> Verdict:
 
 
 def _sleeping(view: View) -> Verdict:
-    idle = view.model.spec.scaling.idle_timeout if view.model.spec.scaling else ""
+    idle = view.model.spec.scaling.sleeps_after if view.model.spec.scaling else ""
     if view.seen.woken:
         return (
             "True",
