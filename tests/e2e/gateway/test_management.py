@@ -1,6 +1,7 @@
 """The management API on a real node: a model from its making to its answers, its logs, a restart, and its end."""
 
 import time
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -12,11 +13,12 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture
-def editor(gateway: str, api: Api) -> Manager:
+def editor(gateway: str, api: Api) -> Iterator[Manager]:
     """Somebody who may edit models and read logs."""
     token = token_of(api, "editor", "edit")
-    client = httpx.Client(base_url=gateway, headers={"Authorization": f"Bearer {token}"}, timeout=60, trust_env=False)
-    return Manager(client, api.namespace)
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=gateway, headers=headers, timeout=60, trust_env=False) as client:
+        yield Manager(client, api.namespace)
 
 
 def test_a_model_lives_and_ends_by_the_management_api(editor: Manager, api: Api) -> None:
