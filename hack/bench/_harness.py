@@ -50,6 +50,7 @@ async def alternate(
         order = list(sides) if round_number % 2 == 0 else [*sides][::-1]
         for name in order:
             results[name].values.append(await sides[name]())
+            _progress(round_number, pairs, name, results[name])
     return results
 
 
@@ -60,7 +61,13 @@ def alternate_sync(sides: Mapping[str, Callable[[], float]], *, pairs: int = DEF
         order = list(sides) if round_number % 2 == 0 else [*sides][::-1]
         for name in order:
             results[name].values.append(sides[name]())
+            _progress(round_number, pairs, name, results[name])
     return results
+
+
+def _progress(round_number: int, pairs: int, name: str, samples: Samples) -> None:
+    """Say that a long run goes on; to stderr, as the tables are for stdout."""
+    print(f"  round {round_number + 1} of {pairs}, {name}: {samples.values[-1]:.4g}", file=sys.stderr)
 
 
 def ratio(ours: Samples | float, theirs: Samples | float, digits: int = 3) -> float | None:

@@ -11,7 +11,7 @@ from hack.cluster.api import Cluster
 from tests.integration.test_gateway import grant, models, token
 from tests.support.api import Api, ApiRefusedError, Object
 from tests.support.gateway import SECRETS, GatewayProcess, gateway_process, make_key
-from tests.support.models import model
+from tests.support.models import alias, model
 from tests.support.operator import NAMESPACE, ROOT, kubeconfig_of, kubectl
 from tests.support.people import person
 from tests.support.refusals import assert_says, refusal
@@ -48,15 +48,6 @@ def templates(admin: Api) -> Iterator[Api]:
     assert after is not None
     removed: Object = dict.fromkeys(after.get("data", {}))
     system.patch("ConfigMap", TEMPLATES, {"data": removed | before["data"]})
-
-
-def alias(name: str = "prod", /, **weights: int | None) -> Object:
-    """A ModelAlias; None leaves a weight out."""
-    entries = [{"name": one} | ({} if weight is None else {"weight": weight}) for one, weight in weights.items()]
-    return {
-        **{"apiVersion": "moorage.dev/v1alpha1", "kind": "ModelAlias", "metadata": {"name": name}},
-        "spec": {"models": entries},
-    }
 
 
 def entries(gateway: GatewayProcess, credential: str) -> dict[str, Any]:

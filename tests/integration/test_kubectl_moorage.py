@@ -13,7 +13,7 @@ import yaml
 from hack.cluster.api import Cluster
 from moorage_gateway.keys import PREFIX, Keys, read_key
 from tests.support.api import Api
-from tests.support.models import model
+from tests.support.models import alias, model
 from tests.support.operator import KEYS
 
 Plugin = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -65,8 +65,8 @@ def rich(name: str) -> dict[str, Any]:
     return made
 
 
-def wanted(api: Api) -> dict[str, Any]:
-    """What somebody has written of each model."""
+def wanted(api: Api, kind: str = "InferenceModel") -> dict[str, Any]:
+    """What somebody has written of each model, or alias."""
     return {
         live["metadata"]["name"]: (
             live["spec"],
@@ -77,7 +77,7 @@ def wanted(api: Api) -> dict[str, Any]:
                 if not name.startswith("kubectl")
             },
         )
-        for live in api.find("InferenceModel")
+        for live in api.find(kind)
     }
 
 
@@ -86,27 +86,29 @@ def test_a_backup_brings_back_all_that_was_lost(api: Api, plugin: Plugin, tmp_pa
     for name in ("one", "two"):
         api.create(rich(name))
     api.create(model("plain"))
-    before = wanted(api)
+    api.create(alias("one", one=1, two=3))  # the name of a model
+    before, aliases = wanted(api), wanted(api, "ModelAlias")
     where = str(tmp_path / "backup")
     done = plugin("export", "-n", api.namespace, *(["-o", where] if to_folder else []))
-    assert (done.returncode, done.stderr) == (0, "3 models exported\n")
+    assert (done.returncode, done.stderr) == (0, "3 models and 1 aliases exported\n")
     if not to_folder:
         Path(where).write_text(done.stdout)
     for name in before:
         api.delete("InferenceModel", name)
-    assert wanted(api) == {}
+    api.delete("ModelAlias", "one")
+    assert wanted(api) == wanted(api, "ModelAlias") == {}
 
     dry = plugin("import", where, "--dry-run")
     assert (dry.returncode, wanted(api)) == (0, {}), dry.stderr
-    assert dry.stdout.count("created (dry run)") == 3
+    assert dry.stdout.count("created (dry run)") == 4
 
     restored = plugin("import", where)
     assert restored.returncode == 0, restored.stderr
-    assert restored.stderr == "3 created\n"
-    assert wanted(api) == before
+    assert restored.stderr == "4 created\n"
+    assert (wanted(api), wanted(api, "ModelAlias")) == (before, aliases)
 
     again = plugin("apply", where)
-    assert (again.returncode, again.stderr) == (0, "3 unchanged\n")
+    assert (again.returncode, again.stderr) == (0, "4 unchanged\n")
 
 
 def test_an_export_has_what_a_person_would_have_written(api: Api, plugin: Plugin) -> None:

@@ -14,3 +14,12 @@ def model(name: str = "tiny", **spec: Any) -> Object:
         "metadata": {"name": name},
         "spec": {key: value for key, value in fields.items() if value is not None},
     }
+
+
+def alias(name: str = "prod", /, **weights: int | None) -> dict[str, Any]:
+    """A ModelAlias; None leaves a weight out."""
+    entries = [{"name": one} | ({} if weight is None else {"weight": weight}) for one, weight in weights.items()]
+    return {
+        **{"apiVersion": "moorage.dev/v1alpha1", "kind": "ModelAlias", "metadata": {"name": name}},
+        "spec": {"models": entries},
+    }

@@ -44,9 +44,9 @@ async def _run(asked: argparse.Namespace) -> int:
             where = None if asked.all_namespaces else asked.namespace or namespace
             await transfer.export(kube, where, asked.selector, asked.output)
         else:
-            models = transfer.read_models(asked.files, asked.namespace or namespace)
+            items = transfer.read_files(asked.files, asked.namespace or namespace)
             how = transfer.Applying(dry_run=asked.dry_run, force=asked.force)
-            return 0 if await transfer.apply_all(kube, models, how) else 1
+            return 0 if await transfer.apply_all(kube, items, how) else 1
         return 0
     finally:
         await kube.close()
@@ -80,14 +80,18 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _key_parser(commands.add_parser("key", help="API keys of the gateway"), cluster)
 
-    exporting = commands.add_parser("export", parents=[cluster], help="write models as YAML that can be imported again")
+    exporting = commands.add_parser(
+        "export", parents=[cluster], help="write models and aliases as YAML that can be imported again"
+    )
     one = exporting.add_mutually_exclusive_group()
     one.add_argument("-n", "--namespace", help="default: the context's")
     one.add_argument("-A", "--all-namespaces", action="store_true")
     exporting.add_argument("-l", "--selector", default="", help="labels, as kubectl takes them")
     exporting.add_argument("-o", "--output", default="-", metavar="DIR", help="a folder; default: -, stdout")
 
-    importing = commands.add_parser("import", aliases=["apply"], parents=[cluster], help="apply models from files")
+    importing = commands.add_parser(
+        "import", aliases=["apply"], parents=[cluster], help="apply models and aliases from files"
+    )
     importing.add_argument("files", nargs="+", metavar="FILE|DIR|-")
     importing.add_argument("-n", "--namespace", help="for models that name none; default: the context's")
     importing.add_argument("--dry-run", action="store_true", help="ask the API server, and change nothing")

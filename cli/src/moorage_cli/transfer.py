@@ -1,4 +1,4 @@
-"""InferenceModels as files and back: `export` writes what somebody wants, `import` applies it.
+"""InferenceModels and ModelAliases as files and back: `export` writes what somebody wants, `import` applies it.
 
 What an export has is what a person would have written, so it makes the same models on another cluster, or on this one
 after it was lost. An import is server-side apply: what is the same is left alone, what others own is not taken from
@@ -17,26 +17,35 @@ import yaml
 from moorage_cli.output import CommandError
 from moorage_common.kube.client import STRICT, Kube
 from moorage_common.kube.errors import ApiError, ConflictError, InvalidNameError, NotFoundError, UnavailableError
-from moorage_common.kube.resources import INFERENCE_MODELS
+from moorage_common.kube.resources import INFERENCE_MODELS, MODEL_ALIASES, Resource
 from moorage_common.manifests import clean, documents
 
 API_VERSION: Final = f"{INFERENCE_MODELS.group}/{INFERENCE_MODELS.version}"
+KINDS: Final = {resource.kind: resource for resource in (INFERENCE_MODELS, MODEL_ALIASES)}
+FOLDERS: Final = {INFERENCE_MODELS: "", MODEL_ALIASES: "aliases"}
+"""Where the files of a kind are, in the folder of their namespace: an alias may have the name of a model."""
+
 SUFFIXES: Final = {".yaml", ".yml", ".json"}
 
 
 async def export(kube: Kube, namespace: str | None, selector: str, output: str) -> None:
-    """Write the models of a namespace, or with None of all: to stdout, or as DIR/NAMESPACE/NAME.yaml."""
+    """Write the models and aliases of a namespace, or with None of all: to stdout, or as files below DIR/NAMESPACE."""
     selectors = {"labelSelector": selector} if selector else {}
-    pages = kube.pages(INFERENCE_MODELS, namespace, selectors)
-    models = [clean(model) async for page in pages for model in page["items"]]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for kind, resource in KINDS.items():
+        pages = kube.pages(resource, namespace, selectors)
+        found[kind] = [clean(item, kind) async for page in pages for item in page["items"]]
+    # Nothing is written before all could be read.
     if output == "-":
-        sys.stdout.write(documents(models))
-    for model in models if output != "-" else ():
-        metadata = model["metadata"]
-        folder = Path(output) / metadata["namespace"]
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{metadata['name']}.yaml").write_text(documents([model]), encoding="utf-8")
-    print(f"{len(models)} models exported", file=sys.stderr)
+        sys.stdout.write("".join(documents(items) for items in found.values() if items))
+    for kind, items in found.items() if output != "-" else ():
+        for item in items:
+            metadata = item["metadata"]
+            folder = Path(output) / metadata["namespace"] / FOLDERS[KINDS[kind]]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{metadata['name']}.yaml").write_text(documents([item]), encoding="utf-8")
+    models, aliases = (len(items) for items in found.values())
+    print(f"{models} models and {aliases} aliases exported", file=sys.stderr)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,55 +56,56 @@ class Applying:
     force: bool = False
 
 
-async def apply_all(kube: Kube, models: Sequence[dict[str, Any]], how: Applying) -> bool:
-    """Apply models one by one, and say what became of each; False where one was refused."""
+async def apply_all(kube: Kube, items: Sequence[dict[str, Any]], how: Applying) -> bool:
+    """Apply models and aliases one by one, and say what became of each; False where one was refused."""
     counted: Counter[str] = Counter()
-    for model in models:
-        name = f"{model['metadata']['namespace']}/{model['metadata']['name']}"
+    for item in items:
+        resource = KINDS[item["kind"]]
+        name = f"{resource.kind.lower()} {item['metadata']['namespace']}/{item['metadata']['name']}"
         try:
-            outcome = await _apply(kube, model, how)
+            outcome = await _apply(kube, resource, item, how)
         except (ApiError, UnavailableError, InvalidNameError) as error:
             outcome = "failed"
             hint = " (--force takes over fields that others own)" if isinstance(error, ConflictError) else ""
-            print(f"inferencemodel {name}: {getattr(error, 'message', error)}{hint}", file=sys.stderr)
+            print(f"{name}: {getattr(error, 'message', error)}{hint}", file=sys.stderr)
         counted[outcome] += 1
-        print(f"inferencemodel {name} {outcome}{' (dry run)' if how.dry_run else ''}")
+        print(f"{name} {outcome}{' (dry run)' if how.dry_run else ''}")
     summary = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counted.items())) or "nothing to do"
     print(summary, file=sys.stderr)
     return not counted["failed"]
 
 
-async def _apply(kube: Kube, model: dict[str, Any], how: Applying) -> str:
-    metadata = model["metadata"]
+async def _apply(kube: Kube, resource: Resource, item: dict[str, Any], how: Applying) -> str:
+    metadata = item["metadata"]
     try:
-        before = clean(await kube.get(INFERENCE_MODELS, metadata["namespace"], metadata["name"]))
+        before = clean(await kube.get(resource, metadata["namespace"], metadata["name"]))
     except NotFoundError:
         before = None
     options = {**STRICT, **({"dryRun": "All"} if how.dry_run else {})}
-    after = clean(await kube.apply(INFERENCE_MODELS, model, force=how.force, options=options))
+    after = clean(await kube.apply(resource, item, force=how.force, options=options))
     if before is None:
         return "created"
     return "unchanged" if before == after else "configured"
 
 
-def read_models(names: Sequence[str], namespace: str) -> list[dict[str, Any]]:
-    """The models in files and folders, "-" being stdin; CommandError names the file of what is none.
+def read_files(names: Sequence[str], namespace: str) -> list[dict[str, Any]]:
+    """The models, and behind them the aliases, in files and folders, "-" being stdin.
 
-    Those that name no namespace are for `namespace`.
+    Those that name no namespace are for `namespace`. CommandError names the file of what is neither.
     """
-    models = [model for name in names for model in _read(name, namespace)]
-    seen: set[tuple[str, str]] = set()
-    for model in models:
-        key = model["metadata"]["namespace"], model["metadata"]["name"]
+    items = [item for name in names for item in _read(name, namespace)]
+    seen: set[tuple[str, str, str]] = set()
+    for item in items:
+        key = item["kind"], item["metadata"]["namespace"], item["metadata"]["name"]
         if key in seen:
-            raise CommandError(f"{'/'.join(key)} is there twice")
+            raise CommandError(f"{key[0]} {key[1]}/{key[2]} is there twice")
         seen.add(key)
-    return models
+    return sorted(items, key=lambda item: [*KINDS].index(item["kind"]))
 
 
 def _read(name: str, namespace: str) -> Iterator[dict[str, Any]]:
     if name == "-":
-        yield from _models(sys.stdin.read(), "stdin", namespace)
+        yield from _items(sys.stdin.read(), "stdin", namespace)
         return
     path = Path(name)
     if path.is_dir():
@@ -109,10 +119,10 @@ def _read(name: str, namespace: str) -> Iterator[dict[str, Any]]:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"{file} cannot be read: {error}") from error
-        yield from _models(text, str(file), namespace)
+        yield from _items(text, str(file), namespace)
 
 
-def _models(text: str, where: str, namespace: str) -> Iterator[dict[str, Any]]:
+def _items(text: str, where: str, namespace: str) -> Iterator[dict[str, Any]]:
     try:
         found = [document for document in yaml.safe_load_all(text) if document is not None]
     except yaml.YAMLError as error:
@@ -120,14 +130,14 @@ def _models(text: str, where: str, namespace: str) -> Iterator[dict[str, Any]]:
     for document in found:
         is_list = isinstance(document, dict) and str(document.get("kind", "")).endswith("List")
         for item in (document.get("items") or ()) if is_list else (document,):
-            yield _model(item, where, namespace)
+            yield _checked(item, where, namespace)
 
 
-def _model(item: Any, where: str, namespace: str) -> dict[str, Any]:
-    if not isinstance(item, dict) or item.get("kind") != INFERENCE_MODELS.kind or item.get("apiVersion") != API_VERSION:
+def _checked(item: Any, where: str, namespace: str) -> dict[str, Any]:
+    if not isinstance(item, dict) or item.get("kind") not in KINDS or item.get("apiVersion") != API_VERSION:
         kind = f"a {item.get('kind')} of {item.get('apiVersion')}" if isinstance(item, dict) else f"{item!r:.80}"
-        raise CommandError(f"{where} has {kind}: only InferenceModels of {API_VERSION} are imported")
+        raise CommandError(f"{where} has {kind}: only {' and '.join(KINDS)} of {API_VERSION} are imported")
     metadata, spec = item.get("metadata"), item.get("spec")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not isinstance(spec, dict):
-        raise CommandError(f"{where} has an InferenceModel without a metadata.name or a spec")
+        raise CommandError(f"{where} has a {item['kind']} without a metadata.name or a spec")
     return clean({**item, "metadata": {**metadata, "namespace": metadata.get("namespace") or namespace}})

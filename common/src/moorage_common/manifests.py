@@ -1,4 +1,4 @@
-"""InferenceModels as files: what of a live object is somebody's will, and can be applied elsewhere. Pure.
+"""Models and aliases as files: what of a live object is somebody's will, and can be applied elsewhere. Pure.
 
 The API server and those who work for it write most of an object: uid, versions, times, who owns which field, the
 status. An export has none of that, so that the same file makes the same model again, on any cluster.
@@ -17,8 +17,8 @@ _LINE_ENDS: Final = "\x85\u2028\u2029"
 _OF_TOOLS: Final = ("kubectl.kubernetes.io/", "deployment.kubernetes.io/")
 
 
-def clean(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The InferenceModel as somebody would write it."""
+def clean(model: Mapping[str, Any], kind: str = "InferenceModel") -> dict[str, Any]:
+    """The object as somebody would write it; `kind` is that of one which does not say it, as in a list."""
     metadata = model["metadata"]
     kept: dict[str, Any] = {"name": metadata["name"], "namespace": metadata["namespace"]}
     for part in ("labels", "annotations"):
@@ -26,14 +26,14 @@ def clean(model: Mapping[str, Any]) -> dict[str, Any]:
             kept[part] = dict(sorted(theirs.items()))
     return {
         "apiVersion": model.get("apiVersion", f"{API_GROUP}/v1alpha1"),
-        "kind": "InferenceModel",
+        "kind": model.get("kind", kind),
         "metadata": kept,
         "spec": model["spec"],
     }
 
 
 def documents(models: Iterable[Mapping[str, Any]]) -> str:
-    """Models as YAML, a document each."""
+    """Objects as YAML, a document each."""
     import yaml  # not every part has it
 
     class Dumper(yaml.SafeDumper):

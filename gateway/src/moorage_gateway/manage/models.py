@@ -2,13 +2,14 @@
 
 import base64
 import binascii
+from itertools import product
 from typing import Annotated, Any, Final
 
 from fastapi import Query, Request, Response
 
 from moorage_common.kube.client import STRICT
 from moorage_common.kube.errors import ApiError, ConflictError, ForbiddenError
-from moorage_common.kube.resources import INFERENCE_MODELS, named
+from moorage_common.kube.resources import INFERENCE_MODELS, MODEL_ALIASES, named
 from moorage_common.labels import IDEMPOTENCY_BODY_ANNOTATION, IDEMPOTENCY_LABEL
 from moorage_common.manifests import clean, documents
 from moorage_gateway.manage.answers import model_answer, model_id, model_told, told
@@ -142,15 +143,15 @@ async def delete_model(request: Request, caller: Asking, target: Targeted) -> Re
     return told({"id": str(target), "deleted": True})
 
 
-@routes.get("/api/export", summary="Export models", tags=["backup"])
+@routes.get("/api/export", summary="Export models and aliases", tags=["backup"])
 async def export_models(caller: Asking, namespace: Namespace = None, label_selector: Selector = "") -> Response:
-    """All models as YAML that `kubectl apply` and `kubectl moorage import` take: a backup."""
+    """All models and aliases as YAML that `kubectl apply` and `kubectl moorage import` take: a backup."""
     namespaces = caller.cluster.namespaces if namespace is None else (caller.cluster.served(named(namespace)),)
     selectors = {"labelSelector": label_selector} if label_selector else {}
     texts: list[str] = []
-    for one in namespaces:
-        pages = caller.kube.pages(INFERENCE_MODELS, one, selectors)
-        texts += [documents(map(clean, page["items"])) async for page in pages]
+    for resource, one in product((INFERENCE_MODELS, MODEL_ALIASES), namespaces):
+        pages = caller.kube.pages(resource, one, selectors)
+        texts += [documents(clean(item, resource.kind) for item in page["items"]) async for page in pages]
     headers = {"Content-Disposition": 'attachment; filename="models.yaml"', "Cache-Control": "no-store"}
     return Response("".join(texts), media_type="application/yaml", headers=headers)
 
