@@ -42,7 +42,7 @@ PLACES = 8
 NEW_TOKENS = 64
 PROMPT_WORDS = 58
 START_SECONDS = 600.0
-REQUESTS = {1: 4, 8: 16}
+REQUESTS = {1: 2, 8: 8}
 WORDS = "the of and to in is that it was for on are as with his they at be this from have or by one had not but"
 
 

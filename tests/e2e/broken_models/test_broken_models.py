@@ -12,7 +12,7 @@ SMALL = {"resources": {"cpu": "200m", "memory": "1Gi"}, "contextLength": 512}
 
 def fails(api: Api, name: str, why: str) -> str:
     """Waits until the model is not ready for this reason; returns the message."""
-    seen = api.wait("InferenceModel", name, lambda im: reason(im) == why, what=f"{name} is {why}", seconds=60)
+    seen = api.wait("InferenceModel", name, lambda im: reason(im) == why, what=f"{name} is {why}", seconds=120)
     assert condition(seen, "Ready")["status"] == "False"
     assert (seen or {})["status"]["phase"] == "Failed"
     return str(condition(seen, "Ready")["message"])
@@ -20,7 +20,7 @@ def fails(api: Api, name: str, why: str) -> str:
 
 def recovers(api: Api, name: str) -> None:
     """Waits until the model serves."""
-    api.wait("InferenceModel", name, is_ready, what=f"{name} is Ready", seconds=90)
+    api.wait("InferenceModel", name, is_ready, what=f"{name} is Ready", seconds=150)
 
 
 def test_a_missing_model_file(api: Api, claim: Path, gguf: Path, user: Callable[..., str]) -> None:

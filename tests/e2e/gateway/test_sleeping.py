@@ -27,7 +27,6 @@ def falls_asleep(api: Api, seconds: float) -> None:
 
 
 # It waits for a start and two idle times; and whichever test is the first starts the cluster, too.
-@pytest.mark.timeout(300)
 def test_a_model_that_sleeps_answers_its_first_request_and_sleeps_again(
     api: Api, client: openai.OpenAI, capsys: pytest.CaptureFixture[str]
 ) -> None:

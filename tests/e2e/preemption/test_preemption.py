@@ -31,7 +31,6 @@ def table(text: str) -> dict[str, Row]:
     return {row["NAME"]: row for row in rows}
 
 
-@pytest.mark.timeout(300)
 def test_kubectl_get_im_alone_tells_the_story(stage: transcript.Stage, admin: Api) -> None:
     tables, texts = {}, {}
     with Truth(admin, namespaces=transcript.TEAMS) as truth:
