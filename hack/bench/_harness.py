@@ -67,7 +67,8 @@ def alternate_sync(sides: Mapping[str, Callable[[], float]], *, pairs: int = DEF
 
 def _progress(round_number: int, pairs: int, name: str, samples: Samples) -> None:
     """Say that a long run goes on; to stderr, as the tables are for stdout."""
-    print(f"  round {round_number + 1} of {pairs}, {name}: {samples.values[-1]:.4g}", file=sys.stderr)
+    figure = f": {samples.values[-1]:.4g}" if samples.values[-1] else ""
+    print(f"  round {round_number + 1} of {pairs}, {name}{figure}", file=sys.stderr)
 
 
 def ratio(ours: Samples | float, theirs: Samples | float, digits: int = 3) -> float | None:
