@@ -34,6 +34,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   verbs: [list, watch]
 {{- end }}
 
+{{- /* Whom the operator's token is for, which the gateway is shown: never the API server. */ -}}
+{{- define "moorage.demandAudience" -}}
+{{ .Values.gateway.audience | default "moorage-gateway" }}
+{{- end }}
+
 {{- /* The reference of an image, by [its values, the version that an empty tag means]. */ -}}
 {{- define "moorage.image" -}}
 {{- $image := index . 0 -}}

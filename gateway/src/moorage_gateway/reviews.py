@@ -57,12 +57,19 @@ class KubeReviews:
             "namespace": key.namespace,
             "name": key.name,
         }
+        return await self._allowed(user, {"resourceAttributes": attributes})
+
+    async def may_get(self, user: User, path: str) -> bool:
+        """Whether that user may `get` this non-resource URL; ReviewError."""
+        return await self._allowed(user, {"nonResourceAttributes": {"path": path, "verb": "get"}})
+
+    async def _allowed(self, user: User, asked: dict[str, Any]) -> bool:
         spec = {
             "user": user.name,
             "uid": user.uid,
             "groups": list(user.groups),
             "extra": {name: list(values) for name, values in user.extra},
-            "resourceAttributes": attributes,
+            **asked,
         }
         review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
         return bool((await self._status(SUBJECT_ACCESS_REVIEWS, review)).get("allowed"))

@@ -11,6 +11,8 @@ from moorage_gateway.addresses import Network, read_networks
 from moorage_gateway.hold import HoldLimits
 
 PREFIX: Final = "MOORAGE_GATEWAY_"
+NAME: Final = "moorage-gateway"
+"""Who we are to the API server, and whom tokens of the operator are for where no audience is set."""
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
@@ -24,7 +26,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     host: Annotated[str, Meta(description="The address that clients are served at.")] = "0.0.0.0"  # noqa: S104
     port: Annotated[Port, Meta(description="The port that clients are served at.")] = 8080
-    admin_port: Annotated[Port, Meta(description="The port of /livez, /readyz and /metrics; not for clients.")] = 9090
+    admin_port: Annotated[
+        Port, Meta(description="The port of /livez, /readyz, /metrics and /demand; not for clients.")
+    ] = 9090
     workers: Annotated[
         int, Meta(ge=1, le=64, description="Processes that serve clients, all at one port: one for each core.")
     ] = 1
@@ -37,7 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     audience: Annotated[
         str,
         Meta(description="The audience that tokens of Kubernetes are made for; empty takes those of the API server."),
-    ] = "moorage-gateway"
+    ] = NAME
     templates: Annotated[
         str,
         Meta(
@@ -103,6 +107,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[
         typing.Literal["DEBUG", "INFO", "WARNING", "ERROR"], Meta(description="The least level that is logged.")
     ] = "INFO"
+
+    @property
+    def demand_audience(self) -> str:
+        """Whom tokens of those are for who follow the use of models: never the API server, whatever clients show."""
+        return self.audience or NAME
 
     @property
     def hold(self) -> HoldLimits:
