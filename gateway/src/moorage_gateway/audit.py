@@ -25,7 +25,7 @@ class FailedLogins:
     def tell(self, *, client: str, key: str | None, request_id: str, refused_early: bool, path: str = "") -> None:
         """A credential was not valid; `key` is the ID that it claimed, if it looks like one of ours.
 
-        `refused_early` where it was one too many of the address or the key; `path`, if it is of the administrative port.
+        `refused_early` where it was one too many of the address or the key; `path`, if at the administrative port.
         """
         now = self._clock()
         if wait(self._full_at, now, 1, self._limit) > 0:
