@@ -20,6 +20,7 @@ from tests.support.gateway import SECRETS, GatewayProcess, gateway_process, make
 from tests.support.models import model
 from tests.support.operator import NAMESPACE, Audit, OperatorProcess, described, kubeconfig_of, kubectl
 from tests.support.sleeping import GATEWAYS, AnsweringPod, Asking, announced, becomes_ready
+from tests.support.tokens import operator_token
 from tests.support.waiting import eventually
 from tests.truth import Truth
 
@@ -89,7 +90,9 @@ class Bed:
 @pytest.fixture
 def bed(cluster: Cluster, admin: Api, api: Api, operator_kubeconfig: Path, tmp_path: Path) -> Iterator[Bed]:
     """Nothing is there yet but the operator."""
-    operator = OperatorProcess(operator_kubeconfig, tmp_path / "operator.log", MOORAGE_GATEWAY_SERVICE=GATEWAYS)
+    token_file = str(operator_token(cluster, tmp_path / "token"))
+    follows = {"MOORAGE_GATEWAY_SERVICE": GATEWAYS, "MOORAGE_GATEWAY_TOKEN_FILE": token_file}
+    operator = OperatorProcess(operator_kubeconfig, tmp_path / "operator.log", **follows)
     key = make_key(admin, f"{api.namespace}-s", models=f"{api.namespace}/*")
     kubeconfig = kubeconfig_of(cluster, tmp_path / "kubeconfig", "moorage-gateway")
     operator.start()
