@@ -6,6 +6,7 @@ token expires and a right is taken back. What strangers ask here is counted apar
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -115,15 +116,17 @@ class DemandAccess:
 
     async def _watch_over(self, following: Running, token: bytes, attempt: Attempt) -> None:
         """Return at the end of what follows; when it may no longer, that is now, and its stream looks cut off."""
-        ended = asyncio.get_running_loop().create_future()
-        following.add_done_callback(lambda _: ended.done() or ended.set_result(None))
+        ended = asyncio.Event()
+        following.add_done_callback(lambda _: ended.set())
         try:
-            while not ended.done():
-                await asyncio.wait({ended}, timeout=AGAIN_SECONDS)
-                if not ended.done() and not await self._still(token, attempt):
+            while not ended.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(AGAIN_SECONDS):
+                        await ended.wait()
+                if not ended.is_set() and not await self._still(token, attempt):
                     return
         finally:
-            if not ended.done():
+            if not ended.is_set():
                 following.cancel()
 
     async def _still(self, token: bytes, attempt: Attempt) -> bool:

@@ -28,10 +28,11 @@ class Reviews:
     allowed: set[str] = field(default_factory=lambda: {"operator"})
     asked: list[str] = field(default_factory=list)
     away: bool = False
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def who(self, token: str) -> User | None:
         self._note(f"who {token}")
-        await asyncio.sleep(0)
+        await self.may_answer.wait()
         return self.users.get(token)
 
     async def may_get(self, user: User, path: str) -> bool:
@@ -80,7 +81,7 @@ def bearer(token: str) -> str:
 @asynccontextmanager
 async def running() -> AsyncIterator[Bed]:
     demand, reviews = Demand(), Reviews()
-    bed: Bed
+    reviews.may_answer.set()
 
     async def serve(request: Request, responder: Responder) -> None:
         await access.serve(request, responder, demand.follow)
@@ -135,18 +136,11 @@ async def test_who_is_let_in_is_told_and_leaves_a_free_place() -> None:
 
 async def test_who_leaves_before_the_answer_is_known_gets_no_place() -> None:
     async with running() as bed:
-        may_go_on = asyncio.Event()
-
-        async def who(_token: str) -> User | None:
-            bed.reviews.asked.append("who")
-            await may_go_on.wait()
-            return User("operator")
-
-        bed.reviews.who = who  # type: ignore[method-assign]
+        bed.reviews.may_answer.clear()
         async with begun(bed.server.port, get("/demand", bearer("good"))):
-            await until(lambda: bed.reviews.asked == ["who"])
+            await until(lambda: bed.reviews.asked == ["who good"])
         await until(lambda: not bed.server.connections)
-        may_go_on.set()
+        bed.reviews.may_answer.set()
         await bed.follow()
         assert bed.followers == 1
 
