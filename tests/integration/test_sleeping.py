@@ -52,8 +52,9 @@ class Bed:
         return process
 
     def sleeper(self, name: str = "tiny", **scaling: Any) -> Object:
-        """A model that sleeps after two seconds."""
-        return self.api.create(model(name, nodeSelector=NOWHERE, scaling={**SLEEPER, **scaling}))
+        """A model that sleeps after two seconds; None leaves a field out."""
+        said = {field: value for field, value in {**SLEEPER, **scaling}.items() if value is not None}
+        return self.api.create(model(name, nodeSelector=NOWHERE, scaling=said))
 
     def replicas(self, name: str = "tiny") -> int:
         deployment = self.api.get("Deployment", name)
@@ -217,7 +218,7 @@ def test_a_gateway_that_is_killed_or_not_reached_keeps_it_awake_and_a_new_one_wa
 
 def test_replicas_follow_the_requests_of_all_gateways_up_and_down(bed: Bed) -> None:
     gateways = [bed.gateway("one"), bed.gateway("two")]
-    bed.sleeper(minReplicas=1, targetConcurrency=2)
+    bed.sleeper(minReplicas=1, targetConcurrency=2, idleTimeout=None)
     for gateway in gateways:
         bed.knows(gateway)
     with AnsweringPod().serving() as pod:
