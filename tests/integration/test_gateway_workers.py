@@ -20,6 +20,7 @@ from tests.support.gateway import SECRETS, GatewayProcess, gateway_process, make
 from tests.support.models import model
 from tests.support.operator import ROOT, kubeconfig_of
 from tests.support.sleeping import AnsweringPod, Asking, becomes_ready
+from tests.support.tokens import token
 from tests.support.waiting import eventually
 
 WORKERS = 3
@@ -59,7 +60,9 @@ def connections(process: psutil.Process, port: int) -> int:
     return sum(1 for found in process.net_connections("tcp") if found.raddr and found.laddr.port == port)
 
 
-def test_all_workers_serve_one_port_and_are_told_as_one(kubeconfig: Path, tmp_path: Path, api: Api) -> None:
+def test_all_workers_serve_one_port_and_are_told_as_one(
+    cluster: Cluster, kubeconfig: Path, tmp_path: Path, api: Api
+) -> None:
     api.create(model("tiny"))
     with gateway_process(kubeconfig, tmp_path, MOORAGE_GATEWAY_WORKERS=str(WORKERS)) as gateway:
         assert len(workers(gateway)) == WORKERS
@@ -75,7 +78,8 @@ def test_all_workers_serve_one_port_and_are_told_as_one(kubeconfig: Path, tmp_pa
         finally:
             for client in clients:
                 client.close()
-        with httpx.stream("GET", f"http://127.0.0.1:{gateway.admin_port}/demand", trust_env=False) as told:
+        url, shown = f"http://127.0.0.1:{gateway.admin_port}/demand", token(cluster, "moorage-operator")
+        with httpx.stream("GET", url, headers={"Authorization": f"Bearer {shown}"}, trust_env=False) as told:
             assert decode(next(told.iter_lines()).encode()).gateway
 
 

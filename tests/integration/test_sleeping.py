@@ -20,6 +20,7 @@ from tests.support.gateway import SECRETS, GatewayProcess, gateway_process, make
 from tests.support.models import model
 from tests.support.operator import NAMESPACE, Audit, OperatorProcess, described, kubeconfig_of, kubectl
 from tests.support.sleeping import GATEWAYS, AnsweringPod, Asking, announced, becomes_ready
+from tests.support.tokens import operator_token
 from tests.support.waiting import eventually
 from tests.truth import Truth
 
@@ -92,7 +93,9 @@ class Bed:
 @pytest.fixture
 def bed(cluster: Cluster, admin: Api, api: Api, operator_kubeconfig: Path, tmp_path: Path) -> Iterator[Bed]:
     """Nothing is there yet but the operator."""
-    operator = OperatorProcess(operator_kubeconfig, tmp_path / "operator.log", MOORAGE_GATEWAY_SERVICE=GATEWAYS)
+    token_file = str(operator_token(cluster, tmp_path / "token"))
+    follows = {"MOORAGE_GATEWAY_SERVICE": GATEWAYS, "MOORAGE_GATEWAY_TOKEN_FILE": token_file}
+    operator = OperatorProcess(operator_kubeconfig, tmp_path / "operator.log", **follows)
     key = make_key(admin, f"{api.namespace}-s", models=f"{api.namespace}/*")
     kubeconfig = kubeconfig_of(cluster, tmp_path / "kubeconfig", "moorage-gateway")
     operator.start()
@@ -222,7 +225,7 @@ def test_a_gateway_that_is_killed_or_not_reached_keeps_it_awake_and_a_new_one_wa
 
 def test_replicas_follow_the_requests_of_all_gateways_up_and_down(bed: Bed) -> None:
     gateways = [bed.gateway("one"), bed.gateway("two")]
-    bed.sleeper(minReplicas=1, targetConcurrency=2)
+    bed.sleeper(minReplicas=1, targetConcurrency=2, idleTimeout=None)
     for gateway in gateways:
         bed.knows(gateway)
     with AnsweringPod().serving() as pod:

@@ -36,7 +36,7 @@ def main() -> int:
         if settings.workers > 1 and admin is None:
             from moorage_gateway.master import serve_by_workers
 
-            return runner.run(serve_by_workers(settings))
+            return runner.run(serve_by_workers(settings, connect))
         from moorage_gateway.server import serve
 
         return runner.run(serve(settings, connect, admin))

@@ -22,10 +22,10 @@ class FailedLogins:
         self._full_at = 0.0
         self._left_out = 0
 
-    def tell(self, *, client: str, key: str | None, request_id: str, refused_early: bool) -> None:
+    def tell(self, *, client: str, key: str | None, request_id: str, refused_early: bool, path: str = "") -> None:
         """A credential was not valid; `key` is the ID that it claimed, if it looks like one of ours.
 
-        `refused_early` where it was one too many of the address or the key.
+        `refused_early` where it was one too many of the address or the key; `path`, if at the administrative port.
         """
         now = self._clock()
         if wait(self._full_at, now, 1, self._limit) > 0:
@@ -39,6 +39,8 @@ class FailedLogins:
             "request_id": request_id,
             "too_many": refused_early,
         }
+        if path:
+            fields["path"] = path
         if key:
             fields["key"] = key
         if left_out:

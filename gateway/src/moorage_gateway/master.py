@@ -19,10 +19,14 @@ from moorage_common.http.client import AnswerTooLong, UpstreamConnection, Upstre
 from moorage_common.http.message import Answer, Limits, Request
 from moorage_common.http.responder import Responder
 from moorage_common.http.server import Connections, Running, ServerConnection
+from moorage_common.kube.client import Kube, Login
 from moorage_gateway.demand import Demand
+from moorage_gateway.demand_access import PATH as DEMAND
+from moorage_gateway.demand_access import DemandAccess
 from moorage_gateway.merged import SharedUse, merge_metrics
 from moorage_gateway.metrics import CONTENT_TYPE
-from moorage_gateway.settings import PREFIX, Settings
+from moorage_gateway.reviews import KubeReviews
+from moorage_gateway.settings import NAME, PREFIX, Settings
 from moorage_gateway.supervisor import Supervisor
 from moorage_gateway.workers import Worker, reserve
 
@@ -40,11 +44,12 @@ FOLLOW_AGAIN_SECONDS: Final = 0.1
 class Master:
     """The process that clients do not see. `run` is its whole life; `stop` begins the end, as SIGTERM does."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Prepare; nothing is opened or started yet."""
+    def __init__(self, settings: Settings, demand_access: DemandAccess) -> None:
+        """Prepare; nothing is opened or started yet. `demand_access` lets those follow who may."""
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._demand = Demand()
+        self._demand_access = demand_access
         self._managing: asyncio.Task[None] | None = None
         """The process of the management API, one for all workers."""
         self._use = SharedUse(settings.workers, self._loop.time, self._demand.changed)
@@ -107,12 +112,15 @@ class Master:
             return self._probe(path, responder)
         if path == "/metrics":
             return self._metrics(responder)
-        if path != "/demand":
-            responder.send(Answer(404, b"There are /livez, /readyz, /metrics and /demand.\n", b"text/plain"))
-        elif self._use.complete:
+        if path == DEMAND:
+            return self._demand_access.serve(request, responder, self._follow_all)
+        responder.send(Answer(404, b"There are /livez, /readyz, /metrics and /demand.\n", b"text/plain"))
+        return None
+
+    def _follow_all(self, responder: Responder) -> Running | None:
+        if self._use.complete:
             return self._demand.follow(responder)
-        else:
-            responder.send(Answer(503, b"not every worker has listed everything yet\n", b"text/plain"))
+        responder.send(Answer(503, b"not every worker has listed everything yet\n", b"text/plain"))
         return None
 
     async def _probe(self, path: str, responder: Responder) -> None:
@@ -158,7 +166,7 @@ class Master:
         while True:
             lines = _Lines(worker.number, self._use)
             try:
-                await worker.ask("/demand", lines)
+                await worker.ask(DEMAND, lines)
             except UpstreamGone as gone:
                 log.debug("a worker does not tell the use of models", extra={"worker": worker.number, "why": str(gone)})
             if lines.ended:
@@ -213,9 +221,14 @@ class _Lines:
             self.ended = self.ended or news.end
 
 
-async def serve_by_workers(settings: Settings) -> int:
+async def serve_by_workers(settings: Settings, login: Login) -> int:
     """Run workers until SIGTERM or SIGINT."""
-    master = Master(settings)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, master.stop)
-    return await master.run()
+    loop = asyncio.get_running_loop()
+    kube = Kube(login, NAME)
+    try:
+        master = Master(settings, DemandAccess(KubeReviews(kube, settings.audience), loop.time))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, master.stop)
+        return await master.run()
+    finally:
+        await kube.close()

@@ -20,21 +20,19 @@ class KubeReviews:
     """The reviews of a real API server."""
 
     def __init__(self, kube: Kube, audience: str) -> None:
-        """Take only tokens that were made for `audience`; empty, those that are for the API server itself."""
+        """Take only tokens that were made for `audience`."""
         self._kube = kube
         self._audience = audience
 
     async def who(self, token: str) -> User | None:
         """Whose token it is; None where it is not valid, or is for others; ReviewError."""
-        spec: dict[str, Any] = {"token": token}
-        if self._audience:
-            spec["audiences"] = [self._audience]
+        spec = {"token": token, "audiences": [self._audience]}
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
         status = await self._status(TOKEN_REVIEWS, review)
         if not status.get("authenticated"):
             return None
         # An authenticator that knows no audiences answers without: its token is for the API server, not for us.
-        if self._audience and self._audience not in (status.get("audiences") or ()):
+        if self._audience not in (status.get("audiences") or ()):
             return None
         user = status.get("user") or {}
         return User(
@@ -57,12 +55,19 @@ class KubeReviews:
             "namespace": key.namespace,
             "name": key.name,
         }
+        return await self._allowed(user, {"resourceAttributes": attributes})
+
+    async def may_get(self, user: User, path: str) -> bool:
+        """Whether that user may `get` this non-resource URL; ReviewError."""
+        return await self._allowed(user, {"nonResourceAttributes": {"path": path, "verb": "get"}})
+
+    async def _allowed(self, user: User, asked: dict[str, Any]) -> bool:
         spec = {
             "user": user.name,
             "uid": user.uid,
             "groups": list(user.groups),
             "extra": {name: list(values) for name, values in user.extra},
-            "resourceAttributes": attributes,
+            **asked,
         }
         review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
         return bool((await self._status(SUBJECT_ACCESS_REVIEWS, review)).get("allowed"))

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from moorage_gateway.accesslog import AccessLogOutput
 from moorage_gateway.addresses import Clients
 from moorage_gateway.alias import Aliases
 from moorage_gateway.demand import Demand
+from moorage_gateway.demand_access import PATH as DEMAND
+from moorage_gateway.demand_access import DemandAccess
 from moorage_gateway.desk import Desk
 from moorage_gateway.front import Front
 from moorage_gateway.gauges import ModelGauges
@@ -29,7 +31,7 @@ from moorage_gateway.management import Management
 from moorage_gateway.metrics import Metrics
 from moorage_gateway.reviews import KubeReviews
 from moorage_gateway.routing import ModelKey, Table
-from moorage_gateway.settings import Settings
+from moorage_gateway.settings import NAME, Settings
 from moorage_gateway.supervisor import Supervisor
 from moorage_gateway.templates import Templates
 from moorage_gateway.tls import Certificate, CertificateError, CertificateExpiry
@@ -39,7 +41,6 @@ from moorage_gateway.workers import when_alone
 
 log = logging.getLogger(__name__)
 
-NAME = "moorage-gateway"
 BACKLOG = 4096
 WAITING_SHARE = 0.9
 """Of the time that requests have at the end, what they may wait for a pod."""
@@ -66,6 +67,7 @@ class Gateway:
         self._kube = Kube(login, NAME)
         self._metrics = Metrics()
         self._demand = Demand()
+        self._demand_access = None
         self._lobby = Lobby(settings.hold, self._demand.changed)
         self._metrics.watch(self._lobby)
         if self._certificate is not None:
@@ -81,6 +83,8 @@ class Gateway:
         self._health = WatchHealth(wanted)
         self._metrics.add(templates)
         clock = asyncio.get_running_loop().time
+        if admin is None:  # a worker is asked by its master only, which looks who asks that
+            self._demand_access = DemandAccess(KubeReviews(self._kube, settings.audience), clock)
         self._metrics.add(ModelGauges(lambda: self._table))
         access = Access(keys, KubeReviews(self._kube, settings.audience), clock, settings.new_tokens_per_minute)
         self._log = AccessLogOutput(settings.access_log_per_second) if settings.access_log_per_second else None
@@ -183,12 +187,12 @@ class Gateway:
     def _admin_connection(self) -> ServerConnection:
         return ServerConnection(self._administer, limits=Limits(), connections=self._admins, is_draining=lambda: False)
 
-    def _administer(self, request: Request, responder: Responder) -> Running | None:
-        if request.path == "/demand":
-            if self._view.complete:
-                return self._demand.follow(responder)
-            responder.send(_health(well=False, problem="not everything has been listed yet"))
-        elif request.path == "/metrics":
+    def _administer(self, request: Request, responder: Responder) -> Coroutine[Any, Any, None] | Running | None:
+        if request.path == DEMAND:
+            if self._demand_access is not None:
+                return self._demand_access.serve(request, responder, self._follow)
+            return self._follow(responder)
+        if request.path == "/metrics":
             models = {model.name for model in self._table}
             self._metrics.forget_gone(models.__contains__, self._keys.may_be_caller)
             responder.send(self._metrics.page())
@@ -200,6 +204,12 @@ class Gateway:
             responder.send(_health(self.ready, f"draining, or not listed yet: {missing}"))
         else:
             responder.send(Answer(404, b"There are /livez, /readyz, /metrics and /demand.\n", b"text/plain"))
+        return None
+
+    def _follow(self, responder: Responder) -> Running | None:
+        if self._view.complete:
+            return self._demand.follow(responder)
+        responder.send(_health(well=False, problem="not everything has been listed yet"))
         return None
 
     async def _end(self, watching: "asyncio.Task[None]", listeners: list[asyncio.Server]) -> None:

@@ -11,6 +11,8 @@ from moorage_gateway.addresses import Network, read_networks
 from moorage_gateway.hold import HoldLimits
 
 PREFIX: Final = "MOORAGE_GATEWAY_"
+NAME: Final = "moorage-gateway"
+"""Who we are to the API server, and whom tokens are for."""
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
@@ -24,7 +26,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     host: Annotated[str, Meta(description="The address that clients are served at.")] = "0.0.0.0"  # noqa: S104
     port: Annotated[Port, Meta(description="The port that clients are served at.")] = 8080
-    admin_port: Annotated[Port, Meta(description="The port of /livez, /readyz and /metrics; not for clients.")] = 9090
+    admin_port: Annotated[
+        Port, Meta(description="The port of /livez, /readyz, /metrics and /demand; not for clients.")
+    ] = 9090
     workers: Annotated[
         int, Meta(ge=1, le=64, description="Processes that serve clients, all at one port: one for each core.")
     ] = 1
@@ -36,8 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     audience: Annotated[
         str,
-        Meta(description="The audience that tokens of Kubernetes are made for; empty takes those of the API server."),
-    ] = "moorage-gateway"
+        Meta(description="The audience that tokens of Kubernetes have to be made for, clients' and the operator's."),
+    ] = NAME
     templates: Annotated[
         str,
         Meta(

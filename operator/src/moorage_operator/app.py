@@ -50,7 +50,7 @@ class Operator:
         self._unsynced = {(resource, ns) for resource, ns in self._scope.watches() if resource is not INFERENCE_MODELS}
         self._working = asyncio.Event()
         self._prober = FactsProber(self._store, self._models)
-        self._gateways = Gateways(self._view.usage, self._use_changed)
+        self._gateways = Gateways(self._view.usage, self._use_changed, settings.gateway_token_file)
         self._reconciler = Reconciler(
             kube,
             self._view,

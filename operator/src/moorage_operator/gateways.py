@@ -1,15 +1,21 @@
-"""Follows what each gateway tells of the use of models: `GET /demand` at every address of the gateways' Service."""
+"""Follows what each gateway tells of the use of models: `GET /demand` at every address of the gateways' Service.
+
+They tell it to holders of a token made for them who may. One that refuses is tried again, more slowly than one that is
+away: somebody has to mend that.
+"""
 
 import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 import msgspec
 
 from moorage_common.demand import HEARTBEAT_SECONDS, LINE_BYTES, decode
+from moorage_operator.metrics import GATEWAYS
 from moorage_operator.store import Key
 from moorage_operator.usage import Address, Usage
 
@@ -17,16 +23,34 @@ log = logging.getLogger(__name__)
 
 PORT_NAME: Final = "admin"
 SILENT_SECONDS: Final = 3 * HEARTBEAT_SECONDS
+FIRST_PAUSE: Final = 0.1
 LAST_PAUSE: Final = 2.0
+LAST_REFUSED_PAUSE: Final = 10.0
+HEARD: Final = "heard"
+REFUSED: Final = "refused"
+UNHEARD: Final = "unheard"
+_REFUSALS: Final = {
+    401: "it takes no token from us that is not valid and made for its audience (MOORAGE_GATEWAY_TOKEN_FILE)",
+    403: "RBAC does not let the operator `get` the non-resource URL /demand",
+}
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=SILENT_SECONDS)
 
 
-class Gateways:
-    """The gateways of one Service; `changed` is given the models whose use has changed, None being all."""
+class _RefusedError(Exception):
+    """A gateway does not let us follow."""
 
-    def __init__(self, usage: Usage, changed: Callable[[Iterable[Key] | None], None]) -> None:
+
+class Gateways:
+    """The gateways of one Service; `changed` is given the models whose use has changed, None being all.
+
+    `token_file` has the token that they are shown; empty: none.
+    """
+
+    def __init__(self, usage: Usage, changed: Callable[[Iterable[Key] | None], None], token_file: str = "") -> None:
         self._usage = usage
         self._changed = changed
+        self._token_file = token_file
+        self._states: dict[Address, str] = {}
         self._slices: dict[str, set[Address]] = {}
         self._followed: dict[Address, asyncio.Task[None]] = {}
         self._moved = asyncio.Event()
@@ -71,35 +95,65 @@ class Gateways:
         there = self.addresses
         for address in self._followed.keys() - there:
             self._followed.pop(address).cancel()
+            self._states.pop(address, None)
+            self._count()
         for address in there - self._followed.keys():
+            self._now(address, UNHEARD)
             self._followed[address] = group.create_task(self._follow(session, address))
 
     async def _follow(self, session: aiohttp.ClientSession, address: Address) -> None:
         extra = {"gateway": f"{address[0]}:{address[1]}"}
-        pause, told = 0.1, False
+        pause, told = FIRST_PAUSE, ""
         while True:
+            state = UNHEARD
             try:
                 async for line in self._lines(session, address):
-                    pause, told = 0.1, False
+                    pause, told = FIRST_PAUSE, ""
+                    self._now(address, HEARD)
                     news = decode(line)
                     concerned = self._usage.told(address, news)
                     # With the first line of one that was away, more may be known of all models.
                     self._changed(None if news.gateway else concerned)
                 why = "it ended"
+            except _RefusedError as refusal:
+                state, why = REFUSED, str(refusal)
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError, msgspec.MsgspecError) as error:
                 why = f"{type(error).__name__}: {error}"
-            if (lost := self._usage.lost(address)) or not told:
+            self._now(address, state)
+            if (lost := self._usage.lost(address)) or told != state:
                 # Once for each time that it is away: what it does not tell keeps models from being put to sleep.
-                log.info("a gateway does not tell the use of models", extra={**extra, "why": why[:300]})
-                told = True
-            self._changed(lost)
+                level = logging.WARNING if state == REFUSED else logging.INFO
+                log.log(level, "a gateway does not tell the use of models", extra={**extra, "why": why[:300]})
+                told = state
+            # Of one that refuses it is known that it wakes none of those that sleep.
+            self._changed(None if state == REFUSED and self._usage.refused(address) else lost)
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter is no secret
-            pause = min(LAST_PAUSE, pause * 2)
+            pause = min(LAST_REFUSED_PAUSE if state == REFUSED else LAST_PAUSE, pause * 2)
+
+    def _now(self, address: Address, state: str) -> None:
+        if self._states.get(address) != state:
+            self._states[address] = state
+            self._count()
+
+    def _count(self) -> None:
+        states = list(self._states.values())
+        for state in (HEARD, REFUSED, UNHEARD):
+            GATEWAYS.labels(state).set(states.count(state))
+
+    def _headers(self) -> dict[str, str]:
+        if not self._token_file:
+            return {}
+        token = Path(self._token_file).read_text(encoding="ascii").strip()
+        if not token:
+            raise ValueError(f"there is no token in {self._token_file}")
+        return {"Authorization": f"Bearer {token}"}
 
     async def _lines(self, session: aiohttp.ClientSession, address: Address) -> AsyncIterator[bytes]:
         host, port = address
         url = f"http://[{host}]:{port}/demand" if ":" in host else f"http://{host}:{port}/demand"
-        async with session.get(url, allow_redirects=False) as response:
+        async with session.get(url, headers=self._headers(), allow_redirects=False) as response:
+            if response.status in _REFUSALS:
+                raise _RefusedError(f"it answers {response.status}: {_REFUSALS[response.status]}")
             if response.status != 200:
                 raise ValueError(f"it answers {response.status}")
             rest = b""

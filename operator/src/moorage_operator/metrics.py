@@ -3,13 +3,19 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from moorage_operator.observe import PodState
 from moorage_operator.store import Key
 
 PREEMPTIONS: Final = Counter(
     "moorage_preemptions_total", "Pods of a model that lost their place to a higher priority.", ["namespace", "name"]
+)
+
+GATEWAYS: Final = Gauge(
+    "moorage_gateways",
+    "Gateways by whether they tell the operator how models are used: heard, refused (it may not ask), unheard.",
+    ["state"],
 )
 
 STARTUP_SECONDS: Final = Histogram(

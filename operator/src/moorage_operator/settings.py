@@ -38,6 +38,11 @@ class Settings(BaseSettings):
         description="Service of the gateways' administrative ports, in the operator's namespace: there it learns how "
         "models are used. Empty means that there is no gateway, and nothing is put to sleep.",
     )
+    gateway_token_file: str = Field(
+        "",
+        description="File with the token that the gateways are shown, made for their audience; it is read for every "
+        "connection, as the kubelet renews it. Without a token they refuse to tell how models are used.",
+    )
     health_port: int = Field(8080, ge=0, le=65535, description="Port of /livez and /readyz.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level of the log.")
 

@@ -21,6 +21,8 @@ class _Gateway:
     process: str = ""
     models: dict[Key, Told] = field(default_factory=dict)
     connected: bool = False
+    refuses: bool = False
+    """It does not tell us, by its own decision."""
     ended: bool = False
 
 
@@ -55,7 +57,7 @@ class Usage:
             if news.gateway != gateway.process:
                 self._passed_unseen(gateway)
             gateway.process, gateway.models = news.gateway, {}
-            gateway.connected, gateway.ended = True, False
+            gateway.connected, gateway.refuses, gateway.ended = True, False, False
         for name, use in news.models.items():
             key = _key(name)
             if use is None:
@@ -73,6 +75,14 @@ class Usage:
             return set()
         gateway.connected = False
         return set(gateway.models)
+
+    def refused(self, address: Address) -> bool:
+        """A gateway does not let us hear it; gives whether that is new. What it waits for, nobody will know of."""
+        gateway = self._gateways.get(address)
+        if gateway is None or gateway.refuses:
+            return False
+        gateway.refuses = True
+        return True
 
     def forget(self, key: Key) -> None:
         """A model has gone."""
@@ -95,9 +105,13 @@ class Usage:
         return all(gateway.connected or gateway.ended for gateway in self._gateways.values())
 
     def wakes(self, key: Key) -> bool:
-        """Whether a request for a model that sleeps would wake it; a gateway that was not heard yet is believed to."""
+        """Whether a request for a model that sleeps would wake it.
+
+        A gateway that was not heard yet is believed to, but not one that refuses to tell.
+        """
         return any(
-            key in gateway.models if gateway.connected else not gateway.ended for gateway in self._gateways.values()
+            key in gateway.models if gateway.connected else not (gateway.ended or gateway.refuses)
+            for gateway in self._gateways.values()
         )
 
     def _used(self, key: Key, use: Told) -> None:

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from moorage_common.demand import News, Use, encode
 from moorage_operator import gateways
@@ -70,7 +72,7 @@ def endpoint_slice(*ports: int, uid: str = "slice", name: str = "admin") -> Obje
 
 
 @asynccontextmanager
-async def following(fake: FakeGateway | None = None) -> AsyncIterator[Bed]:
+async def following(fake: FakeGateway | None = None, token_file: str = "") -> AsyncIterator[Bed]:
     fake, changed = fake or FakeGateway(), list[set[Key] | None]()
     server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
     fake.port = server.sockets[0].getsockname()[1]
@@ -79,7 +81,7 @@ async def following(fake: FakeGateway | None = None) -> AsyncIterator[Bed]:
     def note(keys: Iterable[Key] | None) -> None:
         changed.append(None if keys is None else set(keys))
 
-    followed = Gateways(usage, note)
+    followed = Gateways(usage, note, token_file)
     task = asyncio.create_task(followed.run())
     followed.event("ADDED", endpoint_slice(fake.port))
     try:
@@ -151,3 +153,79 @@ async def test_only_those_in_slices_are_followed_and_by_the_port_of_that_name() 
         await bed.until(known=True)
         bed.gateways.event("DELETED", endpoint_slice(bed.fake.port))
         assert bed.gateways.addresses == set()
+
+
+def answers(status: str) -> FakeGateway:
+    return FakeGateway(first=f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
+
+
+def counted() -> dict[str, float | None]:
+    """The metric."""
+    states = ("heard", "refused", "unheard")
+    return {state: REGISTRY.get_sample_value("moorage_gateways", {"state": state}) for state in states}
+
+
+async def test_the_token_is_read_again_for_every_connection(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    async with following(token_file=str(file)) as bed:
+        await bed.until(known=True)
+        file.write_text("second")
+        bed.fake.hang_up()
+        await until(lambda: len(bed.fake.asked) == 2)
+        assert b"\r\nAuthorization: Bearer first\r\n" in bed.fake.asked[0]
+        assert b"\r\nAuthorization: Bearer second\r\n" in bed.fake.asked[1]
+
+
+async def test_without_a_file_no_token_is_sent() -> None:
+    async with following() as bed:
+        await bed.until(known=True)
+        assert b"uthorization" not in bed.fake.asked[0]
+
+
+@pytest.mark.parametrize("content", [None, b"", b" \n", b"a\xffb", b"a\nX-More: b"])
+async def test_without_a_token_in_its_file_nobody_is_asked_and_it_is_tried_again(
+    content: bytes | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "moorage_operator.gateways")
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+    async with following(token_file=str(file)) as bed:
+        await until(lambda: "a gateway does not tell" in caplog.text)
+        assert bed.fake.asked == []
+        assert not bed.usage.use(TINY).known
+        file.write_text("good")
+        await bed.until(known=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [("401 Unauthorized", "MOORAGE_GATEWAY_TOKEN_FILE"), ("403 Forbidden", "RBAC")]
+)
+async def test_one_that_refuses_is_told_once_counted_and_tried_again(
+    status: str, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "moorage_operator.gateways")
+    file = tmp_path / "token"
+    file.write_text("s3cret")
+    async with following(answers(status), str(file)) as bed:
+        await until(lambda: len(bed.fake.asked) >= 3)
+        (told,) = [record for record in caplog.records if "does not tell" in record.getMessage()]
+        assert told.levelname == "WARNING"
+        assert words in told.__dict__["why"]
+        assert "s3cret" not in caplog.text + str(told.__dict__)
+        assert counted() == {"heard": 0, "refused": 1, "unheard": 0}
+        assert (bed.usage.use(TINY).known, bed.usage.wakes(TINY)) == (False, False)
+        assert bed.changed.count(None) == 2, "who sleeps is looked at again: nobody would wake it"
+        bed.fake.first = FakeGateway.first
+        await bed.until(known=True)
+        assert bed.usage.wakes(TINY)
+        assert counted() == {"heard": 1, "refused": 0, "unheard": 0}
+        bed.fake.first = answers(status).first
+        bed.fake.hang_up()
+        await until(lambda: counted()["refused"] == 1)
+        assert [record.levelname for record in caplog.records if "does not tell" in record.getMessage()] == [
+            *("WARNING", "INFO", "WARNING")
+        ]
+        bed.gateways.listed([])
+        await until(lambda: sum(number or 0 for number in counted().values()) == 0)

@@ -108,3 +108,19 @@ def test_names_that_are_none_and_gateways_that_are_not_there_do_no_harm() -> Non
     usage.exist([A])
     usage.told(A, News("one", {"": Use(1), "a/b/c": Use(1)}))
     assert not usage.use(TINY).served
+
+
+def test_one_that_refuses_to_tell_wakes_nobody_and_leaves_everything_unknown() -> None:
+    usage = Usage(Clock())
+    usage.exist([A, B])
+    assert usage.refused(A)
+    assert not usage.refused(A), "that is no news"
+    assert usage.wakes(TINY), "the other may"
+    assert usage.refused(B)
+    assert not usage.wakes(TINY)
+    assert not usage.use(TINY).known
+    usage.told(A, news("one", tiny=Use()))
+    assert usage.wakes(TINY)
+    usage.lost(A)
+    assert usage.wakes(TINY), "it is only away"
+    assert not usage.refused(("10.0.0.9", 9090))
