@@ -80,8 +80,8 @@ def test_what_others_add_is_left_alone(api: Api, serving: str, audit: Audit) -> 
     found = api.get("Deployment", serving)
     assert found is not None
     assert found["metadata"]["annotations"]["example.org/note"] == "mine"
-    deployments = [w for w in audit.writes(start) if w["objectRef"]["resource"] == "deployments"]
-    assert len(deployments) == 1, described(deployments)
+    deployments = [w for w in described(audit.writes(start)) if f"{api.namespace}/deployments" in w]
+    assert len(deployments) == 1, deployments
 
 
 def _env(deployment: object) -> dict[str, str]:
