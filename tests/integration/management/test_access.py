@@ -189,3 +189,27 @@ def test_each_write_is_a_line_in_the_log_and_no_credential_is(
     assert "not for the log" not in log
     for somebody in (editor, viewer):
         assert somebody.http.headers["Authorization"].split(".")[-1] not in log
+
+
+def test_bad_input_59_no_other_page_frames_ours_or_borrows_a_reader_s_rights(manager: MakeManager, api: Api) -> None:
+    api.create(model("tiny"))
+    editor = manager("moorage-edit")
+    editor.http.headers["Origin"] = "https://evil.example"
+    for path in ("/docs", "/docs/docs.js", "/docs/docs.css", "/openapi.json"):
+        page = editor.ask("GET", path)
+        assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+        assert page.headers["x-content-type-options"] == "nosniff"
+        assert not {"set-cookie", "access-control-allow-origin"} & {*page.headers}
+    # There is nothing that a browser sends by itself, so a foreign page has no right that it could use.
+    told = ask(editor, "GET", "")
+    assert told.headers["content-type"].startswith("application/json")
+    assert not {"set-cookie", "access-control-allow-origin"} & {*told.headers}
+    asked = {"Access-Control-Request-Method": "DELETE", "Access-Control-Request-Headers": "authorization"}
+    before = editor.ask("OPTIONS", editor.path("tiny"), **asked)
+    assert not before.is_success
+    assert "access-control-allow-origin" not in before.headers
+    editor.http.headers.pop("Authorization")
+    for method, action in WRITES:
+        body = {"spec": MODEL} if method == "PUT" else None
+        assert editor.ask(method, editor.path("tiny", action), body, Cookie="token=x").status_code == 401
+    assert api.get("InferenceModel", "tiny")
