@@ -59,7 +59,7 @@ def secret_of(wanted: Wanted, namespace: str, now: datetime) -> tuple[str, dict[
     try:
         read_key(secret)
     except KeyInvalidError as error:
-        raise CommandError(f"there is no such key: {error}") from error
+        raise CommandError(f"no key was made: {error}") from error
     return key, secret
 
 
