@@ -72,6 +72,11 @@ class PodState:
         """Whether it has a node."""
         return bool(self.node)
 
+    @property
+    def loading(self) -> bool:
+        """Whether it is on its way to ready: nothing stands in its way but time."""
+        return self.scheduled and not (self.ready or self.terminating or self.finished or self.problem)
+
 
 class Place(NamedTuple):
     """A place in a line: `position`, the first being 1, `of` all that wait for the same resource, and what for."""

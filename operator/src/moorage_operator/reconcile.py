@@ -125,7 +125,8 @@ class Reconciler:
             # Only an object stored under an older schema can get here; there is nothing to parse a status from either.
             log.error("the stored spec cannot be read", extra={"model": "/".join(key), "error": str(error)[:500]})
             return None
-        scale = self._view.scaler.scale(key, model, self._own_deployment(key, model))
+        loading = model.spec.scaling is not None and any(pod.loading for pod in await self._own_pods(key, model))
+        scale = self._view.scaler.scale(key, model, self._own_deployment(key, model), loading=loading)
         replicas = scale.replicas if scale else None
         try:
             blocked = None if model.metadata.deletion_timestamp else await self._apply_children(key, model, replicas)

@@ -4,7 +4,7 @@ It outlives no process: a model that sleeps is known by its Deployment, and what
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from moorage_operator.api.v1alpha1 import InferenceModel
@@ -43,6 +43,7 @@ class _Model:
     rules: Rules
     past: Past
     told: tuple[int, bool] | None = None
+    loading: bool = False
 
 
 class Scaler:
@@ -53,8 +54,13 @@ class Scaler:
         self._clock = clock
         self._models: dict[Key, _Model] = {}
 
-    def scale(self, key: Key, model: InferenceModel, deployment: DeploymentState | None) -> Scale | None:
-        """What is wanted now, given the model's own Deployment; None where the spec says it."""
+    def scale(
+        self, key: Key, model: InferenceModel, deployment: DeploymentState | None, *, loading: bool
+    ) -> Scale | None:
+        """What is wanted now, given the model's own Deployment; None where the spec says it.
+
+        Its idle time begins when nothing is `loading` any more: else one that loads for longer would never be used.
+        """
         said = rules(model.spec)
         if said is None:
             self._models.pop(key, None)
@@ -64,6 +70,9 @@ class Scaler:
             past = begin(said, _found(deployment), self._clock())
             known = self._models[key] = _Model(model.metadata.uid, said, past)
         known.rules = said
+        if loading or known.loading:
+            known.past = replace(known.past, since=self._clock())
+        known.loading = loading
         decision = decide(said, self._usage.use(key), known.past, self._clock())
         known.past = decision.past
         woken = self._usage.wakes(key)

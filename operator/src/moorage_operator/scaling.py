@@ -49,7 +49,7 @@ class Past:
     replicas: int
     asked: int
     since: float
-    """When the model was started, or woken; it is not put to sleep sooner than an idle time after this."""
+    """When the model was started, woken, or had loaded; it is not put to sleep sooner than an idle time after this."""
     before: tuple[Asked, ...] = ()
 
 

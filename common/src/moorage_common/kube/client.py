@@ -22,7 +22,7 @@ from moorage_common.kube.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from moorage_common.kube.resources import EVENTS, PODS, Resource
+from moorage_common.kube.resources import PODS, Resource
 
 NOTHING: Final[Mapping[str, str]] = {}
 STRICT: Final[Mapping[str, str]] = {"fieldValidation": "Strict"}
@@ -33,14 +33,14 @@ LOGIN_SECONDS: Final = 300
 """A projected token is rotated by the kubelet long before it expires; reading it anew this often is enough."""
 MOST_RETRY_AFTER: Final = 300.0
 """No server is obeyed that asks for more seconds: it would take us away altogether."""
-RENEW_SECONDS: Final = 150
-"""The API server ends a watch after this time, so that its renewal proves every so often that it is alive."""
+RENEW_SECONDS: Final = 50
+"""The API server ends a watch after this time, so that its renewal proves every so often that it is alive.
 
-SILENT_RENEW_SECONDS: Final = 50
-"""The same for a kind whose watch may have nothing to say for longer than a silent connection is believed."""
+Bookmarks do not: they come once a minute, but none does while nothing has changed, and Events have none at all.
+"""
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
-# The API server sends a bookmark every minute: a connection that is silent for longer is dead.
+# A connection that is silent for longer than a watch lasts is dead.
 _WATCH_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=70)
 _LOG_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10)
 _EVENT: Final = msgspec.json.Decoder(dict[str, Any])
@@ -112,9 +112,7 @@ class Kube:
         self, resource: Resource, namespace: str | None, selectors: Mapping[str, str], version: str
     ) -> AsyncIterator[dict[str, Any] | None]:
         """The events since `version`, until the API server ends the watch; first None, when it has begun."""
-        # Events have no bookmarks (the API server keeps no cache of them), so that only the end of a watch is a sign.
-        seconds = SILENT_RENEW_SECONDS if resource is EVENTS else RENEW_SECONDS
-        since = {"resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
+        since = {"resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(RENEW_SECONDS)}
         path = resource.path(namespace)
         url = self._connection.server.rstrip("/") + path
         params = {"watch": "true", **selectors, **since}
