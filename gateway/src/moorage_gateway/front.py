@@ -20,7 +20,7 @@ from moorage_gateway.body import BodyError, with_model
 from moorage_gateway.callers import Caller, ReviewError
 from moorage_gateway.desk import BY_PATH, Desk, ModelRefusal
 from moorage_gateway.exchange import Exchange, Order
-from moorage_gateway.generate import CHAT, Collected, GenerateRequest, Generation, pod_body, prompt_of
+from moorage_gateway.generate import CHAT, Collected, GenerateRequest, Generation, Shelf, pod_body, prompt_of
 from moorage_gateway.hold import not_ready
 from moorage_gateway.keys import PREFIX
 from moorage_gateway.limits import Bill
@@ -62,6 +62,7 @@ class Front:
         self._templates = Templates() if templates is None else templates
         self._access = access
         self._desk = desk
+        self.shelf = Shelf()
         desk.routes = RELAYED | OURS
         self.management: Management | None = None
         """What answers for the management API, where there is one."""
@@ -209,13 +210,13 @@ class Front:
         *,
         more: Headers,
     ) -> Generation:
-        prompt = prompt_of(asked, self._templates, model.name)
+        prompt, parameters = prompt_of(asked, self._templates, model.name), asked.parameters
         _check_pods(model)
         bill: Bill | None = None
 
         def ask(path: str, collected: Collected) -> Exchange:
             nonlocal bill
-            body = pod_body(path, prompt, asked.parameters, model.served_name)
+            body = pod_body(path, prompt, parameters, model.served_name)
             if bill is not None:
                 bill.renew()
             elif caller.limited and path == CHAT:
@@ -231,7 +232,7 @@ class Front:
             exchange.start()
             return exchange
 
-        generation = Generation(responder, model.name, ask)
+        generation = Generation(responder, model.name, ask, self.shelf)
         generation.start()
         return generation
 
