@@ -107,9 +107,12 @@ class Front:
         return self._access.known(authorization)[0] is not None
 
     async def go_on(self, caller: Caller, request: Request, responder: Responder) -> None:
-        """Answer a request of somebody whose rights are known; Refusal."""
+        """Answer a request of somebody whose rights are known."""
         self._desk.begin(request, responder)
-        await self._go_to_end(caller, wanted_of(request, self._table, self._aliases), request, responder)
+        try:
+            await self._go_to_end(caller, wanted_of(request, self._table, self._aliases), request, responder)
+        except Refusal as refusal:
+            self._desk.refuse(refusal, caller, request, responder)
 
     async def _manage(self, management: Management, request: Request, responder: Responder) -> None:
         """Let the management API answer, and count the logins that fail there."""
@@ -118,14 +121,15 @@ class Front:
         try:
             if token is not None and not token.startswith(PREFIX):
                 attempt.check()
-            await management(request, responder, refusals.unauthorized())
+            by_model = await management(request, responder, refusals.unauthorized())
         except Refusal as refusal:
             if refusal.answer.status == 401:
                 self._desk.not_let_in(request, responder, refusal.answer)
             else:
                 self._desk.turned_away(refusal, request, responder)
             return
-        if responder.status == 401:
+        # What a model's pod answers says nothing of who has asked.
+        if responder.status == 401 and not by_model:
             attempt.failed()
 
     async def _ask_first(self, request: Request, responder: Responder) -> None:
