@@ -172,6 +172,8 @@ class Front:
         if len(models) > 1 and wanted.path != MODELS:
             # Nobody can take over a full name by serving a model of theirs under it.
             models = [model for model in models if str(model.key) == wanted.asked] or models
+        if models and wanted.aliases and wanted.path != MODELS:
+            models = self._beside_aliases(caller, wanted, models)
         if wanted.path == MODELS:
             found = listing(models, self._aliases.visible(wanted.aliases, caller.may_use))
             self._desk.served(found, caller, request, responder)
@@ -239,6 +241,16 @@ class Front:
         generation = Generation(responder, model.name, ask, self.shelf)
         generation.start()
         return generation
+
+    def _beside_aliases(self, caller: Caller, wanted: Wanted, models: list[Model]) -> list[Model]:
+        """The models that win over aliases of the name: those of the same namespace; of others none may. Refusal."""
+        visible = [alias for alias, _ in self._aliases.visible(wanted.aliases, caller.may_use)]
+        if any(str(alias.key) == wanted.asked for alias in visible):
+            return [model for model in models if str(model.key) == wanted.asked]
+        foreign = [alias for alias in visible if all(model.key.namespace != alias.key.namespace for model in models)]
+        if foreign:
+            raise Refusal(refusals.ambiguous(wanted.asked, [*models, *foreign]))
+        return models
 
     def _by_alias(self, caller: Caller, wanted: Wanted) -> Model:
         visible = self._aliases.visible(wanted.aliases, caller.may_use)
