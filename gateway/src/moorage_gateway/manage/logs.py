@@ -13,8 +13,8 @@ MOST_PODS: Final = 10
 LONGEST_LINE: Final = 64 * 1024
 """A longer line is passed on in parts."""
 
-_WAITING: Final = 256
-"""Pieces that wait for a client that reads slowly; then the API server is not read either."""
+_WAITING: Final = 16
+"""Pieces that wait for a client that reads slowly; then the API server is not read either. Each may be a long line."""
 
 
 class LogOptions(NamedTuple):

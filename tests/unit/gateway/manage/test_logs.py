@@ -83,3 +83,21 @@ async def test_whoever_leaves_leaves_nothing_open() -> None:
 async def test_pods_are_those_of_this_very_model_the_youngest_first() -> None:
     model = {"metadata": {"name": "m", "namespace": "team-a", "uid": "u"}}
     assert await pods_of(cast(Kube, FakeKube({})), model) == ["new", "old"]
+
+
+async def test_bad_input_60_long_lines_that_nobody_reads_fill_no_memory() -> None:
+    """As many logs as are let through are followed at a time, in a process that shares the gateway's memory."""
+    read = 0
+
+    class Chatty(FakeKube):
+        async def logs(self, namespace: str, pod: str, options: Mapping[str, str]) -> AsyncIterator[bytes]:
+            nonlocal read
+            while True:
+                read += LONGEST_LINE
+                yield b"x" * (LONGEST_LINE - 1) + b"\n"
+
+    stream = log_lines(cast(Kube, Chatty({})), "team-a", ["a"], OPTIONS)
+    assert await anext(stream)
+    await asyncio.sleep(0.1)
+    await cast(Any, stream).aclose()
+    assert read < 2 * 2**20
