@@ -250,9 +250,7 @@ class Generation:
             said = _SAID.decode(answer.body)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             return _bad_gateway(f"The pod's answer cannot be read: {error}.")
-        if not said.choices:
-            return _bad_gateway("The pod's answer has no text.")
-        (choice, *_) = said.choices
+        (choice,) = said.choices
         text = choice.text if choice.message is None else choice.message.content
         tokens = said.usage.completion_tokens if said.usage is not None else None
         told = json_answer(200, {"generated_text": text or "", "model": self._model, "tokens": tokens})
@@ -273,7 +271,8 @@ class _Usage(msgspec.Struct):
 
 
 class _Said(msgspec.Struct):
-    choices: list[_Choice]
+    choices: tuple[_Choice]
+    """One, as was asked for; of a list, a pod could make a million."""
     usage: _Usage | None = None
 
 

@@ -328,3 +328,8 @@ async def test_bad_input_60_one_odd_character_does_not_make_a_long_input_take_fo
         finally:
             tracemalloc.stop()
         assert taken < 6 * len(content)
+
+
+async def test_bad_input_60_a_pod_that_tells_a_million_choices_takes_the_time_of_nobody() -> None:
+    async with running(answers(whole(b'{"choices":[%b]}' % b",".join([b"{}"] * 1000)))) as (bed, _):
+        assert (await ask(bed)).error["code"] == "backend_answer"
