@@ -141,5 +141,10 @@ async def generate(caller: Asking, target: Targeted, body: GenerateBody) -> Resp
         raise Problem(403, text, "forbidden")
     who = await caller.name()
     content = msgspec.json.encode(body.model_dump(mode="json", exclude_none=True))
-    headers = {GO_ON_HEADER: str(target), "X-Moorage-Caller": who.encode("ascii", "replace").decode()[:256]}
+    headers = {GO_ON_HEADER: str(target), "X-Moorage-Caller": _plain(who)}
     return Response(content, media_type="application/json", headers=headers)
+
+
+def _plain(who: str) -> str:
+    """A name as a header takes it: a line end in one would begin another header, such as an order to go on."""
+    return "".join(letter if "!" <= letter <= "~" else "?" for letter in who[:256])
