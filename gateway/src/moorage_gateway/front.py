@@ -20,7 +20,7 @@ from moorage_gateway.body import BodyError, with_model
 from moorage_gateway.callers import Caller, ReviewError
 from moorage_gateway.desk import BY_PATH, Desk, ModelRefusal
 from moorage_gateway.exchange import Exchange, Order
-from moorage_gateway.generate import CHAT, Collected, GenerateRequest, Generation, pod_body, prompt_of
+from moorage_gateway.generate import CHAT, Collected, GenerateRequest, Generation, Shelf, pod_body, prompt_of
 from moorage_gateway.hold import not_ready
 from moorage_gateway.keys import PREFIX
 from moorage_gateway.limits import Bill
@@ -62,6 +62,7 @@ class Front:
         self._templates = Templates() if templates is None else templates
         self._access = access
         self._desk = desk
+        self.shelf = Shelf()
         desk.routes = RELAYED | OURS
         self.management: Management | None = None
         """What answers for the management API, where there is one."""
@@ -106,9 +107,12 @@ class Front:
         return self._access.known(authorization)[0] is not None
 
     async def go_on(self, caller: Caller, request: Request, responder: Responder) -> None:
-        """Answer a request of somebody whose rights are known; Refusal."""
+        """Answer a request of somebody whose rights are known."""
         self._desk.begin(request, responder)
-        await self._go_to_end(caller, wanted_of(request, self._table, self._aliases), request, responder)
+        try:
+            await self._go_to_end(caller, wanted_of(request, self._table, self._aliases), request, responder)
+        except Refusal as refusal:
+            self._desk.refuse(refusal, caller, request, responder)
 
     async def _manage(self, management: Management, request: Request, responder: Responder) -> None:
         """Let the management API answer, and count the logins that fail there."""
@@ -117,14 +121,15 @@ class Front:
         try:
             if token is not None and not token.startswith(PREFIX):
                 attempt.check()
-            await management(request, responder, refusals.unauthorized())
+            by_model = await management(request, responder, refusals.unauthorized())
         except Refusal as refusal:
             if refusal.answer.status == 401:
                 self._desk.not_let_in(request, responder, refusal.answer)
             else:
                 self._desk.turned_away(refusal, request, responder)
             return
-        if responder.status == 401:
+        # What a model's pod answers says nothing of who has asked.
+        if responder.status == 401 and not by_model:
             attempt.failed()
 
     async def _ask_first(self, request: Request, responder: Responder) -> None:
@@ -167,6 +172,8 @@ class Front:
         if len(models) > 1 and wanted.path != MODELS:
             # Nobody can take over a full name by serving a model of theirs under it.
             models = [model for model in models if str(model.key) == wanted.asked] or models
+        if models and wanted.aliases and wanted.path != MODELS:
+            models = self._beside_aliases(caller, wanted, models)
         if wanted.path == MODELS:
             found = listing(models, self._aliases.visible(wanted.aliases, caller.may_use))
             self._desk.served(found, caller, request, responder)
@@ -209,13 +216,13 @@ class Front:
         *,
         more: Headers,
     ) -> Generation:
-        prompt = prompt_of(asked, self._templates, model.name)
+        prompt, parameters = prompt_of(asked, self._templates, model.name), asked.parameters
         _check_pods(model)
         bill: Bill | None = None
 
         def ask(path: str, collected: Collected) -> Exchange:
             nonlocal bill
-            body = pod_body(path, prompt, asked.parameters, model.served_name)
+            body = pod_body(path, prompt, parameters, model.served_name)
             if bill is not None:
                 bill.renew()
             elif caller.limited and path == CHAT:
@@ -231,9 +238,19 @@ class Front:
             exchange.start()
             return exchange
 
-        generation = Generation(responder, model.name, ask)
+        generation = Generation(responder, model.name, ask, self.shelf)
         generation.start()
         return generation
+
+    def _beside_aliases(self, caller: Caller, wanted: Wanted, models: list[Model]) -> list[Model]:
+        """The models that win over aliases of the name: those of the same namespace; of others none may. Refusal."""
+        visible = [alias for alias, _ in self._aliases.visible(wanted.aliases, caller.may_use)]
+        if any(str(alias.key) == wanted.asked for alias in visible):
+            return [model for model in models if str(model.key) == wanted.asked]
+        foreign = [alias for alias in visible if all(model.key.namespace != alias.key.namespace for model in models)]
+        if foreign:
+            raise Refusal(refusals.ambiguous(wanted.asked, [*models, *foreign]))
+        return models
 
     def _by_alias(self, caller: Caller, wanted: Wanted) -> Model:
         visible = self._aliases.visible(wanted.aliases, caller.may_use)

@@ -21,8 +21,12 @@ from moorage_gateway.templates import RenderError, Templates
 CHAT: Final = "/v1/chat/completions"
 COMPLETIONS: Final = "/v1/completions"
 
-ANSWER_BYTES: Final = 16 * 1024 * 1024
+ANSWER_BYTES: Final = 4 * 1024 * 1024
 """The longest answer of a pod that is taken."""
+ANSWERS_BYTES: Final = 32 * 1024 * 1024
+"""Of all answers that are collected at a time: a pod may take its time to end one."""
+SMALL_ANSWER: Final = 16 * 1024
+"""So much of each is not counted, so that long answers of some leave the short ones of others alone."""
 
 _FIELDS: Final = ("model_id", "inputs", "scenario", "parameters")
 
@@ -47,7 +51,8 @@ class GenerateRequest(NamedTuple):
     """What was asked for."""
 
     model_id: str
-    inputs: str
+    inputs: msgspec.Raw
+    """The text as JSON, as it came: kept as a text, one odd character would make it take four times as much."""
     scenario: str | None
     """None passes the inputs on as they are."""
     parameters: dict[str, int | float]
@@ -63,18 +68,18 @@ def read_request(body: bytes, *, model: str | None = None) -> GenerateRequest:
     parameters = _object(fields["parameters"], "parameters") if "parameters" in fields else {}
     return GenerateRequest(
         model_id=model if model is not None else _text(fields, "model_id"),
-        inputs=_text(fields, "inputs"),
+        inputs=_checked(fields, "inputs"),
         scenario=scenario,
         parameters=dict(_parameter(name, bytes(raw)) for name, raw in parameters.items()),
     )
 
 
-def prompt_of(asked: GenerateRequest, templates: Templates, model: str) -> str:
-    """The text for the model. Refusal where there is no such scenario, or its template fails."""
+def prompt_of(asked: GenerateRequest, templates: Templates, model: str) -> msgspec.Raw:
+    """The text for the model, as JSON. Refusal where there is no such scenario, or its template fails."""
     if asked.scenario is None:
         return asked.inputs
     try:
-        prompt = templates.render(asked.scenario, asked.inputs, model)
+        prompt = templates.render(asked.scenario, msgspec.json.decode(asked.inputs, type=str), model)
     except RenderError as error:
         body = error_body(
             f"The template of the scenario {asked.scenario!r} failed with these inputs: {error}.",
@@ -86,13 +91,20 @@ def prompt_of(asked: GenerateRequest, templates: Templates, model: str) -> str:
     if prompt is None:
         there = ", ".join(templates.scenarios) or "none"
         raise _refusal("scenario", f"is {asked.scenario[:100]!r}: the scenarios are {there}")
-    return prompt
+    return msgspec.Raw(msgspec.json.encode(prompt))
 
 
-def pod_body(path: str, prompt: str, parameters: Mapping[str, int | float], served_name: str) -> bytes:
+def pod_body(path: str, prompt: msgspec.Raw, parameters: Mapping[str, int | float], served_name: str) -> bytes:
     """The body for a pod's chat, or its completions."""
     asks = {"messages": [{"role": "user", "content": prompt}]} if path == CHAT else {"prompt": prompt}
     return msgspec.json.encode({"model": served_name, **asks, **parameters})
+
+
+class Shelf:
+    """How much is kept of answers that are not whole yet."""
+
+    taken: int = 0
+    """Bytes."""
 
 
 class Collected:
@@ -101,8 +113,10 @@ class Collected:
     started = False
     takes_chunks = False
 
-    def __init__(self) -> None:
-        """Nothing has come yet."""
+    def __init__(self, shelf: Shelf) -> None:
+        """Nothing has come yet; what comes is counted on `shelf`, until `release`."""
+        self._shelf = shelf
+        self._taken = 0
         self.answer: Answer | None = None
         """The answer, once it is whole."""
         self._begin(0, JSON, ())
@@ -134,10 +148,24 @@ class Collected:
         """Nothing has been begun before a pod answers."""
 
     def write(self, data: bytes) -> None:
-        """Keep a piece; of what is too long nothing more."""
-        self._size += len(data)
-        if self._size <= ANSWER_BYTES:
-            self._pieces.append(data)
+        """Keep a piece; of what is too long nothing at all."""
+        if self._problem is not None:
+            return
+        more = max(0, len(self._body) + len(data) - SMALL_ANSWER - self._taken)
+        if len(self._body) + len(data) > ANSWER_BYTES:
+            self._give_up(_bad_gateway(f"The pod's answer has more than {ANSWER_BYTES} bytes."))
+        elif self._shelf.taken + more > ANSWERS_BYTES:
+            self._give_up(_overloaded())
+        else:
+            self._taken += more
+            self._shelf.taken += more
+            self._body += data
+
+    def release(self) -> None:
+        """Keep it no longer."""
+        self._shelf.taken -= self._taken
+        self._taken = 0
+        self._body = bytearray()
 
     def passed(self, *, whole: bool) -> None:
         """The pod has ended its answer."""
@@ -148,10 +176,7 @@ class Collected:
 
     def finish(self) -> None:
         """It is whole."""
-        if self._size > ANSWER_BYTES:
-            self.answer = _bad_gateway(f"The pod's answer has more than {ANSWER_BYTES} bytes.")
-        else:
-            self.answer = Answer(self._status, b"".join(self._pieces), self._content_type, self._headers)
+        self.answer = self._problem or Answer(self._status, bytes(self._body), self._content_type, self._headers)
 
     def break_off(self) -> None:
         """It will never be."""
@@ -161,15 +186,22 @@ class Collected:
         self._status = status
         self._content_type = content_type
         self._headers = headers
-        self._pieces: list[bytes] = []
-        self._size = 0
+        self._problem: Answer | None = None
+        self._body = bytearray()
+
+    def _give_up(self, problem: Answer) -> None:
+        self._problem = problem
+        self.release()
 
 
 class Generation:
     """One request on its way (`server.Running`): an exchange, and a second one where the model has no chat."""
 
-    def __init__(self, responder: Responder, model: str, ask: Callable[[str, Collected], Exchange]) -> None:
+    def __init__(
+        self, responder: Responder, model: str, ask: Callable[[str, Collected], Exchange], shelf: Shelf
+    ) -> None:
         """`ask` sends the prompt to a path of the pod. `model` is what the answer says."""
+        self._shelf = shelf
         self._responder = responder
         self._model = model
         self._ask = ask
@@ -197,12 +229,13 @@ class Generation:
             self._exchange.cancel()
 
     def _send(self, path: str) -> None:
-        collected = Collected()
+        collected = Collected(self._shelf)
         self._exchange = self._ask(path, collected)
         self._exchange.add_done_callback(lambda exchange: self._ended(exchange, path, collected))
 
     def _ended(self, exchange: Exchange, path: str, collected: Collected) -> None:
         answer = collected.answer
+        collected.release()
         if not exchange.cancelled() and answer is not None:
             if answer.status == 404 and path == CHAT:
                 self._send(COMPLETIONS)
@@ -217,9 +250,7 @@ class Generation:
             said = _SAID.decode(answer.body)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             return _bad_gateway(f"The pod's answer cannot be read: {error}.")
-        if not said.choices:
-            return _bad_gateway("The pod's answer has no text.")
-        (choice, *_) = said.choices
+        (choice,) = said.choices
         text = choice.text if choice.message is None else choice.message.content
         tokens = said.usage.completion_tokens if said.usage is not None else None
         told = json_answer(200, {"generated_text": text or "", "model": self._model, "tokens": tokens})
@@ -240,7 +271,8 @@ class _Usage(msgspec.Struct):
 
 
 class _Said(msgspec.Struct):
-    choices: list[_Choice]
+    choices: tuple[_Choice]
+    """One, as was asked for; of a list, a pod could make a million."""
     usage: _Usage | None = None
 
 
@@ -264,6 +296,11 @@ def _text(fields: Mapping[str, msgspec.Raw], name: str) -> str:
     if not text:
         raise _refusal(name, "is empty: it has to be a text")
     return text
+
+
+def _checked(fields: Mapping[str, msgspec.Raw], name: str) -> msgspec.Raw:
+    _text(fields, name)
+    return fields[name]
 
 
 def _parameter(name: str, raw: bytes) -> tuple[str, int | float]:
@@ -292,3 +329,10 @@ def _refusal(field: str, problem: str) -> Refusal:
 
 def _bad_gateway(message: str, code: str | None = "backend_answer") -> Answer:
     return Answer(502, error_body(message, kind="server_error", code=code))
+
+
+def _overloaded() -> Answer:
+    body = error_body(
+        "Too many long answers are here at once. Try again soon.", kind="service_unavailable", code="overloaded"
+    )
+    return Answer(503, body, headers=((b"Retry-After", b"1"),))

@@ -94,6 +94,22 @@ class Lobby:
         self.rooms: set[Room] = set()
         """In which somebody waits."""
 
+    def yields(self, room: "Room", guest: Guest) -> bool:
+        """Send away somebody who waits for the namespace that takes the most of what is short; whether there was one.
+
+        One that would have more than that then gets nothing, so that no namespace can take all places of the others.
+        """
+        by_bytes = self.requests < self.limits.requests
+        taken: dict[str, int] = {}
+        for other in self.rooms:
+            taken[other.namespace] = taken.get(other.namespace, 0) + (other.body_bytes if by_bytes else len(other))
+        most = max(taken, key=taken.__getitem__, default=room.namespace)
+        if taken.get(room.namespace, 0) + (guest.size if by_bytes else 1) >= taken.get(most, 0):
+            return False
+        theirs = (other for other in self.rooms if other.namespace == most)
+        max(theirs, key=lambda other: other.body_bytes if by_bytes else len(other)).send_away()
+        return True
+
     def end_by(self, at: float) -> None:
         """The process ends: nobody waits for longer than until then."""
         self.ends_at = at
@@ -104,11 +120,17 @@ class Lobby:
 class Room:
     """The waiting room of one model."""
 
-    __slots__ = ("_lobby", "_loop", "_waiting", "backends", "in_flight", "last_use", "name", "state")
+    __slots__ = (
+        *("_lobby", "_loop", "_waiting", "backends", "body_bytes", "in_flight", "last_use", "name", "namespace"),
+        "state",
+    )
 
     def __init__(self, name: str, backends: Backends, lobby: Lobby) -> None:
         """Nobody waits; `name` is the model's, `namespace/name`."""
         self.name = name
+        self.namespace = name.partition("/")[0]
+        self.body_bytes = 0
+        """Of those that wait."""
         self.backends = backends
         self.state = State()
         self.in_flight = 0
@@ -164,6 +186,7 @@ class Room:
             return _full(self.name, len(self._waiting))
         lobby.requests += 1
         lobby.body_bytes += guest.size
+        self.body_bytes += guest.size
         lobby.rooms.add(self)
         insort(self._waiting, place)
         self.last_use = now
@@ -204,31 +227,30 @@ class Room:
             return len(self._waiting) if open_pods else 0
         return sum(max(0, takes - endpoint.in_flight) for endpoint in open_pods)
 
+    def send_away(self) -> None:
+        """Whoever would be the last to go has no place any more."""
+        self._refuse(self._waiting[-1], _full(self.name, len(self._waiting)))
+
     def _makes_room(self, guest: Guest, limits: HoldLimits) -> bool:
         """Whether there is a place for it; where there is none, whoever is least important has to go first."""
-
-        def full() -> bool:
-            lobby = self._lobby
-            return (
-                len(self._waiting) >= limits.requests_per_model
-                or lobby.requests >= limits.requests
-                or lobby.body_bytes + guest.size > limits.body_bytes
-            )
-
+        lobby = self._lobby
         if guest.size > limits.body_bytes:
             return False
-        while full():
-            last = self._waiting[-1] if self._waiting else None
-            if last is None or last.guest.priority >= guest.priority:
+        while True:
+            here = len(self._waiting) >= limits.requests_per_model
+            if not (here or lobby.requests >= limits.requests or lobby.body_bytes + guest.size > limits.body_bytes):
+                return True
+            if self._waiting and self._waiting[-1].guest.priority < guest.priority:
+                self.send_away()
+            elif here or not lobby.yields(self, guest):
                 return False
-            self._refuse(last, _full(self.name, len(self._waiting)))
-        return True
 
     def _remove(self, place: _Place) -> None:
         self._waiting.remove(place)
         self.last_use = self._loop.time()
         self._lobby.requests -= 1
         self._lobby.body_bytes -= place.guest.size
+        self.body_bytes -= place.guest.size
         if place.timer is not None:
             place.timer.cancel()
         if not self._waiting:

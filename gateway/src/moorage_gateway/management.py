@@ -59,8 +59,8 @@ class Management:
         """Whether a path is the management API's; whatever is below it that is no plain path is refused there."""
         return path in PAGES or path.startswith(("/api/", "/docs/"))
 
-    async def __call__(self, request: Request, responder: Responder, unauthorized: Answer) -> None:
-        """Answer a request; `unauthorized` is what those get who are not known."""
+    async def __call__(self, request: Request, responder: Responder, unauthorized: Answer) -> bool:
+        """Answer a request; `unauthorized` is what those get who are not known. Tells whether a model has answered."""
         headers: dict[bytes, bytes] = {}
         key: ApiKey | None = None
         if request.path not in PAGES:
@@ -78,6 +78,7 @@ class Management:
             self._running -= 1
         if going_on is not None:
             await self._send_on(going_on, key, request, responder)
+        return going_on is not None
 
     def _credential(self, request: Request, unauthorized: Answer) -> tuple[ApiKey | None, dict[bytes, bytes]]:
         token = bearer(request.headers.get(b"authorization"))

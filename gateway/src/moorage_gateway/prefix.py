@@ -22,6 +22,9 @@ LOAD_FACTOR_PERCENT: Final = 125
 MESSAGES: Final = 8
 """Messages among which the first of the user is looked for."""
 
+MOST_MESSAGES: Final = 4096
+"""Messages of a chat that is read: a body has room for a million, which would take the time of all other requests."""
+
 _DIGESTS: Final = 16
 _POINTS: Final = Struct("<8Q")
 """Points of a pod on the ring that one digest of 64 bytes makes; 128 in all, so that parts differ by some 9 %."""
@@ -36,8 +39,16 @@ class PrefixSettings(NamedTuple):
     """The load that a pod may have, in percent of the average."""
 
 
+class _Role:
+    """The role in a message, for which the decoder calls our hook: there is one in each."""
+
+    __slots__ = ("name",)
+
+    name: str
+
+
 class _Message(msgspec.Struct):
-    role: str = ""
+    role: _Role
     content: msgspec.Raw = msgspec.Raw(b"")
 
 
@@ -46,7 +57,22 @@ class _Body(msgspec.Struct):
     prompt: msgspec.Raw = msgspec.Raw(b"")
 
 
-_BODY: Final = msgspec.json.Decoder(_Body)
+_met: Final[list[None]] = []
+"""An entry for each message of the body that is being decoded; nothing else runs meanwhile."""
+
+
+def _role(_: type, found: object) -> _Role:
+    if len(_met) == MOST_MESSAGES:
+        raise ValueError("more messages than are read")
+    if not isinstance(found, str):
+        raise TypeError("a role is a text")
+    _met.append(None)
+    role = _Role()
+    role.name = found
+    return role
+
+
+_BODY: Final = msgspec.json.Decoder(_Body, dec_hook=_role)
 
 
 def prefix_of(body: bytes, length: int) -> bytes | None:
@@ -54,6 +80,7 @@ def prefix_of(body: bytes, length: int) -> bytes | None:
 
     Of each message `length` bytes count: with a long system message that all share, chats are still told apart.
     """
+    _met.clear()
     try:
         asked = _BODY.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -63,7 +90,7 @@ def prefix_of(body: bytes, length: int) -> bytes | None:
     parts = []
     for message in asked.messages[:MESSAGES]:
         parts.append(_beginning(message.content, length))
-        if message.role == "user":
+        if message.role.name == "user":
             break
     return b"\0".join(parts)
 

@@ -96,25 +96,34 @@ class Tokens:
             async with self._known_turns:
                 return await self._review(token, digest)
         attempt.check()
-        if self._fresh >= WAITING or wait(self._fresh_full_at, now, 1, self._fresh_per_minute) > 0:
-            raise TooManyReviewsError("more tokens come that were never seen than the API server is to be asked about")
-        self._fresh_full_at = spent(self._fresh_full_at, now, 1, self._fresh_per_minute)
+        if self._fresh >= WAITING or self._over_rate():
+            raise _too_many()
         self._fresh += 1
+        asked = False
         try:
             async with self._fresh_turns:
                 # Those before it in the line may have failed meanwhile; and of those that are asked about at the same
-                # time no more may fail than one may have.
+                # time no more may fail than one may have. What is not asked about is not counted: an address has its
+                # failures, and the rate is everybody's.
                 attempt.check()
+                if self._over_rate():
+                    raise _too_many()
+                self._fresh_full_at = spent(self._fresh_full_at, self._clock(), 1, self._fresh_per_minute)
                 attempt.failed()
+                asked = True
                 caller = await self._review(token, digest)
         except ReviewError:
-            attempt.good()
+            if asked:
+                attempt.good()
             raise
         finally:
             self._fresh -= 1
         if caller is not None:
             attempt.good()
         return caller
+
+    def _over_rate(self) -> bool:
+        return wait(self._fresh_full_at, self._clock(), 1, self._fresh_per_minute) > 0
 
     async def _review(self, token: bytes, digest: bytes) -> TokenCaller | None:
         user = await self._reviews.who(token.decode("latin-1"))
@@ -133,3 +142,7 @@ class Tokens:
 def _forget_oldest(remembered: dict[bytes, Any]) -> None:
     if len(remembered) > MOST_REMEMBERED:
         del remembered[next(iter(remembered))]
+
+
+def _too_many() -> TooManyReviewsError:
+    return TooManyReviewsError("more tokens come that were never seen than the API server is to be asked about")

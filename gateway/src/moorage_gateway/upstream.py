@@ -286,8 +286,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     @property
     def between_chunks(self) -> bool:
-        """Whether what was handed on ends with a whole chunk, so that one of ours can follow."""
-        return self._between_chunks and (not self._last or self._last.endswith(b"\r\n"))
+        """Whether what was handed on ends with a whole chunk, so that one of ours can follow; never, by a length."""
+        return self._left is None and self._between_chunks and (not self._last or self._last.endswith(b"\r\n"))
 
     def _within(self, body: bytes) -> bool:
         """Tell whether these bytes belong to the answer, all of them; if not, it has failed.

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import tracemalloc
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -486,15 +486,32 @@ async def test_bad_input_46_all_bodies_together_are_bounded() -> None:
 
 
 async def test_more_connections_than_there_may_be_are_told_so() -> None:
-    async with listening(limits=Limits(connections=1)) as server, server.client() as first:
+    go_on = asyncio.Event()
+
+    async def handler(_: Request, responder: Responder) -> None:
+        await go_on.wait()
+        responder.send(Answer(200, b"{}"))
+
+    async with listening(handler, limits=Limits(connections=1)) as server, server.client() as first:
         await first.send(get())
-        assert (await first.reply()).status == 200
+        await until(lambda: any(not connection.idle for connection in server.connections))
         async with server.client() as second:
             assert (await second.reply()).status == 503
             assert await second.closed()
         await until(lambda: len(server.connections) == 1)
-        await first.send(get())
+        go_on.set()
         assert (await first.reply()).status == 200
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"])
+async def test_bad_input_52_connections_that_ask_nothing_keep_nobody_out(sent: bytes) -> None:
+    async with AsyncExitStack() as stack, listening(limits=Limits(connections=20)) as server:
+        for _ in range(30):
+            client = await stack.enter_async_context(server.client())
+            await client.send(sent)
+        await until(lambda: len(server.connections) == 20)
+        for _ in range(5):
+            assert (await server.ask(get())).status == 200
 
 
 async def test_a_body_that_was_given_up_is_let_go_at_once() -> None:

@@ -211,3 +211,21 @@ async def test_an_alias_is_listed_with_the_models_it_leads_to() -> None:
             **{"id": "team-a/prod", "object": "model", "created": 7, "owned_by": "team-a", "served_name": "prod"},
             **{"ready": True, "models": ["team-a/chat", "team-a/canary"]},
         }
+
+
+@pytest.mark.parametrize(("asked", "status"), [("prod", 400), ("team-a/prod", 200)])
+async def test_bad_input_42_no_model_of_others_takes_over_the_name_of_an_alias(asked: str, status: int) -> None:
+    async with canary() as (bed, *_), running(answers()) as (_, [thief]):
+        model = ModelKey("team-b", "thief")
+        bed.table.put(model, asked)
+        bed.table.backends(model).update([("127.0.0.1", thief.port)])
+        for _ in range(5):
+            reply = await ask(bed, asked)
+            assert reply.status == status
+        assert not thief.requests
+        if status == 400:
+            assert "team-a/prod, team-b/thief" in reply.error["message"]
+        else:
+            assert reply.headers["x-moorage-model"].startswith("team-a/")
+        # Whoever may not use that model does not learn that there is one.
+        assert (await ask(bed, asked, key=KEY)).status == 200

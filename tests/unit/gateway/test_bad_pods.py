@@ -8,6 +8,7 @@ from time import monotonic
 import h11
 import pytest
 
+from moorage_common.http import message
 from tests.unit.common.support import Client, post, until
 from tests.unit.gateway.support import CHAT, KEY, OK, Bed, Pod, Script, answers, faults, running
 
@@ -271,3 +272,29 @@ async def test_pods_that_accept_and_reset_leave_nobody_waiting() -> None:
 async def _quiet(bed: Bed) -> None:
     """Nothing is in flight any more."""
     await until(lambda: not any(endpoint.in_flight for model in bed.table for endpoint in model.backends))
+
+
+async def test_bad_input_44_a_stream_with_a_length_that_breaks_off_gets_nothing_that_was_not_framed() -> None:
+    """Whatever is behind its length would be the next answer, and what fills it would make it look whole."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 60\r\n\r\n"
+    async with running(in_pieces([head + b"data: 1\n\n"], close=True)) as (bed, _), bed.gateway.client() as client:
+        await client.send(ask())
+        assert (await client.head()).headers["content-length"] == "60"
+        seen = b""
+        with suppress(ConnectionError):
+            while piece := await client.reader.read(1000):
+                seen += piece
+        assert seen == b"data: 1\n\n"
+
+
+async def test_bad_input_60_long_types_of_content_are_not_remembered() -> None:
+    message._HEADS.clear()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: x/%b%d\r\nContent-Length: 2\r\n\r\n{}"
+
+    def script(pod: Pod, request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(head % (b"y" * 50_000, len(pod.requests)))
+
+    async with running(script) as (bed, _):
+        for _ in range(3):
+            assert (await bed.gateway.ask(ask())).status == 200
+    assert sum(map(len, message._HEADS.values())) < 10_000

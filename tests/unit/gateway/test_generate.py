@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
 
+from moorage_gateway import generate
 from moorage_gateway.alias import Alias, Share
 from moorage_gateway.generate import ANSWER_BYTES
 from moorage_gateway.hold import HoldLimits, State
@@ -287,3 +289,47 @@ async def test_the_connection_goes_on_after_it() -> None:
             await client.send(post(body(), f"Authorization: Bearer {KEY}", path=PATH))
             assert (await client.reply()).status == 200
         assert pod.connections == 1
+
+
+async def test_bad_input_60_long_answers_that_do_not_end_fill_no_memory_and_leave_short_ones_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(generate, "ANSWERS_BYTES", 300_000)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
+    short = whole(CHAT_ANSWER)
+
+    def script(pod: Pod, request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(short if b"short" in request else head + b" " * 100_000)
+
+    async with running(script) as (bed, [pod]):
+        shelf = bed.front.shelf
+        content = json.dumps({"model_id": "chat", "inputs": "long"}).encode()
+        clients = [await bed.start(post(content, f"Authorization: Bearer {KEY}", path=PATH)) for _ in range(6)]
+        await until(lambda: len(pod.requests) == 6 and shelf.taken > 200_000)
+        assert shelf.taken <= 300_000
+        reply = await ask(bed, json.dumps({"model_id": "chat", "inputs": "short"}).encode())
+        assert (reply.status, json.loads(reply.body)["generated_text"]) == (200, "cold")
+        for client in clients:
+            client.writer.close()
+        await until(lambda: shelf.taken == 0)
+
+
+async def test_bad_input_60_one_odd_character_does_not_make_a_long_input_take_four_times_as_much() -> None:
+    inputs = "x" * 1_000_000 + "\U0001f642"
+    async with running(lambda _pod, _request, _writer: None) as (bed, [pod]):
+        content = json.dumps({"model_id": "chat", "inputs": inputs}, ensure_ascii=False).encode()
+        tracemalloc.start()
+        try:
+            await bed.start(post(content, f"Authorization: Bearer {KEY}", path=PATH))
+            await until(lambda: len(pod.requests) == 1)
+            assert json.loads(pod.requests[0].partition(b"\r\n\r\n")[2])["messages"][0]["content"] == inputs
+            pod.requests.clear()
+            taken = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert taken < 6 * len(content)
+
+
+async def test_bad_input_60_a_pod_that_tells_a_million_choices_takes_the_time_of_nobody() -> None:
+    async with running(answers(whole(b'{"choices":[%b]}' % b",".join([b"{}"] * 1000)))) as (bed, _):
+        assert (await ask(bed)).error["code"] == "backend_answer"

@@ -10,8 +10,9 @@ import pytest
 from moorage_gateway.hold import PATIENCE_SECONDS, HoldLimits, Room, State
 from moorage_gateway.keys import ApiKey, new_key
 from moorage_gateway.metrics import Metrics
+from moorage_gateway.routing import ModelKey
 from tests.unit.common.support import Client, Reply, post, until
-from tests.unit.gateway.support import CHAT, KEY, MODEL, OK, Bed, Pod, answers, running
+from tests.unit.gateway.support import CHAT, DIGEST, KEY, MODEL, OK, SECRET, Bed, Pod, answers, running
 
 QUEUE = "waiting for 2 nvidia.com/gpu, position 3 of 5"
 SLEEPS = State(waits=True)
@@ -394,3 +395,36 @@ async def test_hold_and_wake_adds_less_than_100_ms_to_a_models_own_start() -> No
     figures.sort()
     print(f"hold and wake: median {figures[10]:.2f} ms, most {figures[-1]:.2f} ms")
     assert figures[10] < 100
+
+
+async def elsewhere(bed: Bed) -> Room:
+    """A model of another namespace, which sleeps, too."""
+    other = ModelKey("team-b", "asleep")
+    bed.table.put(other, "asleep", state=SLEEPS)
+    bed.keys.put("other", ApiKey(id="other", digest=DIGEST, models=frozenset({other})))
+    model = bed.table.get(other)
+    assert model is not None
+    assert model.room is not None
+    return model.room
+
+
+@pytest.mark.parametrize("short", ["requests", "bytes"])
+async def test_bad_input_60_one_namespace_cannot_take_all_places_of_the_others(short: str) -> None:
+    body = b'{"model":"chat","pad":"%b"}' % (b"x" * 1000)
+    limits = HoldLimits(requests=4) if short == "requests" else HoldLimits(body_bytes=4 * len(body) + 10)
+    async with running(hold=limits) as (bed, _):
+        state(bed, waits=True)
+        mine = await elsewhere(bed)
+        theirs = [await bed.start(ask(body)) for _ in range(4)]
+        await held(bed, 4)
+        assert (await bed.gateway.ask(ask(body))).error["code"] == "too_many_waiting"
+        for number in (1, 2):
+            await bed.start(ask(body.replace(b"chat", b"asleep"), f"mrg_other_{SECRET}"))
+            await until(lambda number=number: len(mine) == number)  # type: ignore[misc]
+            # The last that came had to go, and those before it wait on.
+            assert (await theirs.pop().reply()).error["code"] == "too_many_waiting"
+            await held(bed, len(theirs))
+        # Both have as many now: neither gets more at the expense of the other.
+        assert (await bed.gateway.ask(ask(body.replace(b"chat", b"asleep"), f"mrg_other_{SECRET}"))).status == 503
+        assert (await bed.gateway.ask(ask(body))).status == 503
+        assert (len(mine), len(room(bed))) == (2, 2)

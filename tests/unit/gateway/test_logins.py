@@ -17,7 +17,7 @@ from moorage_gateway.keys import Keys
 from moorage_gateway.logins import FAILURES_A_MINUTE, Failures
 from moorage_gateway.routing import ModelKey
 from moorage_gateway.tokens import AT_A_TIME, GOOD_SECONDS, MOST_REMEMBERED, WAITING, YES_SECONDS, Tokens
-from tests.unit.common.support import get
+from tests.unit.common.support import get, until
 from tests.unit.gateway.support import DIGEST, KEY, MODEL, Bed, Nobody, answers, running
 
 SOON = FAILURES_A_MINUTE
@@ -345,3 +345,17 @@ async def test_lists_that_come_together_ask_once_and_a_long_list_of_noes_holds_l
     clock.now += 2
     await access.decide(caller, [MODEL])
     assert reviews.asked[-1] == f"app {MODEL}"
+
+
+async def test_bad_input_41_tokens_of_an_address_that_are_not_asked_about_take_no_turn_of_others() -> None:
+    """All of a flood come before the first has failed: what is left out of it was counted against everybody."""
+    reviews = Slow({"good": User("somebody")})
+    tokens = Tokens(reviews, Clock(), fresh_per_minute=100)
+    flood = Counted(most=SOON)
+    asked = [asyncio.ensure_future(tokens.ask(b"random-%d" % number, flood)) for number in range(100)]
+    await until(lambda: len(reviews.asked) == AT_A_TIME)
+    reviews.go.set()
+    await asyncio.gather(*asked, return_exceptions=True)
+    assert len(reviews.asked) == flood.failures == SOON
+    caller = await tokens.ask(b"good", Counted())
+    assert caller is not None

@@ -10,10 +10,12 @@ import pytest
 
 from moorage_gateway import management
 from moorage_gateway.front import Front
+from moorage_gateway.hold import State
 from moorage_gateway.keys import ApiKey
+from moorage_gateway.logins import FAILURES_A_MINUTE
 from moorage_gateway.management import Management
 from tests.unit.common.support import Reply, get, post, until
-from tests.unit.gateway.support import DIGEST, KEY, MODEL, SECRET, Bed, answers, running
+from tests.unit.gateway.support import DIGEST, KEY, MODEL, OK, SECRET, Bed, answers, running
 
 TOKEN = "Authorization: Bearer a.b.c"
 PLAIN = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nETag: "7"\r\nServer: x\r\nContent-Length: 2\r\n\r\n{}'
@@ -72,11 +74,11 @@ def goes_on(content: bytes) -> Callable[[asyncio.StreamWriter], None]:
 
 @asynccontextmanager
 async def managed(
-    folder: Path, say: Callable[[asyncio.StreamWriter], None] | None = None, *, up: bool = True
+    folder: Path, say: Callable[[asyncio.StreamWriter], None] | None = None, *, up: bool = True, pod: bytes = OK
 ) -> AsyncIterator[tuple[Bed, Api]]:
     """A gateway with a management API, and the keys `tester` for a model, `boss` to manage, `both`."""
     api = Api(str(folder / "s"), say or says(PLAIN))
-    async with running(answers()) as (bed, _):
+    async with running(answers(pod)) as (bed, _):
         for identity, scopes in (("boss", {"manage"}), ("both", {"manage", "generate"})):
             key = ApiKey(id=identity, digest=DIGEST, scopes=frozenset(scopes), models=frozenset({MODEL}))
             bed.keys.put(identity, key)
@@ -250,3 +252,20 @@ async def test_a_model_that_has_gone_meanwhile_is_404(tmp_path: Path) -> None:
         bed.table.remove(MODEL)
         reply = await bed.gateway.ask(post(b"{}", TOKEN, path="/api/models/team-a/chat/generate"))
         assert (reply.status, reply.error["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("status", [401, 429])
+async def test_bad_input_58_what_a_model_refuses_is_no_failed_login(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    """Or whoever owns a pod could shut out the address of its clients, and fill the audit log."""
+    pod = b"HTTP/1.1 401 No\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    async with managed(tmp_path, says(ORDER), pod=pod) as (bed, _):
+        if status == 429:
+            bed.table.put(MODEL, "chat", state=State(takes=1))
+            (endpoint,) = bed.table.backends(MODEL)
+            endpoint.in_flight = 5
+        for _ in range(FAILURES_A_MINUTE + 1):
+            reply = await bed.gateway.ask(post(b"{}", TOKEN, path="/api/models/team-a/chat/generate"))
+            assert reply.status == status
+    assert not [record for record in caplog.records if record.getMessage() == "login failed"]

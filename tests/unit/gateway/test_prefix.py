@@ -2,6 +2,7 @@
 
 import json
 import random
+import tracemalloc
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -242,3 +243,14 @@ async def test_a_model_that_changes_otherwise_keeps_its_ring() -> None:
         assert bed.table.named("chat")[0].prefixes is not first
         bed.table.put(MODEL, "chat")
         assert bed.table.named("chat")[0].prefixes is None
+
+
+@pytest.mark.parametrize("message", [b"{}", b'{"role":"x"}'])
+def test_bad_input_60_a_chat_of_a_million_messages_takes_the_time_of_nobody(message: bytes) -> None:
+    body = b'{"messages":[%b]}' % b",".join([message] * 200_000)
+    tracemalloc.start()
+    try:
+        assert prefix_of(body, 256) is None
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()

@@ -14,6 +14,7 @@ STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r
 _HEADS: dict[tuple[object, ...], bytes] = {}
 """Heads that were written before, without their lengths: nearly all answers have one of a few."""
 _MOST_HEADS: Final = 256
+_LONGEST_KEPT: Final = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,9 @@ def head_bytes(  # noqa: PLR0913 - the parts of a head
     if (begun := _HEADS.get(key)) is None:
         if len(_HEADS) >= _MOST_HEADS:
             _HEADS.clear()
-        begun = _HEADS[key] = _without_length(status, content_type, keep_alive, headers, chunked)
+        begun = _without_length(status, content_type, keep_alive, headers, chunked)
+        if len(begun) <= _LONGEST_KEPT:  # what an upstream says may be long, and another one each time
+            _HEADS[key] = begun
     if length is None or chunked:
         return b"%b%b\r\n" % (begun, lines)
     return b"%b%bContent-Length: %d\r\n\r\n" % (begun, lines, length)

@@ -68,6 +68,18 @@ Bodies of clients that are not get a quarter of the room for bodies, so that str
 class Connections(set["ServerConnection"], Buffers):
     """The connections of one server."""
 
+    def make_room(self, newcomer: "ServerConnection") -> bool:
+        """Close a connection on which nothing is being answered; False where there is none.
+
+        Which one is by chance: whoever holds many of them without asking anything loses most.
+        """
+        for connection in self:
+            if connection is not newcomer and connection.idle and not connection.closing:
+                # A client that does not read would keep its place until its time is over.
+                (connection.abort if connection.write_paused else connection.close)()
+                return True
+        return False
+
     async def drain(self, seconds: float) -> bool:
         """Close what is idle and wait for the requests that run; False where some still do after so long."""
         for connection in list(self):
@@ -136,7 +148,7 @@ class ServerConnection(Incoming, asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes)
         self._connections.add(self)
-        if len(self._connections) > self._limits.connections:
+        if len(self._connections) > self._limits.connections and not self._connections.make_room(self):
             self._refuse(too_much_at_once())
             return
         self._deadline.set(self._limits.head_seconds)

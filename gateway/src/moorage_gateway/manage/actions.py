@@ -19,7 +19,7 @@ from moorage_gateway.manage.answers import model_answer, status_told, told
 from moorage_gateway.manage.audit import audited
 from moorage_gateway.manage.callers import Asking, allowed
 from moorage_gateway.manage.fields import Strict
-from moorage_gateway.manage.logs import LogOptions, log_lines, pods_of
+from moorage_gateway.manage.logs import LogOptions, Readers, log_lines, pods_of
 from moorage_gateway.manage.naming import Targeted
 from moorage_gateway.manage.problems import Problem
 from moorage_gateway.manage.routing import of_model, router
@@ -31,6 +31,7 @@ GO_ON_HEADER: Final = "X-Moorage-Go-On"
 RESTART_KEY_ANNOTATION: Final = f"{API_GROUP}/restart-key"
 
 routes = router()
+readers = Readers()
 
 
 @of_model(routes, "POST", "/start", status_code=202, summary="Start a model", tags=["models"])
@@ -100,7 +101,7 @@ async def model_logs(  # noqa: PLR0913 - one for each option
         which = f"no pod {pod!r}" if pod else "no pods"
         raise Problem(404, f"The model {target} has {which} now ({reason or 'no status yet'}).", "no_pods")
     options = LogOptions(container, tail, follow, since_seconds, timestamps, previous)
-    lines = log_lines(caller.kube, target.namespace, pods, options)
+    lines = readers.counted(await caller.name(), log_lines(caller.kube, target.namespace, pods, options))
     # What is refused must be told before the answer begins.
     first = await anext(lines, b"")
 
@@ -140,5 +141,10 @@ async def generate(caller: Asking, target: Targeted, body: GenerateBody) -> Resp
         raise Problem(403, text, "forbidden")
     who = await caller.name()
     content = msgspec.json.encode(body.model_dump(mode="json", exclude_none=True))
-    headers = {GO_ON_HEADER: str(target), "X-Moorage-Caller": who.encode("ascii", "replace").decode()[:256]}
+    headers = {GO_ON_HEADER: str(target), "X-Moorage-Caller": _plain(who)}
     return Response(content, media_type="application/json", headers=headers)
+
+
+def _plain(who: str) -> str:
+    """A name as a header takes it: a line end in one would begin another header, such as an order to go on."""
+    return "".join(letter if "!" <= letter <= "~" else "?" for letter in who[:256])

@@ -1,6 +1,7 @@
 """The logs of a model's pods as one stream of lines, as they come."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -8,13 +9,42 @@ from moorage_common.kube.client import Kube
 from moorage_common.kube.errors import ApiError, UnavailableError
 from moorage_common.kube.resources import PODS
 from moorage_common.labels import MODEL_LABEL, MODEL_UID_LABEL
+from moorage_gateway.manage.problems import Problem
 
 MOST_PODS: Final = 10
 LONGEST_LINE: Final = 64 * 1024
 """A longer line is passed on in parts."""
 
-_WAITING: Final = 256
-"""Pieces that wait for a client that reads slowly; then the API server is not read either."""
+_WAITING: Final = 16
+"""Pieces that wait for a client that reads slowly; then the API server is not read either. Each may be a long line."""
+
+
+MOST_READ: Final = 32
+"""Logs that one user reads at a time, or all service accounts of a namespace together: a quarter of what is let through
+to this process, so that who follows logs keeps nobody else out."""
+
+_ACCOUNT: Final = "system:serviceaccount:"
+
+
+class Readers:
+    """Who reads logs now."""
+
+    def __init__(self) -> None:
+        """Nobody."""
+        self._reading: Counter[str] = Counter()
+
+    async def counted(self, who: str, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Give `lines`, counted as read by `who` until their end; Problem where that is one too many."""
+        group = who.rpartition(":")[0] if who.startswith(_ACCOUNT) else who
+        if self._reading[group] >= MOST_READ:
+            raise Problem(429, f"You read {MOST_READ} logs already; end one of them.", "too_many_logs")
+        self._reading[group] += 1
+        try:
+            async for line in lines:
+                yield line
+        finally:
+            self._reading[group] -= 1
+            self._reading += Counter()  # drops those at zero
 
 
 class LogOptions(NamedTuple):

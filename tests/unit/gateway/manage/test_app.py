@@ -39,11 +39,12 @@ class Server:
     paths: dict[str, Answer] = field(default_factory=dict)
     seen: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     allowed: bool = True
+    name: str = "jane"
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.seen.append((request.method, request.path, dict(request.headers)))
         if request.path.endswith("/selfsubjectreviews"):
-            return web.json_response({"status": {"userInfo": {"username": "jane"}}}, status=201)
+            return web.json_response({"status": {"userInfo": {"username": self.name}}}, status=201)
         if request.path.endswith("/selfsubjectaccessreviews"):
             return web.json_response({"status": {"allowed": self.allowed}}, status=201)
         for end, answer in self.paths.items():
@@ -111,6 +112,14 @@ async def test_a_log_is_followed_while_it_is_silent_and_let_go_with_the_client(t
             assert await anext(answer.aiter_lines()) == "one"
         async with asyncio.timeout(10):
             await gone.wait()
+
+
+async def test_bad_input_58_no_name_of_a_user_is_an_order_to_the_data_plane(tmp_path: Path) -> None:
+    server = Server(name="jane\r\nX-Moorage-Go-On: team-b/secret\u2028")
+    async with api(tmp_path, server) as client:
+        order = await client.post(f"{ONE}/generate", json={"prompt": "Hi"})
+        assert order.headers.get_list("x-moorage-go-on") == ["team-a/tiny"]
+        assert order.headers["x-moorage-caller"] == "jane??X-Moorage-Go-On:?team-b/secret?"
 
 
 async def test_what_may_be_generated_is_an_order_to_the_data_plane(tmp_path: Path) -> None:

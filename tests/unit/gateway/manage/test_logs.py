@@ -9,7 +9,8 @@ import pytest
 
 from moorage_common.kube.client import Kube
 from moorage_common.kube.errors import ForbiddenError
-from moorage_gateway.manage.logs import LONGEST_LINE, LogOptions, log_lines, pods_of
+from moorage_gateway.manage.logs import LONGEST_LINE, MOST_READ, LogOptions, Readers, log_lines, pods_of
+from moorage_gateway.manage.problems import Problem
 from tests.unit.common.support import until
 
 OPTIONS = LogOptions("runtime", 100, follow=True, since_seconds=None, timestamps=False, previous=False)
@@ -83,3 +84,43 @@ async def test_whoever_leaves_leaves_nothing_open() -> None:
 async def test_pods_are_those_of_this_very_model_the_youngest_first() -> None:
     model = {"metadata": {"name": "m", "namespace": "team-a", "uid": "u"}}
     assert await pods_of(cast(Kube, FakeKube({})), model) == ["new", "old"]
+
+
+async def test_bad_input_60_long_lines_that_nobody_reads_fill_no_memory() -> None:
+    """As many logs as are let through are followed at a time, in a process that shares the gateway's memory."""
+    read = 0
+
+    class Chatty(FakeKube):
+        async def logs(self, namespace: str, pod: str, options: Mapping[str, str]) -> AsyncIterator[bytes]:
+            nonlocal read
+            while True:
+                read += LONGEST_LINE
+                yield b"x" * (LONGEST_LINE - 1) + b"\n"
+
+    stream = log_lines(cast(Kube, Chatty({})), "team-a", ["a"], OPTIONS)
+    assert await anext(stream)
+    await asyncio.sleep(0.1)
+    await cast(Any, stream).aclose()
+    assert read < 2 * 2**20
+
+
+async def test_bad_input_60_who_follows_logs_keeps_nobody_else_out() -> None:
+    readers, kube = Readers(), cast(Kube, FakeKube({"a": [b"x\n", None]}))
+
+    def follow(who: str) -> AsyncIterator[bytes]:
+        return readers.counted(who, log_lines(kube, "team-a", ["a"], OPTIONS))
+
+    followed = [follow(f"system:serviceaccount:team-a:{number}") for number in range(MOST_READ)]
+    for lines_ in followed:
+        assert await anext(lines_) == b"x\n"
+    with pytest.raises(Problem) as refused:
+        await anext(follow("system:serviceaccount:team-a:another"))
+    assert refused.value.status == 429
+    others = [follow(who) for who in ("system:serviceaccount:team-b:0", "moorage:key:ci", "somebody")]
+    for lines_ in others:
+        assert await anext(lines_) == b"x\n"
+    await cast(Any, followed[0]).aclose()
+    again = follow("system:serviceaccount:team-a:another")
+    assert await anext(again) == b"x\n"
+    for lines_ in [*followed, *others, again]:
+        await cast(Any, lines_).aclose()
