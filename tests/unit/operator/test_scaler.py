@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from moorage_common.demand import News, Use
-from moorage_common.kube.resources import ENDPOINT_SLICES, INFERENCE_MODELS
+from moorage_common.kube.resources import ENDPOINT_SLICES, INFERENCE_MODELS, PODS
 from moorage_operator.settings import Settings
-from tests.unit.operator.support import Object, by_type, summary
+from tests.unit.operator.support import Object, by_type, live_pod, summary
 from tests.unit.operator.test_app import Bed, running
 from tests.unit.operator.virtual_time import in_virtual_time, settle
 
@@ -85,6 +85,38 @@ async def test_it_goes_to_sleep_and_is_woken_and_the_spec_is_never_touched() -> 
         assert {kind for kind, _ in bed.kube.objects} == {
             *("InferenceModel", "Deployment", "Service", "PodDisruptionBudget", "Lease")
         }
+
+
+@in_virtual_time
+async def test_the_time_that_it_loads_is_no_idle_time() -> None:
+    async with running() as bed:
+        gateways(bed, GATEWAY[0])
+        bed.add("one", **SLEEPER)
+        await settle()
+        bed.operator.event(PODS, "ADDED", live_pod("one-1", model_name="one", model_uid="uid-of-one"))
+        tell(bed, Use(), "gateway-1")
+        await asyncio.sleep(150)
+        assert replicas(bed) == 1
+        ready = live_pod("one-1", model_name="one", model_uid="uid-of-one", version=2, ready=True)
+        bed.operator.event(PODS, "MODIFIED", ready)
+        await asyncio.sleep(59)
+        assert replicas(bed) == 1
+        await asyncio.sleep(2)
+        assert replicas(bed) == 0
+
+
+@in_virtual_time
+async def test_one_that_fails_or_finds_no_room_goes_to_sleep_all_the_same() -> None:
+    failing = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 1}}}
+    for fields in ({"container": failing}, {"node": None}):
+        async with running() as bed:
+            gateways(bed, GATEWAY[0])
+            bed.add("one", **SLEEPER)
+            await settle()
+            bed.operator.event(PODS, "ADDED", live_pod("one-1", model_name="one", model_uid="uid-of-one", **fields))
+            tell(bed, Use(), "gateway-1")
+            await asyncio.sleep(62)
+            assert replicas(bed) == 0
 
 
 @in_virtual_time
