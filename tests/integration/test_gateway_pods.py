@@ -95,6 +95,7 @@ def test_openais_client_for_node_chats_streams_and_embeds(
         with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0) as python:
             question = [{"role": "user", "content": "one two !tokens=4"}]
             same = python.chat.completions.create(model="fleet", max_tokens=4, messages=question)  # type: ignore[arg-type]
+            assert python.models.retrieve(f"{api.namespace}/fleet").id == f"{api.namespace}/fleet"
     assert told["models"] == sorted(every)
     assert told["chat"] == same.choices[0].message.content == "".join(told["pieces"])
     assert len([piece for piece in told["pieces"] if piece]) == 4

@@ -24,11 +24,14 @@ def clean(model: Mapping[str, Any], kind: str = "InferenceModel") -> dict[str, A
     for part in ("labels", "annotations"):
         if theirs := {name: text for name, text in (metadata.get(part) or {}).items() if _is_theirs(name)}:
             kept[part] = dict(sorted(theirs.items()))
+    spec = model["spec"]
+    if spec.get("scaling"):  # the default that the API server has written beside it, which says nothing
+        spec = {name: value for name, value in spec.items() if name != "replicas"}
     return {
         "apiVersion": model.get("apiVersion", f"{API_GROUP}/v1alpha1"),
         "kind": model.get("kind", kind),
         "metadata": kept,
-        "spec": model["spec"],
+        "spec": spec,
     }
 
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from moorage_common.http.message import Answer, Refusal, Request
+from moorage_common.http.message import Answer, Refusal, Request, json_answer
 from moorage_common.http.responder import Responder
 from moorage_common.http.server import Running
 from moorage_gateway import refusals
@@ -24,13 +24,13 @@ from moorage_gateway.generate import CHAT, Collected, GenerateRequest, Generatio
 from moorage_gateway.hold import not_ready
 from moorage_gateway.keys import PREFIX
 from moorage_gateway.limits import Bill
-from moorage_gateway.listing import listing
+from moorage_gateway.listing import alias_entry, listing, model_entry
 from moorage_gateway.management import Management
 from moorage_gateway.reply import Headers
 from moorage_gateway.routing import Model, Table
 from moorage_gateway.templates import Templates
 from moorage_gateway.trace import REQUEST_ID, TRACE_PARENT, TRACE_STATE
-from moorage_gateway.wanted import EMBEDDINGS, MODELS, OURS, RELAYED, STREAMED, Wanted, wanted_of
+from moorage_gateway.wanted import EMBEDDINGS, MODELS, ONE_MODEL, OURS, RELAYED, STREAMED, Wanted, wanted_of
 
 _HEADS: Final = {
     path: b"POST %b HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: %%d\r\nx-request-id: %%b\r\n"
@@ -178,6 +178,9 @@ class Front:
             found = listing(models, self._aliases.visible(wanted.aliases, caller.may_use))
             self._desk.served(found, caller, request, responder)
             return None
+        if wanted.path == ONE_MODEL:
+            self._desk.served(json_answer(200, self._described(caller, wanted, models)), caller, request, responder)
+            return None
         more: Headers = ()
         if len(models) == 1:
             (model,) = models
@@ -241,6 +244,17 @@ class Front:
         generation = Generation(responder, model.name, ask, self.shelf)
         generation.start()
         return generation
+
+    def _described(self, caller: Caller, wanted: Wanted, models: list[Model]) -> dict[str, object]:
+        """The one model, or alias, of the name that is wanted; Refusal."""
+        visible = [] if models else self._aliases.visible(wanted.aliases, caller.may_use)
+        if len(models) + len(visible) > 1:
+            raise Refusal(refusals.ambiguous(wanted.asked, [*models, *(alias for alias, _ in visible)]))
+        if models:
+            return model_entry(models[0])
+        if visible:
+            return alias_entry(*visible[0])
+        raise Refusal(refusals.no_model(wanted.asked))
 
     def _beside_aliases(self, caller: Caller, wanted: Wanted, models: list[Model]) -> list[Model]:
         """The models that win over aliases of the name: those of the same namespace; of others none may. Refusal."""

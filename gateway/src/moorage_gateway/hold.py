@@ -40,6 +40,8 @@ class State(NamedTuple):
     """Requests that a pod works on at a time; 0 where that is not known."""
     scaled: bool = False
     """Whether the operator chooses the number of its replicas, and has to be told how it is used."""
+    sleeping: bool = False
+    """Whether it has no pods because nobody has used it."""
 
 
 class Guest(Protocol):

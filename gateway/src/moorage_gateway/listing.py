@@ -1,4 +1,4 @@
-"""`GET /v1/models`: what a caller may use, models and aliases, in OpenAI's words and a few of ours."""
+"""`GET /v1/models`, and one of them: what a caller may use, models and aliases, in OpenAI's words and a few of ours."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,13 +9,14 @@ from moorage_gateway.routing import Model
 
 def listing(models: Iterable[Model], aliases: Iterable[tuple[Alias, Sequence[Weighted]]]) -> Answer:
     """The list, by full names; a model hides an alias of its own full name, as it does in requests."""
-    entries = {model.key: _entry(model) for model in models}
+    entries = {model.key: model_entry(model) for model in models}
     for alias, among in aliases:
-        entries.setdefault(alias.key, _alias_entry(alias, among))
+        entries.setdefault(alias.key, alias_entry(alias, among))
     return json_answer(200, {"object": "list", "data": [entries[key] for key in sorted(entries)]})
 
 
-def _entry(model: Model) -> dict[str, object]:
+def model_entry(model: Model) -> dict[str, object]:
+    """One model; it is `sleeping` where it has no pods until somebody asks it something."""
     return {
         "id": str(model.key),
         "object": "model",
@@ -23,10 +24,12 @@ def _entry(model: Model) -> dict[str, object]:
         "owned_by": model.key.namespace,
         "served_name": model.served_name,
         "ready": len(model.backends) > 0,
+        **({"sleeping": True} if model.sleeping and not len(model.backends) else {}),
     }
 
 
-def _alias_entry(alias: Alias, among: Sequence[Weighted]) -> dict[str, object]:
+def alias_entry(alias: Alias, among: Sequence[Weighted]) -> dict[str, object]:
+    """One alias, with the models that it leads the caller to."""
     return {
         "id": str(alias.key),
         "object": "model",

@@ -40,6 +40,8 @@ class Model:
     """Chooses the pod by the prefix of a request; None chooses the one with the fewest in flight."""
     most_per_pod: int = 0
     """Requests that a pod takes at a time, working or waiting; 0 is any number."""
+    sleeping: bool = False
+    """Whether it has no pods because nobody has used it."""
     name: str = field(init=False)
     """`namespace/name`."""
 
@@ -104,7 +106,7 @@ class Table:
         elif prefixes is None or prefixes.settings != prefix:
             prefixes = PrefixPods(backends, prefix)
         most_per_pod = state.takes * (1 + WAITING_PER_RUNNING)
-        model = Model(key, served_name, created, state.why_not, backends, room, prefixes, most_per_pod)
+        model = Model(key, served_name, created, state.why_not, backends, room, prefixes, most_per_pod, state.sleeping)
         self._models[key] = model
         for name in {served_name, key.name, str(key)}:
             self._by_name.setdefault(name, []).append(model)

@@ -123,6 +123,8 @@ class Gateway:
         self.port = front.sockets[0].getsockname()[1]
         if self._inherited is None:
             self.admin_port = listeners[0].sockets[0].getsockname()[1]
+            if not self._settings.key_namespace:
+                log.info("no API keys are taken, only tokens of Kubernetes: no key namespace is set")
             log.info("listening", extra={"host": self._settings.host, "port": self.port, "admin_port": self.admin_port})
         else:
             log.info("a worker listens", extra={"pid": os.getpid(), "port": self.port})

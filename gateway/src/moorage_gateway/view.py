@@ -198,7 +198,13 @@ def _ready(obj: Mapping[str, Any]) -> list[Address]:
 def _state(obj: Mapping[str, Any]) -> State:
     """What the gateway goes by of a model's spec and status."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
-    return State(_waits(obj), _why_not(status), _takes(spec), bool(spec.get("scaling")) and not spec.get("suspend"))
+    return State(
+        waits=_waits(obj),
+        why_not=_why_not(status),
+        takes=_takes(spec),
+        scaled=bool(spec.get("scaling")) and not spec.get("suspend"),
+        sleeping=status.get("phase") == "Sleeping",
+    )
 
 
 def _waits(obj: Mapping[str, Any]) -> bool:

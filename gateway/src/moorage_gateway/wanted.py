@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
+from urllib.parse import unquote
 
 import msgspec
 
@@ -27,6 +28,8 @@ RELAYED: Final = OPENAI | EMBEDDINGS
 """The routes of pods that are passed on; all others are not there, whatever an engine has."""
 
 MODELS: Final = "/v1/models"
+ONE_MODEL: Final = "/v1/models/"
+"""Before the name of one of them, escaped as a part of an address."""
 GENERATE: Final = "/v1/generate"
 """This becomes a route of the pod (`generate`)."""
 
@@ -52,6 +55,11 @@ def wanted_of(request: Request, table: Table, aliases: Aliases) -> Wanted:
         namespace, _, rest = path[len(BY_PATH) :].partition("/")
         name, slash, rest = rest.partition("/")
         path, named = slash + rest, ModelKey(namespace, name)
+    elif path.startswith(ONE_MODEL) and len(path) > len(ONE_MODEL):
+        if request.method != "GET":
+            raise Refusal(refusals.wrong_method(request, "GET"))
+        asked = unquote(path[len(ONE_MODEL) :])
+        return Wanted(ONE_MODEL, asked, table.named(asked), aliases.by_name.get(asked, ()))
     method = "GET" if path == MODELS else "POST"
     if path not in RELAYED and path not in OURS:
         raise Refusal(refusals.not_found(request))

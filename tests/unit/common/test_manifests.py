@@ -47,6 +47,12 @@ def test_only_what_a_person_has_written_is_left() -> None:
     assert clean(clean(LIVE)) == clean(LIVE)
 
 
+def test_the_default_beside_scaling_is_left_out_as_it_has_to_be_when_one_writes_it() -> None:
+    scaled = {**LIVE, "spec": {**LIVE["spec"], "replicas": 1, "scaling": {"maxReplicas": 3}}}
+    assert clean(scaled)["spec"] == {**clean(LIVE)["spec"], "scaling": {"maxReplicas": 3}}
+    assert clean({**LIVE, "spec": {"replicas": 1}})["spec"] == {"replicas": 1}
+
+
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),

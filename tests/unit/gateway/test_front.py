@@ -32,6 +32,39 @@ async def listed(bed: Bed, key: str) -> list[str]:
     return [model["id"] for model in json.loads(reply.body)["data"]]
 
 
+async def retrieve(bed: Bed, name: str, key: str = KEY) -> Reply:
+    return await bed.gateway.ask(get(f"/v1/models/{name}", f"Authorization: Bearer {key}"))
+
+
+@pytest.mark.parametrize("name", ["chat", "team-a/chat", "team-a%2Fchat"])
+async def test_one_model_is_told_by_any_of_its_names(name: str) -> None:
+    async with running(answers()) as (bed, _):
+        reply = await retrieve(bed, name)
+        assert reply.status == 200
+        told = json.loads(reply.body)
+        assert (told["id"], told["object"], told["ready"]) == ("team-a/chat", "model", True)
+        assert "sleeping" not in told
+
+
+async def test_bad_input_42_55_a_model_of_others_is_told_as_little_of_as_one_that_is_none() -> None:
+    async with running(answers()) as (bed, _):
+        bed.table.put(ModelKey("team-b", "secret"), "secret")
+        there, absent = await retrieve(bed, "team-b%2Fsecret"), await retrieve(bed, "team-b%2Fabsent")
+        assert there.status == absent.status == 404
+        assert there.error["code"] == absent.error["code"] == "model_not_found"
+        reply = await bed.gateway.ask(post(b"", f"Authorization: Bearer {KEY}", path="/v1/models/chat"))
+        assert (reply.status, reply.headers["allow"]) == (405, "get")
+
+
+async def test_a_model_that_sleeps_is_listed_as_one_that_a_request_wakes() -> None:
+    async with running(answers()) as (bed, _):
+        bed.table.put(ModelKey("team-a", "chat"), "chat", state=State(waits=True, scaled=True, sleeping=True))
+        assert "sleeping" not in json.loads((await retrieve(bed, "chat")).body), "a pod is still ready"
+        bed.table.move(ModelKey("team-a", "chat"), [])
+        told = json.loads((await retrieve(bed, "chat")).body)
+        assert (told["ready"], told["sleeping"]) == (False, True)
+
+
 @pytest.mark.parametrize("path", [CHAT, "/v1/models", "/models/team-a/chat/v1/completions", "/nowhere", "/docs"])
 @pytest.mark.parametrize(
     "header",
