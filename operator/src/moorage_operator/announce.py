@@ -4,12 +4,14 @@ Their names are made from what they tell, so that whatever is told twice is one 
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from moorage_common.kube.client import Kube
 from moorage_common.kube.errors import ApiError, ConflictError, NotFoundError, UnavailableError
 from moorage_common.kube.resources import EVENTS, INFERENCE_MODELS
+from moorage_operator.api.conditions import Phase
 from moorage_operator.api.v1alpha1 import API_VERSION, KIND
 from moorage_operator.desired.drift import digest
 from moorage_operator.kinds import FIELD_MANAGER
@@ -53,6 +55,17 @@ def event(namespace: str, name: str, uid: str, told: Announcement, now: str) -> 
         "lastTimestamp": now,
         "count": 1,
     }
+
+
+def slept_or_woke(before: Mapping[str, Any], wanted: Mapping[str, Any], *, asleep: bool) -> Announcement | None:
+    """What there is to tell of a model that went to sleep, or was woken."""
+    ready: Mapping[str, Any] = wanted["conditions"][0]
+    if wanted["phase"] == Phase.SLEEPING != before.get("phase"):
+        return Announcement("Normal", "Sleeping", ready["message"], ready["lastTransitionTime"])
+    if before.get("phase") == Phase.SLEEPING != wanted["phase"] and not asleep:
+        message = "a request through the gateway waits for it, or scaling.minReplicas was raised"
+        return Announcement("Normal", "Woken", message, ready["lastTransitionTime"])
+    return None
 
 
 class Announcer:

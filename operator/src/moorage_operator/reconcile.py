@@ -16,7 +16,7 @@ from moorage_common.kube.errors import ConflictError, ForbiddenError, InvalidErr
 from moorage_common.kube.resources import INFERENCE_MODELS, REPLICA_SETS
 from moorage_common.labels import APPLIED_HASH_ANNOTATION
 from moorage_operator.admission import rules_of
-from moorage_operator.announce import Announcement, Announcer
+from moorage_operator.announce import Announcement, Announcer, slept_or_woke
 from moorage_operator.api.conditions import Problem, Reason
 from moorage_operator.api.v1alpha1 import API_VERSION, KIND, InferenceModel
 from moorage_operator.child import Child
@@ -279,6 +279,8 @@ class Reconciler:
         if wanted == model.status:
             return
         await self._announce(key, model, wanted, now)
+        if turn := slept_or_woke(model.status, wanted, asleep=seen.replicas == 0):
+            await self._announcer.tell(key, model.metadata.uid, turn, now)
         for told in warnings(model, seen, wanted):
             warning = Announcement("Warning", told.reason, printable(told.message), told.subject)
             await self._announcer.tell(key, model.metadata.uid, warning, now)

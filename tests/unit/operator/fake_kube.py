@@ -109,7 +109,9 @@ class FakeKube(Kube):
         self._refuse("create", kind)
         if (kind, name) in self.objects:
             raise ConflictError(409, "AlreadyExists", f"{name} already exists")
-        return self._stored(manifest)
+        made = self._stored(manifest)
+        self.objects[kind, name]["metadata"].setdefault("uid", f"uid-of-{name}")
+        return made
 
     async def replace(self, resource: Resource, manifest: Object, options: Mapping[str, str] = NOTHING) -> Object:
         """The object anew; a conflict when it is not of the manifest's version any more."""

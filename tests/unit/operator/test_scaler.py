@@ -83,8 +83,13 @@ async def test_it_goes_to_sleep_and_is_woken_and_the_spec_is_never_touched() -> 
         assert by_type(bed.status("one") or {})["Ready"]["reason"] == "Starting"
         assert bed.kube.objects["InferenceModel", "one"]["spec"]["scaling"] == SLEEPER["scaling"]
         assert {kind for kind, _ in bed.kube.objects} == {
-            *("InferenceModel", "Deployment", "Service", "PodDisruptionBudget", "Lease")
+            *("InferenceModel", "Deployment", "Service", "PodDisruptionBudget", "Lease", "Event")
         }
+        told = [(one["reason"], one["message"]) for (kind, _), one in bed.kube.objects.items() if kind == "Event"]
+        assert told == [
+            ("Sleeping", "without use for 1m; the next request through the gateway wakes it, and waits"),
+            ("Woken", "a request through the gateway waits for it, or scaling.minReplicas was raised"),
+        ]
 
 
 @in_virtual_time
