@@ -288,8 +288,11 @@ def test_random_pods_reach_nobody_but_their_own_client(caplog: pytest.LogCapture
             told = await everything(client)
         found = answers_in(told, 1)
         said = [body for status, body in answers_in(plans[word][0], 1) if status < 500]
-        # A whole answer is what somebody strict reads in the pod's, or an error of ours; nothing comes behind it.
-        assert all(body in said or b'"error"' in body for status, body in found if status < 500)
+        # A whole answer is what somebody strict reads in the pod's, or an error of ours; nothing comes behind it. What
+        # the pod says behind an answer in a packet of its own may meet the next request on that connection: nobody
+        # can tell it from an answer, and the pod may give its own clients any.
+        late = [body for plan in plans.values() for _, body in answers_in(plan[0], 2)[1:]]
+        assert all(body in (*said, *late) or b'"error"' in body for status, body in found if status < 500)
         assert len(answers_in(told, 2)) < 2
 
     async def check(bed: Bed, pod: Pod, example: list[tuple[bytes, list[int], bool]]) -> None:
