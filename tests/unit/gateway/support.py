@@ -133,6 +133,11 @@ async def begun(port: int, content: bytes) -> AsyncIterator[Client]:
             await writer.wait_closed()
 
 
+def connecting() -> bool:
+    """Whether a connection to a pod is being made: it is, until its end, also for a client that has left."""
+    return any(getattr(task.get_coro(), "__qualname__", "") == "Exchange._connect" for task in asyncio.all_tasks())
+
+
 @asynccontextmanager
 async def running(
     *scripts: Script, limits: Limits | None = None, hold: HoldLimits | None = None, desk: Desk | None = None
@@ -186,4 +191,7 @@ async def running(
             connection.abort()
         for endpoint in table.backends(MODEL):
             endpoint.pool.close()
+        await until(lambda: not connecting())
+        for _ in range(3):  # a pod learns in the next turns of the loop of a connection that was made just now
+            await asyncio.sleep(0)
         await until(lambda: not connections and not any(pod.open for pod in pods))

@@ -236,12 +236,18 @@ async def test_fault_29_wherever_a_stream_breaks_off_it_is_seen_to_be_broken(cut
 async def test_an_answer_before_the_request_was_read_is_passed_on_and_the_connection_not_kept() -> None:
     """A pod that refuses a body by its head answers and closes while the gateway still writes."""
 
+    ended = asyncio.Event()
+
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n")
-        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
-        writer.write_eof()
-        await reader.read()
-        writer.close()
+        try:
+            await reader.readuntil(b"\r\n")
+            writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+            writer.write_eof()
+            with suppress(ConnectionError):
+                await reader.read()
+        finally:
+            writer.close()
+            ended.set()
 
     async with running(answers()) as (bed, _):
         server = await asyncio.start_server(refuse, "127.0.0.1", 0)
@@ -253,6 +259,8 @@ async def test_an_answer_before_the_request_was_read_is_passed_on_and_the_connec
         assert (reply.status, reply.body) == (413, b"{}")
         assert [endpoint.pool.take(monotonic()) for endpoint in model.backends] == [None]
         server.close()
+        async with asyncio.timeout(5):
+            await ended.wait()
 
 
 async def test_pods_that_accept_and_reset_leave_nobody_waiting() -> None:
