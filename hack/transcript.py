@@ -176,8 +176,9 @@ def _replicas_rather_than_service(stage: Stage) -> Iterator[tuple[str, str]]:
 
     stage.show("-n", "team-a", "patch", "im", "solo", "--type=merge", "-p", '{"spec":{"maxConcurrency":8}}')
     progressing = '{.status.conditions[?(@.type=="Progressing")]'
-    stage.show("-n", "team-a", "wait", f"--for=jsonpath={progressing}.reason}}=MakingRoom", "im/solo")
-    stage.show("-n", "team-a", "get", "im", "solo", "-o", f'jsonpath={progressing}.message}}{{"\\n"}}')
+    # In one command: a moment later there is room, and another message.
+    message = f'jsonpath={progressing}.message}}{{"\\n"}}'
+    stage.show("-n", "team-a", "wait", f"--for=jsonpath={progressing}.reason}}=MakingRoom", "im/solo", "-o", message)
     stage.show("-n", "team-a", "wait", f"--for=jsonpath={progressing}.reason}}=Complete", "im/solo")
     yield "room", stage.taken()
 
