@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer
 
+from moorage_common.http.connections import Connections
 from moorage_common.http.message import Limits, Request, json_answer
 from moorage_common.http.responder import Responder
-from moorage_common.http.server import Connections, ServerConnection
+from moorage_common.http.server import ServerConnection
 
 THREADS = 2
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
+from moorage_common.http.handler import Running
 from moorage_common.http.message import Answer, Refusal, Request
 from moorage_common.http.responder import Responder
-from moorage_common.http.server import Running
 from moorage_gateway.access import bearer
 from moorage_gateway.audit import FailedLogins
 from moorage_gateway.callers import ReviewError, TokenCaller, User

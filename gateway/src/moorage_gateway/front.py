@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final
 
+from moorage_common.http.handler import Running
 from moorage_common.http.message import Answer, Refusal, Request, json_answer
 from moorage_common.http.responder import Responder
-from moorage_common.http.server import Running
 from moorage_gateway import refusals
 from moorage_gateway.access import Access, bearer
 from moorage_gateway.alias import Aliases

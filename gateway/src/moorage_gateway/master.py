@@ -16,9 +16,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from moorage_common.demand import LINE_BYTES, decode
 from moorage_common.http.client import AnswerTooLong, UpstreamConnection, UpstreamGone
+from moorage_common.http.connections import Connections
+from moorage_common.http.handler import Running
 from moorage_common.http.message import Answer, Limits, Request
 from moorage_common.http.responder import Responder
-from moorage_common.http.server import Connections, Running, ServerConnection
+from moorage_common.http.server import ServerConnection
 from moorage_common.kube.client import Kube, Login
 from moorage_gateway.demand import Demand
 from moorage_gateway.demand_access import PATH as DEMAND

@@ -10,9 +10,11 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from moorage_common.http.connections import Connections
+from moorage_common.http.handler import Running
 from moorage_common.http.message import Answer, Limits, Request
 from moorage_common.http.responder import Responder
-from moorage_common.http.server import Connections, Running, ServerConnection
+from moorage_common.http.server import ServerConnection
 from moorage_common.kube.client import Kube, Login
 from moorage_common.kube.watch import WatchHealth, watch_all
 from moorage_gateway.access import Access

@@ -8,9 +8,10 @@ import logging
 import signal
 
 from moorage_common.facts import LoadError, Termination
+from moorage_common.http.connections import Connections
 from moorage_common.http.message import Limits, Request
 from moorage_common.http.responder import Responder
-from moorage_common.http.server import Connections, ServerConnection
+from moorage_common.http.server import ServerConnection
 from moorage_runtime.errors import LoadFailure, report_termination
 from moorage_runtime.process import Child
 from moorage_runtime.routes import dispatch

@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from moorage_common.http.connections import Connections
 from moorage_common.http.message import Answer, Limits, Request
 from moorage_common.http.responder import Responder
-from moorage_common.http.server import Connections, ServerConnection
+from moorage_common.http.server import ServerConnection
 
 DEADLINE = 10.0
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from moorage_common.http.message import Answer, Limits, Request
 from moorage_common.http.responder import Responder
+from moorage_common.http.server import ServerConnection
 from tests.unit.common.support import Source, get, listening, post, until
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -112,6 +113,7 @@ async def test_answers_that_nobody_reads_do_not_gather() -> None:
                     client.writer.write(get() * 100)
                     await client.writer.drain()
         (connection,) = server.connections
+        assert isinstance(connection, ServerConnection)
         assert connection.write_paused
         buffered = connection._transport.get_write_buffer_size()
         assert buffered < 20_000_000

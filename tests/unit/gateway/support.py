@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from moorage_common.http.connections import Connections
 from moorage_common.http.message import Limits, Request
 from moorage_common.http.responder import Responder
-from moorage_common.http.server import Connections, ServerConnection
+from moorage_common.http.server import ServerConnection
 from moorage_gateway.access import Access, User
 from moorage_gateway.alias import Aliases
 from moorage_gateway.desk import Desk

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import pytest
 
 from moorage_common.demand import News, Use, decode
+from moorage_common.http.connections import Connections
+from moorage_common.http.handler import Running
 from moorage_common.http.message import Limits, Request
 from moorage_common.http.responder import Responder
-from moorage_common.http.server import Connections, Running, ServerConnection
+from moorage_common.http.server import ServerConnection
 from moorage_gateway.demand import MOST_FOLLOWERS, Demand
 from moorage_gateway.hold import HoldLimits, Lobby, Room, State
 from moorage_gateway.routing import ModelKey, Table

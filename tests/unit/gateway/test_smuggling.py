@@ -16,7 +16,9 @@ from tests.unit.gateway.odd_requests import AUTH, STREAMS
 from tests.unit.gateway.strict_servers import Seen, by_h11, by_nginx
 from tests.unit.gateway.support import Bed, answers, faults, running
 
-IMPATIENT = Limits(head_seconds=0.15, body_idle_seconds=0.15, keep_alive_seconds=0.15, linger_seconds=0.05)
+IMPATIENT = Limits(head_seconds=0.15, body_idle_seconds=0.15, keep_alive_seconds=0.15)
+"""It still lingers: a pause of this process between two packets must not take a refusal away."""
+
 REFUSALS = {400, 405, 408, 413, 415, 417, 431, 505}
 NGINX = by_nginx()
 

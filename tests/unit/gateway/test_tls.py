@@ -17,9 +17,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from prometheus_client import CollectorRegistry, generate_latest
 
+from moorage_common.http.connections import Connections
 from moorage_common.http.message import EVENT_STREAM, Answer, Limits, Request
 from moorage_common.http.responder import Responder
-from moorage_common.http.server import Connections, ServerConnection
+from moorage_common.http.server import ServerConnection
 from moorage_gateway.tls import Certificate, CertificateError, CertificateExpiry
 from tests.unit.common.support import Source, get
 

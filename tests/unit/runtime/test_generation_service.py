@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from moorage_common.http.connections import Connections
 from moorage_common.http.message import Limits
-from moorage_common.http.server import Connections, ServerConnection
+from moorage_common.http.server import ServerConnection
 from moorage_runtime.generation.answers import Token
 from moorage_runtime.generation.choice import GenerationFailed
 from moorage_runtime.generation.encoder import Encoder

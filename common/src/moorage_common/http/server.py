@@ -15,12 +15,14 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from types import CoroutineType
-from typing import Any, Final, Protocol, cast
+from typing import Any, cast
 
 import httptools
 
+from moorage_common.http.connections import Connections
 from moorage_common.http.deadline import Deadline
-from moorage_common.http.incoming import Buffers, Incoming
+from moorage_common.http.handler import Handler, Judge, Running
+from moorage_common.http.incoming import Incoming
 from moorage_common.http.message import Answer, Limits, Refusal, Request, head_bytes
 from moorage_common.http.responder import Responder
 from moorage_common.http.strict import (
@@ -35,75 +37,8 @@ from moorage_common.openai_errors import error_body
 
 log = logging.getLogger(__name__)
 
-FLUSH_SECONDS: Final = 1.0
-"""How long what is written may take to be sent at the end."""
-
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with a time of 0: closing resets the connection."""
-
-
-class Running(Protocol):
-    """Work on a request that goes on after its handler has returned; an asyncio.Task is one."""
-
-    def cancel(self) -> object:
-        """Stop: the client has left. The callback is called after this, too."""
-
-    def cancelled(self) -> bool:
-        """Tell whether it was stopped."""
-
-    def add_done_callback(self, callback: Callable[[Any], object], /) -> object:
-        """Call `callback` with this object at the end."""
-
-
-Handler = Callable[[Request, Responder], Coroutine[Any, Any, None] | Running | None]
-"""Answers a request; gives None where it has done so."""
-
-Judge = Callable[[dict[bytes, bytes]], Answer | bool]
-"""Looks at the headers of a request before a large body is taken: refuses it, or tells whether the client is known.
-
-Bodies of clients that are not get a quarter of the room for bodies, so that strangers cannot fill it.
-"""
-
-
-class Connections(set["ServerConnection"], Buffers):
-    """The connections of one server."""
-
-    def make_room(self, newcomer: "ServerConnection") -> bool:
-        """Close a connection on which nothing is being answered; False where there is none.
-
-        Which one is by chance: whoever holds many of them without asking anything loses most.
-        """
-        for connection in self:
-            if connection is not newcomer and connection.idle and not connection.closing:
-                # A client that does not read would keep its place until its time is over.
-                (connection.abort if connection.write_paused else connection.close)()
-                return True
-        return False
-
-    async def drain(self, seconds: float) -> bool:
-        """Close what is idle and wait for the requests that run; False where some still do after so long."""
-        for connection in list(self):
-            if connection.idle:
-                connection.close()
-        busy = [connection.finished() for connection in self if not connection.idle]
-        try:
-            async with asyncio.timeout(seconds):
-                await asyncio.gather(*busy)
-        except TimeoutError:
-            return False
-        return True
-
-    async def end(self) -> None:
-        """Close what is left; answers that are written get a moment to be sent."""
-        for connection in list(self):
-            if not connection.idle:
-                connection.abort()
-            elif not connection.closing:
-                connection.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FLUSH_SECONDS):
-                while self:  # noqa: ASYNC110 - an event for each would cost every request
-                    await asyncio.sleep(0.01)
 
 
 class ServerConnection(Incoming, asyncio.Protocol):

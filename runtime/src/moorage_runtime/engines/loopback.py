@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
+from moorage_common.http.connections import Connections
 from moorage_common.http.message import Limits
-from moorage_common.http.server import Connections, ServerConnection
+from moorage_common.http.server import ServerConnection
 from moorage_runtime.engines.base import LOOPBACK
 
 if TYPE_CHECKING:

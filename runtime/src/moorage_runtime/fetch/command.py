@@ -19,9 +19,10 @@ from typing import Final
 import msgspec
 
 from moorage_common.facts import Health, LoadError, Phase, Termination
+from moorage_common.http.connections import Connections
 from moorage_common.http.message import Answer, Limits, Request, json_answer
 from moorage_common.http.responder import Responder
-from moorage_common.http.server import Connections, ServerConnection
+from moorage_common.http.server import ServerConnection
 from moorage_common.logs import JsonFormatter
 from moorage_runtime.errors import LoadFailure, not_found, report_termination
 from moorage_runtime.fetch.run import Fetch
