@@ -1,4 +1,4 @@
-"""Quantized checkpoints of SmolLM2: `quantized_folder("smollm2-w8a8")` makes one of what `models` converts."""
+"""SmolLM2 quantized, or in 32 bits: `quantized_folder("smollm2-w8a8")` makes a checkpoint of what `models` converts."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class QuantizedModel:
 
 QUANTIZED: Final[dict[str, QuantizedModel]] = {
     "smollm2-awq": QuantizedModel("smollm2-awq", "smollm2-hf", "gptqmodel", HERE / "quantize_4bit.py", ("awq",)),
+    "smollm2-float32": QuantizedModel("smollm2-float32", "smollm2-hf", "transformers", HERE / "widen.py"),
     "smollm2-gptq": QuantizedModel("smollm2-gptq", "smollm2-hf", "gptqmodel", HERE / "quantize_4bit.py", ("gptq",)),
     "smollm2-w8a8": QuantizedModel("smollm2-w8a8", "smollm2-hf", "llmcompressor", HERE / "quantize_w8a8.py"),
 }

@@ -1,6 +1,5 @@
 """What this process may use, by its cgroups and its affinity, and what its child uses; files of /proc and /sys only."""
 
-import contextlib
 import math
 import os
 import re
@@ -88,17 +87,6 @@ def peak_bytes(pid: int, proc: Path = PROC) -> int | None:
     return None if kilobytes is None else kilobytes * 1024
 
 
-def activity(pid: int, proc: Path = PROC) -> tuple[float, int]:
-    """Give what a process has done so far: CPU seconds and major page faults (it may be reading its weights)."""
-    try:
-        stat = (proc / str(pid) / "stat").read_text()
-    except OSError:
-        return 0.0, 0
-    # The second field is the program's name in parentheses and may hold anything; proc(5) numbers fields from 1.
-    fields = stat.rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), int(fields[9])
-
-
 def session(pid: int, proc: Path = PROC) -> list[int]:
     """Give the processes of the session that a process leads: an engine's child and all that it started."""
     found = []
@@ -110,12 +98,6 @@ def session(pid: int, proc: Path = PROC) -> list[int]:
         if int(stat.rpartition(")")[2].split()[3]) == pid:
             found.append(int(folder.name))
     return sorted(found)
-
-
-def session_activity(pid: int, proc: Path = PROC) -> tuple[float, int]:
-    """Give what the processes of a session have done so far, as `activity`."""
-    done = [activity(one, proc) for one in session(pid, proc)]
-    return sum(seconds for seconds, _ in done), sum(faults for _, faults in done)
 
 
 def session_resident(pid: int, proc: Path = PROC) -> int | None:
@@ -130,17 +112,6 @@ def session_resident(pid: int, proc: Path = PROC) -> int | None:
 def session_peak(pid: int, proc: Path = PROC) -> int:
     """Give the sum of what each process of a session that runs now has held at its worst."""
     return sum(peak_bytes(one, proc) or 0 for one in session(pid, proc))
-
-
-def session_works(pid: int, proc: Path = PROC) -> bool:
-    """Say whether a thread of a session runs, or waits for a CPU (state R) or for a disk (state D)."""
-    return any(state in "RD" for one in session(pid, proc) for state in _thread_states(proc / str(one)))
-
-
-def _thread_states(process: Path) -> Iterator[str]:
-    for stat in process.glob("task/[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            yield stat.read_text().rpartition(")")[2].split()[0]
 
 
 def _folders(cgroups: Path, proc: Path, controller: str) -> Iterator[Path]:

@@ -209,7 +209,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     low_cpu_mem_usage: Annotated[
         bool,
         Meta(
-            description="true: on the CPU weights stay pages of the mapped files, which the kernel can give back; "
+            description="true: on the CPU weights stay pages of the mapped files, which the kernel can give back, "
+            "unless they are computed with in another form than the files have; "
             "false: they are copied into memory (transformers)."
         ),
     ] = True

@@ -18,6 +18,7 @@ from moorage_common.estimate import mib
 from moorage_common.facts import EngineFacts, LoadError, Phase
 from moorage_common.http.client import Pool, UpstreamGone
 from moorage_runtime import machine
+from moorage_runtime.activity import session_activity
 from moorage_runtime.collected import Collected
 from moorage_runtime.engines.base import LOOPBACK, Engine, Plan
 from moorage_runtime.errors import LoadFailure, engine_error
@@ -25,11 +26,14 @@ from moorage_runtime.process import Child, ChildEnded
 from moorage_runtime.races import ended, ended_soon, first
 from moorage_runtime.settings import Settings
 from moorage_runtime.vocabulary import longest_token
-from moorage_runtime.watchdog import Activity, WatchdogPolicy, hung
+from moorage_runtime.watchdog import WatchdogPolicy, hung
 
 log = logging.getLogger(__name__)
 
 MAX_SLEEP: Final = 3600.0
+
+STILL_SECONDS: Final = 0.01
+"""A load that takes less CPU between two looks does nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,7 +282,7 @@ class Supervisor:
             policy=self._policy.watchdog,
             silence=self._traffic.silence,
             probe=lambda seconds: self._answers(plan, pool, seconds),
-            activity=lambda: Activity(*machine.session_activity(child.pid), machine.session_works(child.pid)),
+            activity=lambda: session_activity(child.pid),
             works_on_cpu=plan.works_on_cpu,
         )
         return f"it hung: {reason}"
@@ -295,12 +299,13 @@ class Supervisor:
     async def _stuck(self, child: Child) -> Any:
         """Return when a load does nothing for too long: an engine may never come back from an absurd setting."""
         step = self._policy.stuck_load / 8
-        done, still = (machine.session_activity(child.pid), machine.session_resident(child.pid)), 0.0
+        done, held, still = session_activity(child.pid), machine.session_resident(child.pid), 0.0
         while still < self._policy.stuck_load:
             await asyncio.sleep(step)
-            now = (machine.session_activity(child.pid), machine.session_resident(child.pid))
-            still = still + step if now == done else 0.0
-            done = now
+            now, holds = session_activity(child.pid), machine.session_resident(child.pid)
+            worked = abs(now.cpu_seconds - done.cpu_seconds) >= STILL_SECONDS or now.page_faults != done.page_faults
+            still = 0.0 if worked or holds != held else still + step
+            done, held = now, holds
         raise ChildEnded(f"the load did nothing for {still:.0f} s", killed=False)
 
 

@@ -11,7 +11,8 @@ threads: it gets longer.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+
+from moorage_runtime.activity import Activity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +38,6 @@ class WatchdogPolicy:
     """Below this share of one CPU a process does nothing; answering probes takes less."""
     idle_tick: float = 1.0
     """The pause between looks at an engine that answered but does nothing."""
-
-
-class Activity(NamedTuple):
-    """What an engine has done so far, and whether it is at it."""
-
-    cpu_seconds: float
-    page_faults: int
-    """Weights that come from a slow disk cost faults instead of CPU time."""
-    works: bool
-    """A thread runs, or waits for a CPU or a disk."""
 
 
 @dataclass
@@ -107,7 +98,8 @@ async def hung(
 def busy(policy: WatchdogPolicy, suspicion: Suspicion, now: float, found: Activity) -> bool:
     """Say whether an engine has done anything since the suspicion began."""
     elapsed = max(now - suspicion.since, 0.001)
-    share = (found.cpu_seconds - suspicion.cpu_seconds) / elapsed
+    # Less than there was is what a thread had done that has ended since.
+    share = abs(found.cpu_seconds - suspicion.cpu_seconds) / elapsed
     return found.works or share >= policy.idle_share or found.page_faults > suspicion.page_faults
 
 

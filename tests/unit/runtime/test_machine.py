@@ -98,17 +98,15 @@ def test_counts_what_the_kernel_killed(cgroups: Path, proc: Path, name: str, con
     assert machine.oom_kills(cgroups, proc) == 2
 
 
-def test_this_process_is_resident_and_was_active() -> None:
+def test_this_process_is_resident() -> None:
     resident = machine.resident_bytes(os.getpid())
 
     assert resident is not None
     assert resident > 10 * 1024**2
-    assert machine.activity(os.getpid())[0] > 0
 
 
 def test_a_process_that_is_gone_uses_nothing(tmp_path: Path) -> None:
     assert machine.resident_bytes(1, tmp_path) is None
-    assert machine.activity(1, tmp_path) == (0.0, 0)
 
 
 @pytest.mark.parametrize(

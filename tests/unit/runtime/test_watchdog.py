@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -11,9 +12,9 @@ import httpx
 import psutil
 import pytest
 
-from moorage_runtime import machine
+from moorage_runtime.activity import Activity, session_activity
 from moorage_runtime.supervise import DEFAULT_POLICY
-from moorage_runtime.watchdog import Activity, Suspicion, WatchdogPolicy, busy, hung, judge
+from moorage_runtime.watchdog import Suspicion, WatchdogPolicy, busy, hung, judge
 from tests.unit.runtime.support import events, running, until
 
 T = TypeVar("T")
@@ -28,6 +29,7 @@ SUSPICION = Suspicion(since=100.0, cpu_seconds=50.0, page_faults=7)
         pytest.param(Activity(50.0, 7, works=False), False, id="stopped"),
         pytest.param(Activity(50.01, 7, works=False), False, id="answers-cost-a-little"),
         pytest.param(Activity(50.5, 7, works=False), True, id="long-prompt"),
+        pytest.param(Activity(40.0, 7, works=False), True, id="a-thread-has-ended"),
         pytest.param(Activity(50.0, 9, works=False), True, id="slow-disk"),
         pytest.param(Activity(50.0, 7, works=True), True, id="gets-no-cpu"),
     ],
@@ -128,18 +130,38 @@ async def test_one_that_only_works_for_ever_is_asked_patiently() -> None:
 
 
 def test_a_thread_that_runs_is_work() -> None:
-    assert machine.session_works(os.getsid(0))  # the test itself runs
+    found = session_activity(os.getsid(0))  # the test itself runs
+
+    assert found.works
+    assert found.cpu_seconds >= time.process_time() / 2
 
 
-def test_threads_of_no_session_do_nothing(tmp_path: Path) -> None:
-    task = tmp_path / "7" / "task" / "8"
-    task.mkdir(parents=True)
-    stat = "7 (a) b) {} 1 7 7 0 0 0 0 0 3 0 0 0 0 0"
-    (tmp_path / "7" / "stat").write_text(stat.format("S"))
-    for state, works in {"S": False, "T": False, "R": True, "D": True, "Z": False}.items():
-        (task / "stat").write_text(stat.format(state))
-        assert machine.session_works(7, tmp_path) is works
-    assert not machine.session_works(9, tmp_path)
+STAT = "7 ({}) {} 1 7 7 0 0 0 0 0 3 0 {} {} 0 0"
+
+
+def thread(proc: Path, number: int, name: str, state: str, schedstat: str = "") -> None:
+    """Write what a kernel says of a thread of process 7: 3 page faults, 0.5 s by the clock of 10 ms."""
+    folder = proc / "7" / "task" / str(number)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (folder, proc / "7"):
+        (path / "stat").write_text(STAT.format(name, state, 40, 10))
+    if schedstat:
+        (folder / "schedstat").write_text(schedstat)
+
+
+@pytest.mark.parametrize(("state", "works"), [("S", False), ("T", False), ("R", True), ("D", True), ("Z", False)])
+def test_threads_of_no_session_do_nothing(state: str, works: bool, tmp_path: Path) -> None:
+    thread(tmp_path, 8, "a) b", state)
+
+    assert session_activity(7, tmp_path) == Activity(0.5, 3, works=works)
+    assert session_activity(9, tmp_path) == Activity(0.0, 0, works=False)
+
+
+def test_threads_that_only_poll_are_no_work(tmp_path: Path) -> None:
+    thread(tmp_path, 7, "engine) (x", "S", "250000000 17 2\n")
+    thread(tmp_path, 8, "gloo_tcp_loop", "R", "5000000000 17 2\n")
+
+    assert session_activity(7, tmp_path) == Activity(0.25, 3, works=False)
 
 
 @pytest.mark.parametrize(("number", "limit"), [(signal.SIGSTOP, 2.0), (signal.SIGKILL, 2.0)])

@@ -56,7 +56,7 @@ def load(config: ChildConfig) -> tuple[Any, Any]:
     except torch.OutOfMemoryError as error:
         raise LoadFailure(LoadError.OUT_OF_MEMORY, str(error)) from error
     check_complete(loading)
-    if not config.low_memory and device.type == CPU:
+    if not (config.low_memory or config.wide) and device.type == CPU:
         _copy(model)
     _give_back()
     return model.eval(), tokenizer
