@@ -133,9 +133,12 @@ def test_bad_input_an_alias_that_cannot_be_is_refused_by_the_api_server(
 
 def test_kubectl_shows_what_an_alias_leads_to(cluster: Cluster, api: Api) -> None:
     api.create(alias("prod", stable=90, next=10))
-    told = kubectl(cluster, "-n", api.namespace, "get", "ima")
-    assert told.split()[:3] == ["NAME", "MODELS", "AGE"]
-    assert '{"name":"stable","weight":90}' in told
+    api.create(alias("solo", stable=None))
+    told = [line.split() for line in kubectl(cluster, "-n", api.namespace, "get", "ima").splitlines()]
+    assert told[0] == ["NAME", "MODEL-1", "WEIGHT-1", "MODEL-2", "WEIGHT-2", "AGE"]
+    assert [line[:-1] for line in told[1:]] == [["prod", "stable", "90", "next", "10"], ["solo", "stable", "100"]]
+    wide = kubectl(cluster, "-n", api.namespace, "get", "ima", "-o", "wide")
+    assert wide.split()[5:7] == ["MODEL-3", "WEIGHT-3"]
     explained = kubectl(cluster, "explain", "modelalias.spec.models.weight")
     assert "0 gets none" in explained
 

@@ -43,4 +43,5 @@ def test_the_names_of_the_kind() -> None:
     names = CRD["spec"]["names"]
     assert CRD["metadata"]["name"] == f"{names['plural']}.{CRD['spec']['group']}" == "modelaliases.moorage.dev"
     assert (names["kind"], names["shortNames"], CRD["spec"]["scope"]) == ("ModelAlias", ["ima"], "Namespaced")
-    assert [column["name"] for column in VERSION["additionalPrinterColumns"]] == ["Models", "Age"]
+    shown = [column["name"] for column in VERSION["additionalPrinterColumns"] if not column.get("priority")]
+    assert shown == ["Model-1", "Weight-1", "Model-2", "Weight-2", "Age"]

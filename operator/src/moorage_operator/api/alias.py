@@ -14,6 +14,8 @@ from moorage_operator.api.v1alpha1 import GROUP, MAX_NAME_LENGTH, VERSION
 KIND: Final = "ModelAlias"
 PLURAL: Final = "modelaliases"
 MAX_MODELS: Final = 5
+SHOWN_MODELS: Final = 2
+"""As a canary has; `kubectl get -o wide` shows the others."""
 MAX_WEIGHT: Final = 1000
 DEFAULT_WEIGHT: Final = 100
 
@@ -80,26 +82,12 @@ def custom_resource_definition() -> dict[str, Any]:
             "spec": {**structural(spec, spec.get("$defs", {})), "description": "What is wanted."},
         },
     }
-    columns = [
-        {
-            "name": "Models",
-            "type": "string",
-            "jsonPath": ".spec.models",
-            "description": "The models and their weights.",
-        },
-        {
-            "name": "Age",
-            "type": "date",
-            "jsonPath": ".metadata.creationTimestamp",
-            "description": "Time since it was made.",
-        },
-    ]
     version = {
         "name": VERSION,
         "served": True,
         "storage": True,
         "schema": {"openAPIV3Schema": schema},
-        "additionalPrinterColumns": columns,
+        "additionalPrinterColumns": _columns(),
     }
     names = {
         "kind": KIND,
@@ -115,3 +103,18 @@ def custom_resource_definition() -> dict[str, Any]:
         "metadata": {"name": f"{PLURAL}.{GROUP}"},
         "spec": {"group": GROUP, "scope": "Namespaced", "names": names, "versions": [version]},
     }
+
+
+def _columns() -> list[dict[str, Any]]:
+    """Give what `kubectl get` shows: a path names one value, so each model has two columns; those past two are wide."""
+    shown = []
+    for number in range(MAX_MODELS):
+        model, wide = f".spec.models[{number}]", {"priority": 1} if number >= SHOWN_MODELS else {}
+        name = {"name": f"Model-{number + 1}", "type": "string", "jsonPath": f"{model}.name", **wide}
+        weight = {"name": f"Weight-{number + 1}", "type": "integer", "jsonPath": f"{model}.weight", **wide}
+        shown += [
+            {**name, "description": "A model that requests go to."},
+            {**weight, "description": "Its share of the requests, among the weights of all models."},
+        ]
+    age = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
+    return [*shown, {**age, "description": "Time since it was made."}]
