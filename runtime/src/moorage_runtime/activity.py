@@ -27,6 +27,10 @@ class Activity(NamedTuple):
     works: bool
     """A thread runs, or waits for a CPU or a disk."""
 
+    def cpu_since(self, before: "Activity") -> float:
+        """CPU seconds; less than there was is what a thread had done that has ended since, and counts as well."""
+        return abs(self.cpu_seconds - before.cpu_seconds)
+
 
 class Thread(NamedTuple):
     """One thread; `state` as proc(5) has it."""

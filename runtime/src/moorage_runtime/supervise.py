@@ -303,7 +303,7 @@ class Supervisor:
         while still < self._policy.stuck_load:
             await asyncio.sleep(step)
             now, holds = session_activity(child.pid), machine.session_resident(child.pid)
-            worked = abs(now.cpu_seconds - done.cpu_seconds) >= STILL_SECONDS or now.page_faults != done.page_faults
+            worked = now.cpu_since(done) >= STILL_SECONDS or now.page_faults != done.page_faults
             still = 0.0 if worked or holds != held else still + step
             done, held = now, holds
         raise ChildEnded(f"the load did nothing for {still:.0f} s", killed=False)

@@ -45,8 +45,7 @@ class Suspicion:
     """What was true when an engine fell silent."""
 
     since: float
-    cpu_seconds: float
-    page_faults: int
+    done: Activity
 
 
 async def hung(
@@ -74,7 +73,7 @@ async def hung(
             continue
         now = activity()
         if suspicion is None:
-            suspicion = Suspicion(clock(), now.cpu_seconds, now.page_faults)
+            suspicion = Suspicion(clock(), now)
             continue
         if busy(policy, suspicion, clock(), now):
             suspicion = None
@@ -98,9 +97,8 @@ async def hung(
 def busy(policy: WatchdogPolicy, suspicion: Suspicion, now: float, found: Activity) -> bool:
     """Say whether an engine has done anything since the suspicion began."""
     elapsed = max(now - suspicion.since, 0.001)
-    # Less than there was is what a thread had done that has ended since.
-    share = abs(found.cpu_seconds - suspicion.cpu_seconds) / elapsed
-    return found.works or share >= policy.idle_share or found.page_faults > suspicion.page_faults
+    share = found.cpu_since(suspicion.done) / elapsed
+    return found.works or share >= policy.idle_share or found.page_faults > suspicion.done.page_faults
 
 
 def judge(policy: WatchdogPolicy, *, elapsed: float, silent: float, answers: bool, works_on_cpu: bool) -> str | None:

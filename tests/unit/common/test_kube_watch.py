@@ -163,6 +163,25 @@ async def test_fault_07_a_watch_that_is_refused_lists_again(refusals: list[int])
         await server.until(len(KINDS), lists=1, all_lists=len(KINDS) + len(refusals))
 
 
+@pytest.mark.parametrize("told", ["status", "event"])
+async def test_a_version_that_is_too_old_is_listed_again_at_once_and_after_that_with_pauses(
+    told: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A watch that ends so soon would wait before it goes on.
+    monkeypatch.setattr("moorage_common.kube.watch.SHORT_SECONDS", 0.0)
+    async with watching() as server:
+        if told == "event":
+            server.end(PODS, b"")
+            await server.until(len(KINDS), lists=1, watches_of=(PODS, 2))
+        server.refusals = iter([410, 410] if told == "event" else [410, 410, 410])
+        server.end(PODS, ERROR if told == "event" else b"")
+        await server.until(len(KINDS), lists=1, all_lists=len(KINDS) + 3)
+    waits = [vars(record)["in_seconds"] for record in caplog.records if record.msg.startswith("a watch ended")]
+    assert waits[0] == 0.0
+    assert len(waits) == 3
+    assert min(waits[1:]) > 0.1
+
+
 async def test_a_watch_that_ends_goes_on_where_it_was_without_a_list() -> None:
     taken = Taken()
     async with watching(taken) as server:

@@ -20,7 +20,7 @@ from tests.unit.runtime.support import events, running, until
 T = TypeVar("T")
 
 POLICY = WatchdogPolicy()
-SUSPICION = Suspicion(since=100.0, cpu_seconds=50.0, page_faults=7)
+SUSPICION = Suspicion(since=100.0, done=Activity(50.0, 7, works=False))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def thread(proc: Path, number: int, name: str, state: str, schedstat: str = "") 
 
 
 @pytest.mark.parametrize(("state", "works"), [("S", False), ("T", False), ("R", True), ("D", True), ("Z", False)])
-def test_threads_of_no_session_do_nothing(state: str, works: bool, tmp_path: Path) -> None:
+def test_a_thread_works_that_runs_or_waits_for_a_disk(state: str, works: bool, tmp_path: Path) -> None:
     thread(tmp_path, 8, "a) b", state)
 
     assert session_activity(7, tmp_path) == Activity(0.5, 3, works=works)

@@ -30,10 +30,10 @@ class Kept(Protocol):
         """Wait until no request is running on it."""
 
 
-class Connections(set["Kept"], Buffers):
+class Connections(set[Kept], Buffers):
     """The connections of one server."""
 
-    def make_room(self, newcomer: "Kept") -> bool:
+    def make_room(self, newcomer: Kept) -> bool:
         """Close a connection on which nothing is being answered; False where there is none.
 
         Which one is by chance: whoever holds many of them without asking anything loses most.

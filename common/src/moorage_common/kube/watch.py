@@ -11,6 +11,8 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
+from itertools import repeat
 from typing import Any, Final, Protocol
 
 from moorage_common.kube.client import NOTHING, Kube
@@ -30,6 +32,10 @@ SHORT_SECONDS: Final = 1.0
 
 LONG_SECONDS: Final = 10.0
 """A watch that ends later has worked, and its end is the first of a new series."""
+
+
+AT_ONCE: Final = repeat(0.0)
+"""No pauses."""
 
 
 class Sink(Protocol):
@@ -112,6 +118,10 @@ class _ExpiredError(Exception):
     """A watch ended with an error of its own; most often, the version that it began at is too old."""
 
 
+def _too_old(error: Exception) -> bool:
+    return isinstance(error, _ExpiredError) or (isinstance(error, ApiError) and error.status == HTTPStatus.GONE)
+
+
 class Watch:
     """One kind in one namespace, or in all of them; `selectors` are query parameters that say which of its objects."""
 
@@ -139,8 +149,9 @@ class Watch:
         pauses, clock = backoffs(), asyncio.get_running_loop().time
         while True:
             began = clock()
+            lists = self._version is None or began - self._listed_at > LIST_AGAIN_SECONDS
             try:
-                if self._version is None or began - self._listed_at > LIST_AGAIN_SECONDS:
+                if lists:
                     await self._list()
                 await self._follow()
             except BrokenError as error:
@@ -150,7 +161,9 @@ class Watch:
             except (ApiError, UnavailableError, _ExpiredError) as error:
                 # It answers, but with no events: the version is too old, or its store was set back and never had it.
                 self._version = None
-                wait = self._wait(error, pauses)
+                # What a list mends is listed at once, as statuses may not be true until then; after a list it did not.
+                mends = _too_old(error) and (not lists or clock() - began > LONG_SECONDS)
+                wait = self._wait(error, AT_ONCE if mends else pauses)
             except Exception:
                 # A bug in what takes the events in must be seen, and must not end our sight.
                 self._version = None
