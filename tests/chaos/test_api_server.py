@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from hack.cluster.host.layout import Layout, Record
-from moorage_operator.lease import LEASE_SECONDS
+from moorage_operator.cluster.lease import LEASE_SECONDS
 from tests.chaos.bed import Bed
 from tests.chaos.pace import LIMIT, lasting, many
 from tests.chaos.world import World

@@ -6,7 +6,7 @@ from signal import SIGCONT, SIGSTOP
 import pytest
 
 from hack.cluster.api import Cluster
-from moorage_operator.lease import RENEW_DEADLINE
+from moorage_operator.cluster.lease import RENEW_DEADLINE
 from tests.support.api import Api, is_ready
 from tests.support.models import model
 from tests.support.operator import Audit, OperatorProcess, described

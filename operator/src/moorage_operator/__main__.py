@@ -7,7 +7,7 @@ import sys
 import uvloop
 
 from moorage_common.kube.credentials import CredentialsError, connect
-from moorage_operator import app, logs
+from moorage_operator import logs, operator
 from moorage_operator.settings import Settings
 
 log = logging.getLogger("moorage_operator")
@@ -19,7 +19,7 @@ def main() -> int:
     logs.configure(settings.log_level)
     log.info("settings", extra=settings.model_dump(mode="json"))
     try:
-        uvloop.run(app.run(settings, connect))
+        uvloop.run(operator.run(settings, connect))
     except (asyncio.CancelledError, KeyboardInterrupt):
         return 0
     except CredentialsError as error:

@@ -12,7 +12,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from moorage_common.kube.watch import WatchHealth
-from moorage_operator.lease import LEASE_SECONDS, Elector
+from moorage_operator.cluster.lease import LEASE_SECONDS, Elector
 
 SILENT_LIMIT: Final = 210.0
 

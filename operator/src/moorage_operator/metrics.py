@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from moorage_operator.observe import PodState
-from moorage_operator.store import Key
+from moorage_operator.api.key import Key
+from moorage_operator.status.observe import PodState
 
 PREEMPTIONS: Final = Counter(
     "moorage_preemptions_total", "Pods of a model that lost their place to a higher priority.", ["namespace", "name"]

@@ -15,26 +15,26 @@ from moorage_common.kube.client import Kube
 from moorage_common.kube.errors import ConflictError, ForbiddenError, InvalidError, InvalidNameError, NotFoundError
 from moorage_common.kube.resources import INFERENCE_MODELS, REPLICA_SETS
 from moorage_common.labels import APPLIED_HASH_ANNOTATION
-from moorage_operator.admission import rules_of
-from moorage_operator.announce import Announcement, Announcer, slept_or_woke
 from moorage_operator.api.conditions import Problem, Reason
+from moorage_operator.api.key import Key
 from moorage_operator.api.v1alpha1 import API_VERSION, KIND, InferenceModel
-from moorage_operator.child import Child
-from moorage_operator.cluster_view import ClusterView
+from moorage_operator.cluster.admission import rules_of
+from moorage_operator.cluster.child import Child
+from moorage_operator.cluster.cluster_view import ClusterView
+from moorage_operator.cluster.events import Announcement, Announcer, slept_or_woke
+from moorage_operator.cluster.kinds import BY_KIND
 from moorage_operator.desired import desired
 from moorage_operator.desired.config import Circumstances, DesiredConfig
 from moorage_operator.desired.drift import drifted, with_hash
 from moorage_operator.engines.base import image_key
-from moorage_operator.kinds import BY_KIND
 from moorage_operator.metrics import PREEMPTIONS, StartMetrics
-from moorage_operator.observe import DeploymentState, Observation, PodState, controller_of
-from moorage_operator.preemption import news_in
-from moorage_operator.rollout import makes_room
-from moorage_operator.scaler import Scale
+from moorage_operator.scaling.scaler import Scale
 from moorage_operator.status import status
+from moorage_operator.status.observe import DeploymentState, Observation, PodState, controller_of
+from moorage_operator.status.preemption import news_in
+from moorage_operator.status.rollout import makes_room
+from moorage_operator.status.texts import printable
 from moorage_operator.status.warnings import warnings
-from moorage_operator.store import Key
-from moorage_operator.texts import printable
 
 log = logging.getLogger(__name__)
 

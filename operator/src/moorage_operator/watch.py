@@ -18,7 +18,7 @@ from moorage_common.kube.resources import (
 )
 from moorage_common.kube.watch import Sink, Watched, WatchHealth, watch_all
 from moorage_common.labels import MANAGED_BY, MANAGED_BY_LABEL
-from moorage_operator.preemption import EVENT_REASON
+from moorage_operator.status.preemption import EVENT_REASON
 
 CHILDREN: Final = (DEPLOYMENTS, SERVICES, DISRUPTION_BUDGETS, PODS)
 WATCHED: Final = (INFERENCE_MODELS, *CHILDREN, EVENTS)

@@ -4,8 +4,8 @@ from typing import Any, Final
 
 from moorage_common.facts import EngineFacts, Health, Phase
 from moorage_operator.api.conditions import Problem, Reason
-from moorage_operator.observe import DeploymentState, PodState
-from moorage_operator.scheduling import lacks
+from moorage_operator.status.observe import DeploymentState, PodState
+from moorage_operator.status.scheduling import lacks
 from tests.unit.operator.support import MODEL_UID
 
 NO_GPU: Final = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."

@@ -11,7 +11,7 @@ import pytest
 from moorage_common.kube.errors import ConflictError, ThrottledError, UnavailableError
 from moorage_common.kube.resources import INFERENCE_MODELS, PODS, SERVICES, Resource
 from moorage_common.kube.watch import Watch
-from moorage_operator.app import Operator
+from moorage_operator.operator import Operator
 from moorage_operator.settings import Settings
 from moorage_operator.watch import Scope, watch
 from tests.unit.operator.fake_kube import FakeKube

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from moorage_operator.demand import usable_share
+from moorage_operator.status.demand import usable_share
 from tests.unit.operator.support import model
 
 GPU = {"count": 1}

@@ -12,11 +12,11 @@ from moorage_common.facts import Health, LoadError, Phase, Termination
 from moorage_operator.api.conditions import Reason
 from moorage_operator.api.source import FILE_NAME, HF_ADDRESS, HTTPS_ADDRESS, S3_ADDRESS, Source
 from moorage_operator.api.v1alpha1 import InferenceModel
+from moorage_operator.cluster.facts import LATEST, RETRY_LOADING, SOONEST
 from moorage_operator.desired import desired
 from moorage_operator.desired.fetch import KEYS
-from moorage_operator.facts import LATEST, RETRY_LOADING, SOONEST
-from moorage_operator.observe import Observation, PodState, pod_state
 from moorage_operator.status import status
+from moorage_operator.status.observe import Observation, PodState, pod_state
 from moorage_runtime.errors import LoadFailure
 from moorage_runtime.fetch.names import is_allowed
 from moorage_runtime.fetch.secrets import HUB_KEYS, S3_KEYS

@@ -8,9 +8,10 @@ import pytest
 
 from moorage_common.facts import EngineFacts, Health, Phase
 from moorage_common.shape import Shape
-from moorage_operator import facts
-from moorage_operator.facts import LOOK_SECONDS, RETRY_LOADING, RETRY_READY, FactsProber
-from moorage_operator.store import Key, Store
+from moorage_operator.api.key import Key
+from moorage_operator.cluster import facts
+from moorage_operator.cluster.facts import LOOK_SECONDS, RETRY_LOADING, RETRY_READY, FactsProber
+from moorage_operator.cluster.store import Store
 from moorage_operator.workqueue import WorkQueue
 from tests.unit.operator.support import NAMESPACE, live_pod
 from tests.unit.operator.virtual_time import in_virtual_time, settle

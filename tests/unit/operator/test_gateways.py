@@ -10,10 +10,10 @@ import pytest
 from prometheus_client import REGISTRY
 
 from moorage_common.demand import News, Use, encode
-from moorage_operator import gateways
-from moorage_operator.gateways import Gateways
-from moorage_operator.store import Key
-from moorage_operator.usage import Usage
+from moorage_operator.api.key import Key
+from moorage_operator.scaling import gateways
+from moorage_operator.scaling.gateways import Gateways
+from moorage_operator.scaling.usage import Usage
 from tests.unit.common.support import until
 from tests.unit.operator.support import Object
 
@@ -187,7 +187,7 @@ async def test_without_a_file_no_token_is_sent() -> None:
 async def test_without_a_token_in_its_file_nobody_is_asked_and_it_is_tried_again(
     content: bytes | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "moorage_operator.gateways")
+    caplog.set_level("INFO", "moorage_operator.scaling.gateways")
     file = tmp_path / "token"
     if content is not None:
         file.write_bytes(content)
@@ -205,7 +205,7 @@ async def test_without_a_token_in_its_file_nobody_is_asked_and_it_is_tried_again
 async def test_one_that_refuses_is_told_once_counted_and_tried_again(
     status: str, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "moorage_operator.gateways")
+    caplog.set_level("INFO", "moorage_operator.scaling.gateways")
     file = tmp_path / "token"
     file.write_text("s3cret")
     async with following(answers(status), str(file)) as bed:

@@ -3,8 +3,8 @@
 from moorage_common.kube.errors import UnavailableError
 from moorage_common.kube.resources import INFERENCE_MODELS, PODS, Resource
 from moorage_common.kube.watch import WatchHealth
+from moorage_operator.cluster.lease import LEASE_SECONDS, Elector
 from moorage_operator.health import SILENT_LIMIT, Health, WriteHealth
-from moorage_operator.lease import LEASE_SECONDS, Elector
 from moorage_operator.watch import WATCHED, Scope
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.support import Clock

@@ -9,7 +9,7 @@ import pytest
 from moorage_common.kube.client import NOTHING
 from moorage_common.kube.errors import ConflictError, ThrottledError, UnavailableError
 from moorage_common.kube.resources import Resource
-from moorage_operator.lease import LEASE_SECONDS, RENEW_DEADLINE, RENEW_SECONDS, Elector
+from moorage_operator.cluster.lease import LEASE_SECONDS, RENEW_DEADLINE, RENEW_SECONDS, Elector
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.virtual_time import in_virtual_time, now
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from moorage_operator.nodes import Nodes
+from moorage_operator.cluster.nodes import Nodes
 from tests.unit.operator.support import Object
 
 GPU = "nvidia.com/gpu"

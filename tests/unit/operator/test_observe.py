@@ -6,7 +6,7 @@ import pytest
 
 from moorage_common.facts import LoadError, Termination
 from moorage_operator.api.conditions import Problem, Reason
-from moorage_operator.observe import PodState, deployment_state, pod_state
+from moorage_operator.status.observe import PodState, deployment_state, pod_state
 from tests.unit.operator.support import MODEL_UID, live_deployment, live_pod
 
 NO_GPU = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available."

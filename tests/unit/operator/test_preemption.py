@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage_operator.api.v1alpha1 import MAX_PREEMPTIONS
-from moorage_operator.preemption import PodRef, Preemption, account, news_in, told_by
+from moorage_operator.status.preemption import PodRef, Preemption, account, news_in, told_by
 from tests.unit.operator.support import NAMESPACE, Object, thorough
 
 NOW = "2026-01-02T03:04:05Z"

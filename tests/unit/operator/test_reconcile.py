@@ -6,11 +6,11 @@ import pytest
 
 from moorage_common.facts import Health, Phase
 from moorage_common.kube.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
-from moorage_operator.cluster_view import ClusterView
+from moorage_operator.api.key import Key
+from moorage_operator.cluster.cluster_view import ClusterView
 from moorage_operator.desired.config import DesiredConfig
-from moorage_operator.observe import PodState
 from moorage_operator.reconcile import BLOCKED_SECONDS, Reconciler
-from moorage_operator.store import Key
+from moorage_operator.status.observe import PodState
 from tests.unit.operator.fake_kube import FakeKube, invalid
 from tests.unit.operator.support import (
     CONFIG,

@@ -6,10 +6,10 @@ from moorage_common.facts import EngineFacts, Health, Phase, Termination
 from moorage_common.facts import LoadError as Error
 from moorage_common.kube.resources import NODES
 from moorage_common.shape import Shape
-from moorage_operator.cluster_view import ClusterView
-from moorage_operator.observe import pod_state
+from moorage_operator.cluster.cluster_view import ClusterView
+from moorage_operator.cluster.store import Store
 from moorage_operator.reconcile import Reconciler
-from moorage_operator.store import Store
+from moorage_operator.status.observe import pod_state
 from tests.unit.operator.support import CONFIG, Object, by_type, live_pod, ticks
 from tests.unit.operator.test_nodes import node
 from tests.unit.operator.test_reconcile import CHILDREN, TINY, Bed, nobody_is_asked

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from moorage_operator.api.conditions import Reason
-from moorage_operator.observe import DeploymentState, PodState
-from moorage_operator.rollout import makes_room
+from moorage_operator.status.observe import DeploymentState, PodState
+from moorage_operator.status.rollout import makes_room
 from tests.unit.operator.situations import deployment, failing, pod, ready
 
 OLD = ready("old", revision="1")

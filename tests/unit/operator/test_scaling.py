@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage_operator.scaling import Decision, Past, Rules, Use, begin, decide, rules
+from moorage_operator.scaling.decision import Decision, Past, Rules, Use, begin, decide, rules
 from tests.unit.operator.support import model, thorough
 
 RULES = Rules(least=0, most=3, target=4, idle=60.0, delay=20.0)

@@ -3,7 +3,7 @@
 import pytest
 
 from moorage_operator.api.conditions import Reason
-from moorage_operator.scheduling import cause, lacks, refused, unschedulable
+from moorage_operator.status.scheduling import cause, lacks, refused, unschedulable
 
 NO_ROOM = (
     "0/3 nodes are available: 1 Insufficient cpu, 2 Insufficient nvidia.com/gpu. no new claims to deallocate, "

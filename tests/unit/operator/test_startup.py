@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
+from moorage_operator.api.key import Key
 from moorage_operator.metrics import StartMetrics
-from moorage_operator.observe import Observation, PodState, pod_state
-from moorage_operator.startup import Start
 from moorage_operator.status import status
-from moorage_operator.store import Key
+from moorage_operator.status.observe import Observation, PodState, pod_state
+from moorage_operator.status.startup import Start
 from tests.unit.operator.situations import LOADED, UNREADY, deployment, placed, ready
 from tests.unit.operator.support import NAMESPACE, Object, live_pod, model, thorough
 

@@ -8,8 +8,8 @@ import pytest
 from moorage_common.facts import EngineFacts, Health, LoadError, Phase
 from moorage_operator.api.conditions import Problem, Reason
 from moorage_operator.api.v1alpha1 import MAX_MESSAGE_LENGTH
-from moorage_operator.observe import Observation, Place
 from moorage_operator.status import status
+from moorage_operator.status.observe import Observation, Place
 from tests.unit.operator.situations import (
     FACTS,
     LOADED,

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from moorage_common.facts import EngineFacts, Health, Phase
-from moorage_operator.observe import Observation, PodState
 from moorage_operator.status import status
+from moorage_operator.status.observe import Observation, PodState
 from moorage_operator.status.warnings import warnings
 from tests.unit.operator.situations import UNREADY, deployment, placed, ready
 from tests.unit.operator.support import Object, by_type, model

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from moorage_operator.api.conditions import Problem, Reason
-from moorage_operator.observe import DeploymentState, Observation, PodState
 from moorage_operator.status import status
+from moorage_operator.status.observe import DeploymentState, Observation, PodState
 from tests.unit.operator.support import MODEL_UID, Object, by_type, model, summary
 
 NOW = "2026-01-02T03:04:05Z"

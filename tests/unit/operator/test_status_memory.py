@@ -7,8 +7,8 @@ import pytest
 from moorage_common.estimate import Demand, estimate
 from moorage_common.facts import EngineFacts, Health, Phase
 from moorage_common.shape import Shape
-from moorage_operator.observe import Observation, PodState
 from moorage_operator.status import status
+from moorage_operator.status.observe import Observation, PodState
 from moorage_operator.status.warnings import warnings
 from tests.unit.operator.situations import NO_GPU, UNREADY, deployment, placed, pod, ready
 from tests.unit.operator.support import OCI, Object, by_type, model

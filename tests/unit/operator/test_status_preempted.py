@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from moorage_operator.observe import Observation, PodState
-from moorage_operator.preemption import Preemption
 from moorage_operator.status import status
+from moorage_operator.status.observe import Observation, PodState
+from moorage_operator.status.preemption import Preemption
 from tests.unit.operator.situations import deployment, pod, ready
 from tests.unit.operator.support import Object, by_type, model
 

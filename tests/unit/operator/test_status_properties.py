@@ -10,10 +10,10 @@ from moorage_common.facts import Phase as RuntimePhase
 from moorage_common.shape import Shape
 from moorage_operator.api.conditions import ConditionType, Phase, Problem, Reason
 from moorage_operator.api.crd import status_schema
-from moorage_operator.observe import DeploymentState, Observation, Place, PodState
-from moorage_operator.preemption import Preemption
-from moorage_operator.startup import Start
 from moorage_operator.status import status
+from moorage_operator.status.observe import DeploymentState, Observation, Place, PodState
+from moorage_operator.status.preemption import Preemption
+from moorage_operator.status.startup import Start
 from moorage_operator.status.view import WAITING_FOR_RESOURCES
 from tests.unit.operator.situations import NO_GPU, pod
 from tests.unit.operator.support import by_type, model, thorough

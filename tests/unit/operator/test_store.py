@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from moorage_common.facts import Health, Phase
-from moorage_operator.store import Key, Store, key_of
+from moorage_operator.api.key import Key
+from moorage_operator.cluster.store import Store, key_of
 from tests.unit.operator.support import MODEL_UID, NAMESPACE, live_deployment, live_pod
 
 TINY = Key(NAMESPACE, "tiny")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage_operator.texts import printable
+from moorage_operator.status.texts import printable
 
 
 @pytest.mark.parametrize(

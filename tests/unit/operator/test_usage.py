@@ -1,8 +1,8 @@
 """What all gateways say together: sums, the last use, and what is not known while one of them is away."""
 
 from moorage_common.demand import News, Use
-from moorage_operator.store import Key
-from moorage_operator.usage import Usage
+from moorage_operator.api.key import Key
+from moorage_operator.scaling.usage import Usage
 from tests.unit.operator.support import Clock
 
 A, B = ("10.0.0.1", 9090), ("10.0.0.2", 9090)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage_operator.observe import Place, PodState
-from moorage_operator.waiting import Line, Waiting, waiting
+from moorage_operator.status.observe import Place, PodState
+from moorage_operator.status.waiting import Line, Waiting, waiting
 from tests.unit.operator.situations import pod
 from tests.unit.operator.support import thorough
 

@@ -13,7 +13,9 @@ from moorage_operator.api.source import Source
 from moorage_operator.api.v1alpha1 import InferenceModel
 from moorage_operator.desired.drift import quantity
 from moorage_operator.desired.storage import MODELS_DIR, VOLUME_NAME, room
-from moorage_operator.startup import FETCH_CONTAINER
+
+FETCH_CONTAINER: Final = "fetch"
+"""The init container that fetches a model; others that somebody injects are no download."""
 
 KEYS: Final = {
     "hf": ("HF_TOKEN",),

@@ -10,8 +10,8 @@ from typing import Any, Final
 from moorage_operator.api.conditions import ConditionType, Phase, Reason
 from moorage_operator.api.v1alpha1 import MAX_MESSAGE_LENGTH, InferenceModel
 from moorage_operator.desired import names
-from moorage_operator.observe import Observation
 from moorage_operator.status import acceleration, conditions, memory, sections
+from moorage_operator.status.observe import Observation
 from moorage_operator.status.view import WAITING_FOR_RESOURCES, Verdict, View
 
 _CONDITIONS: Final[dict[ConditionType, Callable[[View], Verdict | None]]] = {

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 from moorage_common.facts import CPU, EngineFacts
 from moorage_operator.api.conditions import ConditionType, Reason
 from moorage_operator.api.v1alpha1 import MAX_FACT_LENGTH, InferenceModelSpec
-from moorage_operator.observe import PodState
+from moorage_operator.status.observe import PodState
 from moorage_operator.status.view import Verdict, View
 
 NAMED_PODS: Final = 5

@@ -6,7 +6,7 @@ import msgspec
 
 from moorage_common.estimate import context_of, gib
 from moorage_operator.api.conditions import Reason
-from moorage_operator.demand import LARGEST, gpu_memory_asked, needed, split, usable_share
+from moorage_operator.status.demand import LARGEST, gpu_memory_asked, needed, split, usable_share
 from moorage_operator.status.view import Verdict, View
 
 _TERMS = ("weightsBytes", "kvCacheBytes", "overheadBytes", "totalBytes")

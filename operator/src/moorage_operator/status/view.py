@@ -12,9 +12,9 @@ from moorage_common.shape import Shape
 from moorage_operator.api.conditions import ConditionType, Problem, Reason
 from moorage_operator.api.v1alpha1 import InferenceModel
 from moorage_operator.desired.drift import quantity
-from moorage_operator.observe import Observation, PodState
-from moorage_operator.preemption import account
-from moorage_operator.scheduling import cause, refused, unschedulable
+from moorage_operator.status.observe import Observation, PodState
+from moorage_operator.status.preemption import account
+from moorage_operator.status.scheduling import cause, refused, unschedulable
 
 LOADED_ONCE: Final = {Phase.READY, Phase.UNLOADED}
 """States of a runtime in which the facts of its engine are known."""

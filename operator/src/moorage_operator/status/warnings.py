@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from moorage_operator.api.conditions import ConditionType, Reason
 from moorage_operator.api.v1alpha1 import InferenceModel
-from moorage_operator.observe import Observation
 from moorage_operator.status.acceleration import fallbacks
+from moorage_operator.status.observe import Observation
 from moorage_operator.status.view import View
 
 

@@ -7,10 +7,9 @@ times of the API.
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-FETCH_CONTAINER: Final = "fetch"
-"""The init container that fetches a model; others that somebody injects are no download."""
+from moorage_operator.desired.fetch import FETCH_CONTAINER
 
 
 class Start(NamedTuple):

@@ -12,20 +12,14 @@ from moorage_common.download import Download
 from moorage_common.facts import Health
 from moorage_common.labels import MODEL_LABEL
 from moorage_common.shape import Shape
+from moorage_operator.api.key import Key
 from moorage_operator.api.v1alpha1 import MAX_PREEMPTIONS
-from moorage_operator.child import Child, child_of
-from moorage_operator.observe import PodState, pod_state
-from moorage_operator.preemption import Preemption
+from moorage_operator.cluster.child import Child, child_of
+from moorage_operator.status.observe import PodState, pod_state
+from moorage_operator.status.preemption import Preemption
 
 GONE_KEPT: Final = 4096
 """How many objects that were deleted last are remembered, so that no late news brings one back."""
-
-
-class Key(NamedTuple):
-    """An InferenceModel's namespace and name."""
-
-    namespace: str
-    name: str
 
 
 @dataclass

@@ -9,13 +9,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 from moorage_common.kube.resources import EVENTS, INFERENCE_MODELS, NODES, PODS, Resource
-from moorage_operator.nodes import Nodes
-from moorage_operator.observe import PodState
-from moorage_operator.preemption import PodRef, told_by
-from moorage_operator.scaler import Scaler
-from moorage_operator.store import Key, Store
-from moorage_operator.usage import Usage
-from moorage_operator.waiting import Line, waiting
+from moorage_operator.api.key import Key
+from moorage_operator.cluster.nodes import Nodes
+from moorage_operator.cluster.store import Store
+from moorage_operator.scaling.scaler import Scaler
+from moorage_operator.scaling.usage import Usage
+from moorage_operator.status.observe import PodState
+from moorage_operator.status.preemption import PodRef, told_by
+from moorage_operator.status.waiting import Line, waiting
 
 Object = dict[str, Any]
 

@@ -13,10 +13,11 @@ from moorage_common.facts import Health, Termination
 from moorage_common.labels import ASLEEP_ANNOTATION, MODEL_UID_LABEL, REVISION_LABEL, TRIED_UNDER_ANNOTATION
 from moorage_common.shape import Shape
 from moorage_operator.api.conditions import Problem, Reason
+from moorage_operator.desired.fetch import FETCH_CONTAINER
 from moorage_operator.desired.workload import CONTAINER_NAME
-from moorage_operator.preemption import Preemption
-from moorage_operator.scheduling import lacks
-from moorage_operator.startup import FETCH_CONTAINER, Start, start_of
+from moorage_operator.status.preemption import Preemption
+from moorage_operator.status.scheduling import lacks
+from moorage_operator.status.startup import Start, start_of
 
 _PULL_FAILURES: Final = {
     "ErrImagePull",

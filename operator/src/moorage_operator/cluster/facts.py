@@ -18,8 +18,9 @@ import msgspec
 
 from moorage_common.facts import Health, Phase
 from moorage_common.labels import RUNTIME_PORT
-from moorage_operator.observe import PodState
-from moorage_operator.store import Key, Store
+from moorage_operator.api.key import Key
+from moorage_operator.cluster.store import Store
+from moorage_operator.status.observe import PodState
 from moorage_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from moorage_common.demand import News
 from moorage_common.demand import Use as Told
-from moorage_operator.scaling import Use
-from moorage_operator.store import Key
+from moorage_operator.api.key import Key
+from moorage_operator.scaling.decision import Use
 
 Address = tuple[str, int]
 """Where a gateway's administrative port is."""

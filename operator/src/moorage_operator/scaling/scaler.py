@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from moorage_operator.api.key import Key
 from moorage_operator.api.v1alpha1 import InferenceModel
-from moorage_operator.observe import DeploymentState
-from moorage_operator.scaling import Past, Rules, begin, decide, rules
-from moorage_operator.store import Key
-from moorage_operator.usage import Usage
+from moorage_operator.scaling.decision import Past, Rules, begin, decide, rules
+from moorage_operator.scaling.usage import Usage
+from moorage_operator.status.observe import DeploymentState
 
 
 class Scale(NamedTuple):

@@ -15,9 +15,9 @@ import aiohttp
 import msgspec
 
 from moorage_common.demand import HEARTBEAT_SECONDS, LINE_BYTES, decode
+from moorage_operator.api.key import Key
 from moorage_operator.metrics import GATEWAYS
-from moorage_operator.store import Key
-from moorage_operator.usage import Address, Usage
+from moorage_operator.scaling.usage import Address, Usage
 
 log = logging.getLogger(__name__)
 

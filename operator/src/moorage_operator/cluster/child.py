@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from moorage_operator.observe import DeploymentState, controller_of, deployment_state
+from moorage_operator.status.observe import DeploymentState, controller_of, deployment_state
 
 
 @dataclass(frozen=True)

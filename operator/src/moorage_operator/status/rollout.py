@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from moorage_operator.api.conditions import Reason
-from moorage_operator.observe import DeploymentState, PodState
-from moorage_operator.scheduling import refused
+from moorage_operator.status.observe import DeploymentState, PodState
+from moorage_operator.status.scheduling import refused
 
 
 def makes_room(deployment: DeploymentState | None, pods: Iterable[PodState]) -> bool:

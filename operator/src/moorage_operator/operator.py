@@ -11,15 +11,15 @@ from moorage_common.kube.client import Kube, Login, wait_for_crd
 from moorage_common.kube.errors import ApiError, ConflictError, ThrottledError, UnavailableError
 from moorage_common.kube.resources import DEPLOYMENTS, ENDPOINT_SLICES, INFERENCE_MODELS, NODES, PODS, Resource
 from moorage_common.kube.watch import WatchHealth
-from moorage_operator.cluster_view import ClusterView
-from moorage_operator.facts import FactsProber
-from moorage_operator.gateways import Gateways
+from moorage_operator.api.key import Key
+from moorage_operator.cluster.cluster_view import ClusterView
+from moorage_operator.cluster.facts import FactsProber
+from moorage_operator.cluster.kinds import FIELD_MANAGER
+from moorage_operator.cluster.lease import Elector
 from moorage_operator.health import Health, WriteHealth, serve
-from moorage_operator.kinds import FIELD_MANAGER
-from moorage_operator.lease import Elector
 from moorage_operator.reconcile import Reconciler
+from moorage_operator.scaling.gateways import Gateways
 from moorage_operator.settings import Settings
-from moorage_operator.store import Key
 from moorage_operator.watch import CHILDREN, EVERYWHERE, Scope, watch
 from moorage_operator.workqueue import WorkQueue
 

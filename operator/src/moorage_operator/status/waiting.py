@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from moorage_operator.desired.drift import quantity
-from moorage_operator.observe import Place, PodState
+from moorage_operator.status.observe import Place, PodState
 
 K = TypeVar("K", bound=Hashable)
 

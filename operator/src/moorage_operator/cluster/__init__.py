@@ -1,0 +1,1 @@
+"""The cluster as the operator sees it and talks to it: store and view, the Lease, Events, what pods report."""
