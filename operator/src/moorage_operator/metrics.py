@@ -9,7 +9,9 @@ from moorage_operator.api.key import Key
 from moorage_operator.status.observe import PodState
 
 PREEMPTIONS: Final = Counter(
-    "moorage_preemptions_total", "Pods of a model that lost their place to a higher priority.", ["namespace", "name"]
+    "moorage_preemptions_total",
+    "Pods of a model that were preempted by pods of higher priority.",
+    ["namespace", "name"],
 )
 
 GATEWAYS: Final = Gauge(
@@ -32,7 +34,7 @@ class StartMetrics:
     def __init__(self) -> None:
         self._seen: dict[Key, frozenset[tuple[str, str]]] = {}
 
-    def saw(self, key: Key, pods: Iterable[PodState], told: Mapping[str, Any]) -> None:
+    def observe(self, key: Key, pods: Iterable[PodState], told: Mapping[str, Any]) -> None:
         """Takes in all pods of a model; `told` is the start that its status told before."""
         starts = {(pod.uid, pod.start.began): pod.start for pod in pods if pod.start}
         before = self._seen.get(key)

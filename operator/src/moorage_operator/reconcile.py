@@ -21,7 +21,7 @@ from moorage_operator.api.v1alpha1 import API_VERSION, KIND, InferenceModel
 from moorage_operator.cluster.admission import rules_of
 from moorage_operator.cluster.child import Child
 from moorage_operator.cluster.cluster_view import ClusterView
-from moorage_operator.cluster.events import Announcement, Announcer, slept_or_woke
+from moorage_operator.cluster.events import Event, EventRecorder, sleep_event
 from moorage_operator.cluster.kinds import BY_KIND
 from moorage_operator.desired import desired
 from moorage_operator.desired.config import Circumstances, DesiredConfig
@@ -31,7 +31,7 @@ from moorage_operator.metrics import PREEMPTIONS, StartMetrics
 from moorage_operator.scaling.scaler import Scale
 from moorage_operator.status import status
 from moorage_operator.status.observe import DeploymentState, Observation, PodState, controller_of
-from moorage_operator.status.preemption import news_in
+from moorage_operator.status.preemption import new_entries
 from moorage_operator.status.rollout import makes_room
 from moorage_operator.status.texts import printable
 from moorage_operator.status.warnings import warnings
@@ -98,7 +98,7 @@ class Reconciler:
         self._kube = kube
         self._view = view
         self._store = view.store
-        self._announcer = Announcer(kube)
+        self._events = EventRecorder(kube)
         self._starts = StartMetrics()
         self._config = config
         self._ask = ask
@@ -115,7 +115,7 @@ class Reconciler:
             self._store.forget(key)
             self._starts.forget(key)
             self._view.scaler.forget(key)
-            self._view.stand(key, ())
+            self._view.update_queue(key, ())
             return None
         if self._store.is_ending(key, live["metadata"]["uid"]):
             return None
@@ -134,7 +134,7 @@ class Reconciler:
             self._store.note_ending(key, model.metadata.uid)
             return None
         pods = await self._own_pods(key, model)
-        self._view.stand(key, pods)
+        self._view.update_queue(key, pods)
         if self._ask:
             self._ask(key, pods)
         await self._write_status(key, model, self._observe(key, pods, blocked, scale))
@@ -264,7 +264,7 @@ class Reconciler:
             blocked=blocked,
             replicas=scale.replicas if scale else None,
             woken=scale is not None and scale.woken,
-            place=self._view.line.place(key),
+            queue_position=self._view.queue.position(key),
             most=self._view.most,
             shapes=self._store.shapes(key),
             downloads=self._store.downloads(key),
@@ -274,38 +274,42 @@ class Reconciler:
 
     async def _write_status(self, key: Key, model: InferenceModel, seen: Observation) -> None:
         now = self._clock()
-        wanted = printable(status(model, seen, now))
-        self._starts.saw(key, seen.pods, model.status.get("startup") or {})
-        if wanted == model.status:
+        after = printable(status(model, seen, now))
+        self._starts.observe(key, seen.pods, model.status.get("startup") or {})
+        if after == model.status:
             return
-        await self._announce(key, model, wanted, now)
-        if turn := slept_or_woke(model.status, wanted, asleep=seen.replicas == 0):
-            await self._announcer.tell(key, model.metadata.uid, turn, now)
-        for told in warnings(model, seen, wanted):
-            warning = Announcement("Warning", told.reason, printable(told.message), told.subject)
-            await self._announcer.tell(key, model.metadata.uid, warning, now)
+        await self._record_events(key, model, seen, after, now)
         manifest = {
             "apiVersion": API_VERSION,
             "kind": KIND,
             "metadata": {"name": key.name, "namespace": key.namespace, "uid": model.metadata.uid},
-            "status": wanted,
+            "status": after,
         }
         written = await self._kube.apply(INFERENCE_MODELS, manifest, force=True, subresource="status")
         self._store.note_written(key, written["metadata"]["resourceVersion"])
-        ready = wanted["conditions"][0]
-        log.info("status", extra={"model": "/".join(key), "phase": wanted["phase"], "reason": ready["reason"]})
+        ready = after["conditions"][0]
+        log.info("status", extra={"model": "/".join(key), "phase": after["phase"], "reason": ready["reason"]})
 
-    async def _announce(self, key: Key, model: InferenceModel, wanted: dict[str, Any], now: str) -> None:
-        """Tells both sides of each preemption that the status is about to tell."""
-        for entry in news_in(model.status.get("preemption") or {}, wanted.get("preemption") or {}):
+    async def _record_events(
+        self, key: Key, model: InferenceModel, seen: Observation, after: dict[str, Any], now: str
+    ) -> None:
+        """Records the Events that go with a status that is about to be written."""
+        await self._record_preemptions(key, model, after, now)
+        if event := sleep_event(model.status, after, asleep=seen.replicas == 0):
+            await self._events.record(key, model.metadata.uid, event, now)
+        for warning in warnings(model, seen, after):
+            event = Event("Warning", warning.reason, printable(warning.message), warning.cause)
+            await self._events.record(key, model.metadata.uid, event, now)
+
+    async def _record_preemptions(self, key: Key, model: InferenceModel, after: dict[str, Any], now: str) -> None:
+        """Records each new preemption on the preempted model and on the preemptor."""
+        for entry in new_entries(model.status.get("preemption") or {}, after.get("preemption") or {}):
             if not entry["by"]:
-                continue  # the Event that says it is on its way
-            place = f"{entry['pod']} on {entry['node']}" if entry["node"] else entry["pod"]
-            lost = Announcement("Warning", "Preempted", f"{place} lost its place to {entry['by']}", entry["pod"])
-            await self._announcer.tell(key, model.metadata.uid, lost, now)
+                continue  # the scheduler's Event, which names the preemptor, is on its way
+            pod, on = entry["pod"], f" on node {entry['node']}" if entry["node"] else ""
+            victim = Event("Warning", "Preempted", f"Pod {pod} was preempted by {entry['by']}{on}", pod)
+            await self._events.record(key, model.metadata.uid, victim, now)
             PREEMPTIONS.labels(*key).inc()
-            if not entry["by"].startswith("pod ") and self._store.vouched(key, entry["pod"]):
-                taken = Announcement(
-                    "Normal", "Preempting", f"took the place of {key.namespace}/{key.name}: {place}", entry["pod"]
-                )
-                await self._announcer.tell_other(Key(*entry["by"].split("/", 1)), taken, now)
+            if not entry["by"].startswith("pod ") and self._store.preemption_confirmed(key, pod):
+                preemptor = Event("Normal", "Preempting", f"Preempted pod {pod} of {'/'.join(key)}{on}", pod)
+                await self._events.record_by_name(Key(*entry["by"].split("/", 1)), preemptor, now)

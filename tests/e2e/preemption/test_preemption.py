@@ -55,7 +55,7 @@ def _the_story_of_one_that_loses_its_place(tables: Tables, told: str) -> None:
     assert taken[victim].items() >= {**waits, "QUEUE": "1/1"}.items()
     assert all(taken[name].items() >= SERVES.items() for name in low if name != victim)
     assert "lost its place on gpu-node to team-b/big at " in told
-    assert told.count("lost its place to team-b/big") == 1, "the Event"
+    assert told.count("was preempted by team-b/big on node gpu-node") == 1, "the Event"
     line = tables["line"]
     assert {name: line[name]["QUEUE"] for name in (victim, "later", "batch")} == {
         victim: "1/3",

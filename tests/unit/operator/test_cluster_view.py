@@ -7,7 +7,7 @@ from typing import Any
 from moorage_common.kube.resources import DEPLOYMENTS, EVENTS, INFERENCE_MODELS, NODES, PODS
 from moorage_operator.api.key import Key
 from moorage_operator.cluster.cluster_view import HELD_SECONDS, MOST_HELD, ClusterView
-from moorage_operator.status.observe import Place
+from moorage_operator.status.observe import QueuePosition
 from moorage_operator.status.preemption import Preemption
 from tests.unit.operator.support import NAMESPACE, Object, live_deployment, live_model, live_pod
 from tests.unit.operator.test_preemption import event
@@ -76,7 +76,7 @@ def test_pods_that_went_before_we_came_are_known_by_their_names_if_such_models_a
     seen.event(INFERENCE_MODELS, None, live_model())
     assert seen.complete() == [TINY]
     (found,) = seen.store.preemptions(TINY)
-    assert (found.by, found.vouched) == ("pod winner", False)
+    assert (found.by, found.confirmed) == ("pod winner", False)
 
 
 def test_a_forged_event_of_another_namespaces_pod_tells_nothing() -> None:
@@ -219,6 +219,6 @@ def test_all_who_wait_are_in_line_before_anybody_is_told() -> None:
     stray = starved("stray", "tiny", model_uid="of-an-earlier-model")
     stray["metadata"]["ownerReferences"][0]["uid"] = "rs-of-an-earlier"
     seen.event(PODS, None, stray)
-    seen.line_up()
-    assert seen.line.place(Key(NAMESPACE, "other")) == Place(1, 2, f"1 {GPU}")
-    assert seen.line.place(TINY) == Place(2, 2, f"1 {GPU}")
+    seen.rebuild_queue()
+    assert seen.queue.position(Key(NAMESPACE, "other")) == QueuePosition(1, 2, f"1 {GPU}")
+    assert seen.queue.position(TINY) == QueuePosition(2, 2, f"1 {GPU}")

@@ -301,7 +301,7 @@ async def test_a_model_that_is_being_deleted_gets_no_children_and_tells_the_trut
     bed.store.forget_child(TINY, "Deployment")
     assert await bed.reconcile() == ["status"]
     assert (bed.status["phase"], by_type(bed.status)["Ready"]["message"]) == ("Stopped", "the model is being deleted")
-    assert bed.view.line.keys() == []
+    assert bed.view.queue.keys() == []
     assert await bed.reconcile() == []
 
 

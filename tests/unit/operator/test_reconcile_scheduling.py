@@ -42,7 +42,7 @@ def events(bed: Bed) -> dict[str, str]:
     return {f"{obj['involvedObject']['name']} {obj['reason']}": obj["message"] for obj in found}
 
 
-async def test_a_model_that_waits_gets_its_place() -> None:
+async def test_a_model_that_waits_gets_a_queue_position() -> None:
     bed = Bed(**GPUS)
     await bed.reconcile()
     bed.view.event(PODS, "ADDED", starved())
@@ -53,14 +53,14 @@ async def test_a_model_that_waits_gets_its_place() -> None:
     assert "queue" not in bed.status
 
 
-async def test_a_model_that_is_gone_leaves_the_line() -> None:
+async def test_a_model_that_is_gone_leaves_the_queue() -> None:
     bed = Bed(**GPUS)
     await bed.reconcile()
     bed.view.event(PODS, "ADDED", starved())
     await bed.reconcile()
     del bed.kube.objects["InferenceModel", "tiny"]
     await bed.reconcile()
-    assert bed.view.line.keys() == []
+    assert bed.view.queue.keys() == []
 
 
 async def preempted() -> Bed:
@@ -80,8 +80,8 @@ async def test_both_models_are_told_of_a_preemption_once() -> None:
     assert await bed.reconcile() == ["Event", "Event", "status"]
     assert bed.status["preemptedBy"] == "team-a/big"
     assert events(bed) == {
-        "tiny Preempted": "tiny-abc-1 on node-7 lost its place to team-a/big",
-        "big Preempting": "took the place of team-a/tiny: tiny-abc-1 on node-7",
+        "tiny Preempted": "Pod tiny-abc-1 was preempted by team-a/big on node node-7",
+        "big Preempting": "Preempted pod tiny-abc-1 of team-a/tiny on node node-7",
     }
     assert await bed.reconcile() == []
 

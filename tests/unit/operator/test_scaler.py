@@ -88,7 +88,7 @@ async def test_it_goes_to_sleep_and_is_woken_and_the_spec_is_never_touched() -> 
         told = [(one["reason"], one["message"]) for (kind, _), one in bed.kube.objects.items() if kind == "Event"]
         assert told == [
             ("Sleeping", "without use for 1m; the next request through the gateway wakes it, and waits"),
-            ("Woken", "a request through the gateway waits for it, or scaling.minReplicas was raised"),
+            ("Woken", "A request through the gateway waits for the model, or scaling.minReplicas was raised"),
         ]
 
 

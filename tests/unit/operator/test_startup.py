@@ -166,34 +166,34 @@ def counts() -> Iterator[Any]:
 
 def test_each_start_is_observed_once(counts: Any) -> None:
     metrics = StartMetrics()
-    metrics.saw(TINY, (), {})
+    metrics.observe(TINY, (), {})
     pods = (ready("a", start=FIRST), ready("b", start=FIRST._replace(load=10)))
     for _ in range(3):
-        metrics.saw(TINY, pods, {})
+        metrics.observe(TINY, pods, {})
     assert counts() == (2, 40 + 20), "two that began in the same second are two"
 
 
 def test_a_pod_that_is_ready_again_is_not_observed_again_but_a_container_that_starts_anew_is(counts: Any) -> None:
     metrics = StartMetrics()
-    metrics.saw(TINY, (ready("a", start=FIRST),), {})
-    metrics.saw(TINY, (placed("a"),), {})
-    metrics.saw(TINY, (ready("a", start=FIRST._replace(load=99)),), {})
+    metrics.observe(TINY, (ready("a", start=FIRST),), {})
+    metrics.observe(TINY, (placed("a"),), {})
+    metrics.observe(TINY, (ready("a", start=FIRST._replace(load=99)),), {})
     assert counts() == (1, 40)
-    metrics.saw(TINY, (ready("a", start=SECOND),), {})
+    metrics.observe(TINY, (ready("a", start=SECOND),), {})
     assert counts() == (2, 46)
 
 
 def test_what_a_status_has_told_is_no_news_to_an_operator_that_has_just_started(counts: Any) -> None:
     metrics = StartMetrics()
-    metrics.saw(TINY, (ready("a", start=FIRST), ready("b", start=SECOND)), {"startedAt": FIRST.began, "pod": "a"})
+    metrics.observe(TINY, (ready("a", start=FIRST), ready("b", start=SECOND)), {"startedAt": FIRST.began, "pod": "a"})
     assert counts() == (1, 6)
 
 
 def test_a_model_that_is_gone_is_forgotten(counts: Any) -> None:
     metrics = StartMetrics()
-    metrics.saw(TINY, (ready("a", start=FIRST),), {})
+    metrics.observe(TINY, (ready("a", start=FIRST),), {})
     metrics.forget(TINY)
     metrics.forget(TINY)
-    metrics.saw(TINY, (), {})
-    metrics.saw(TINY, (ready("a", start=SECOND),), {})
+    metrics.observe(TINY, (), {})
+    metrics.observe(TINY, (ready("a", start=SECOND),), {})
     assert counts() == (2, 46)

@@ -9,7 +9,7 @@ from moorage_common.facts import EngineFacts, Health, LoadError, Phase
 from moorage_operator.api.conditions import Problem, Reason
 from moorage_operator.api.v1alpha1 import MAX_MESSAGE_LENGTH
 from moorage_operator.status import status
-from moorage_operator.status.observe import Observation, Place
+from moorage_operator.status.observe import Observation, QueuePosition
 from tests.unit.operator.situations import (
     FACTS,
     LOADED,
@@ -343,12 +343,14 @@ def test_facts_of_a_pod_that_is_not_ready_are_not_shown() -> None:
     [
         (Observation(UNREADY, (SURGE,)), "Ready", f"waiting for 2 nvidia.com/gpu: {NO_GPU.rstrip('.')}"),
         (
-            Observation(UNREADY, (SURGE,), place=Place(2, 5, "2 nvidia.com/gpu")),
+            Observation(UNREADY, (SURGE,), queue_position=QueuePosition(2, 5, "2 nvidia.com/gpu")),
             "Ready",
             f"waiting for 2 nvidia.com/gpu, position 2 of 5: {NO_GPU.rstrip('.')}",
         ),
         (
-            Observation(UNREADY, (replace(SURGE, nominated="gpu-7"),), place=Place(1, 5, "2 nvidia.com/gpu")),
+            Observation(
+                UNREADY, (replace(SURGE, nominated="gpu-7"),), queue_position=QueuePosition(1, 5, "2 nvidia.com/gpu")
+            ),
             "Scheduled",
             "waiting for 2 nvidia.com/gpu, position 1 of 5; its place on gpu-7 is being cleared",
         ),

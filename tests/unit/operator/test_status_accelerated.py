@@ -132,9 +132,9 @@ def test_a_text_without_end_is_cut() -> None:
 
 
 def warned(observation: Observation, before: Object | None = None) -> list[tuple[str, str]]:
-    """Reason and subject of the warnings that go with a status."""
+    """Reason and cause of the warnings that go with a status."""
     judged = model(status=before, **GPU)
-    return [(found.reason, found.subject) for found in warnings(judged, observation, status(judged, observation, NOW))]
+    return [(found.reason, found.cause) for found in warnings(judged, observation, status(judged, observation, NOW))]
 
 
 def test_each_pod_that_falls_back_is_warned_of_once() -> None:

@@ -11,7 +11,7 @@ from moorage_common.shape import Shape
 from moorage_operator.api.conditions import ConditionType, Phase, Problem, Reason
 from moorage_operator.api.crd import status_schema
 from moorage_operator.status import status
-from moorage_operator.status.observe import DeploymentState, Observation, Place, PodState
+from moorage_operator.status.observe import DeploymentState, Observation, PodState, QueuePosition
 from moorage_operator.status.preemption import Preemption
 from moorage_operator.status.startup import Start
 from moorage_operator.status.view import WAITING_FOR_RESOURCES
@@ -97,7 +97,7 @@ observations = st.builds(
     pods=st.lists(st.sampled_from(NAMES), unique=True).flatmap(lambda names: st.tuples(*map(pods, names))),
     facts=st.none() | st.dictionaries(st.sampled_from(NAMES), answers),
     blocked=st.none() | blocked,
-    place=st.none() | st.builds(Place, st.integers(1, 5), st.just(5), texts),
+    queue_position=st.none() | st.builds(QueuePosition, st.integers(1, 5), st.just(5), texts),
     most=st.none() | st.dictionaries(st.just("nvidia.com/gpu"), st.integers(0, 2)),
     preemptions=st.lists(preemptions, max_size=12).map(tuple),
     shapes=st.dictionaries(st.sampled_from(NAMES), st.none() | shapes),

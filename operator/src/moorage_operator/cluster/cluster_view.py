@@ -1,6 +1,6 @@
-"""What is known of the cluster beyond one model: children and pods, nodes, who waits, who took whose place.
+"""The operator's view of the cluster: children and pods of models, nodes, the scheduling queue and preemptions.
 
-Fed by the watches; every event gives the models that must be looked at again.
+Fed by the watches; each event returns the models to reconcile.
 """
 
 import time
@@ -15,39 +15,39 @@ from moorage_operator.cluster.store import Store
 from moorage_operator.scaling.scaler import Scaler
 from moorage_operator.scaling.usage import Usage
 from moorage_operator.status.observe import PodState
-from moorage_operator.status.preemption import PodRef, told_by
-from moorage_operator.status.waiting import Line, waiting
+from moorage_operator.status.preemption import PodRef, preemption_from_event
+from moorage_operator.status.queue import SchedulingQueue, queue_entry
 
 Object = dict[str, Any]
 
 HELD_SECONDS: Final = 30.0
-"""How long an Event that says what its pod does not say (yet) waits for it: they come by different watches."""
+"""How long a preemption Event waits for the condition of its pod: they come by different watches, in any order."""
 MOST_HELD: Final = 1024
 
 
 class ClusterView:
-    """The store of what belongs to models, the nodes, the line of those that wait, and how models are used.
+    """The store of what belongs to models, the nodes, the scheduling queue, and how models are used.
 
-    `sees_nodes`: whether the operator may see nodes. `moved` is given the models whose place in the line has changed
-    because of another one.
+    `sees_nodes`: whether the operator may list nodes. `on_queue_change` is called with the models whose queue position
+    has changed because of another model.
     """
 
     def __init__(
         self,
         *,
         sees_nodes: bool = False,
-        moved: Callable[[Iterable[Key]], None] = lambda _keys: None,
+        on_queue_change: Callable[[Iterable[Key]], None] = lambda _keys: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._moved = moved
+        self._on_queue_change = on_queue_change
         self._clock = clock
         self.store = Store()
-        self.line: Line[Key] = Line()
+        self.queue: SchedulingQueue[Key] = SchedulingQueue()
         self.usage = Usage(clock)
         self.scaler = Scaler(self.usage, clock)
         self._nodes = Nodes() if sees_nodes else None
-        self._early: list[Object] | None = []
-        self._held: dict[str, tuple[float, Object]] = {}
+        self._early_events: list[Object] | None = []
+        self._held_events: dict[str, tuple[float, Object]] = {}
 
     @property
     def most(self) -> dict[str, int] | None:
@@ -60,37 +60,37 @@ class ClusterView:
         return self._nodes.gpu_memory if self._nodes else {}
 
     def event(self, resource: Resource, kind: str | None, obj: Object) -> Iterable[Key]:
-        """Takes in an event of a watch, `kind` as `watch.Sink` says; returns the models that it concerns."""
+        """Handles an event of a watch, `kind` as `watch.Sink` says; returns the models to reconcile."""
         if resource is INFERENCE_MODELS:
             key = Key(obj["metadata"]["namespace"], obj["metadata"]["name"])
             return [key] if self.store.note_model(key, obj["metadata"]["resourceVersion"]) else []
         if resource is EVENTS:
-            return self._told(obj) if kind != "DELETED" else []
+            return self._preemption_event(obj) if kind != "DELETED" else []
         if resource is NODES:
             return self._node(kind, obj)
-        taken_in = self.store.remove if kind == "DELETED" else self.store.put
-        changed = taken_in(resource.kind, obj)
+        update = self.store.remove if kind == "DELETED" else self.store.put
+        changed = update(resource.kind, obj)
         if resource is PODS:
-            self._heard(obj["metadata"]["uid"])
+            self._release_event(obj["metadata"]["uid"])
         return [changed] if changed else []
 
     def listed_nodes(self, names: set[str]) -> Iterable[Key]:
-        """Takes in a full list of nodes."""
-        return self.line.keys() if self._nodes and self._nodes.retain(names) else []
+        """Handles a full list of nodes."""
+        return self.queue.keys() if self._nodes and self._nodes.retain(names) else []
 
     def complete(self) -> Iterable[Key]:
-        """Takes in that everything has been listed once; returns the models that early Events concern."""
-        early, self._early = self._early or [], None
-        return [key for event in early for key in self._told(event, early=True)]
+        """Handles the end of the first lists; returns the models that the Events before it concern."""
+        early, self._early_events = self._early_events or [], None
+        return [key for event in early for key in self._preemption_event(event, early=True)]
 
-    def stand(self, key: Key, pods: Iterable[PodState]) -> None:
-        """Takes in all pods of a model; it may get, keep or leave a place in the line."""
-        self._moved(self.line.update(key, waiting(pods, self.most)) - {key})
+    def update_queue(self, key: Key, pods: Iterable[PodState]) -> None:
+        """Updates the scheduling queue from all pods of a model."""
+        self._on_queue_change(self.queue.update(key, queue_entry(pods, self.most)) - {key})
 
-    def line_up(self) -> None:
-        """Puts all who wait in line at once: one by one, the first would be told that nobody else waits."""
+    def rebuild_queue(self) -> None:
+        """Enters all models that wait at once: one by one, the first would get position 1 of 1."""
         for key in self.store.models():
-            self.line.update(key, waiting(self._own_pods(key), self.most))
+            self.queue.update(key, queue_entry(self._own_pods(key), self.most))
 
     def _own_pods(self, key: Key) -> list[PodState]:
         deployment = self.store.child(key, "Deployment")
@@ -100,54 +100,54 @@ class ClusterView:
         if self._nodes is None:
             return []
         changed = self._nodes.remove(node["metadata"]["name"]) if kind == "DELETED" else self._nodes.put(node)
-        # Who is told that no node has what it needs stands in no line, so all are looked at.
+        # A model that requests more than any node has is in no queue, so all models are looked at.
         return self.store.models() if changed else []
 
-    def _told(self, event: Object, *, early: bool = False) -> Iterable[Key]:
-        if self._early is not None:
-            # The pods that it is about may not have been listed yet.
-            self._early.append(event)
+    def _preemption_event(self, event: Object, *, early: bool = False) -> Iterable[Key]:
+        if self._early_events is not None:
+            # Its pods may not have been listed yet.
+            self._early_events.append(event)
             return []
-        if not (told := told_by(event)):
+        if not (parsed := preemption_from_event(event)):
             return []
-        victim, found = told
-        key, taker = self._model_of(victim), self.store.model_of_pod(found.by)
+        victim, preemption = parsed
+        key, preemptor = self._model_of(victim), self.store.model_of_pod(preemption.by)
         if key is None:
             return []
-        said = self.store.said_preempted(victim.uid)
-        if said is False:
-            self._hold(victim, event)
-        if not self._is_credible(victim, said, early=early):
+        marked = self.store.marked_preempted(victim.uid)
+        if marked is False:
+            self._hold_event(victim, event)
+        if not self._is_credible(victim, marked, early=early):
             return []
-        by = "/".join(taker) if taker else f"pod {found.by}"
-        self.store.note_preemption(key, replace(found, by=by, vouched=bool(said)))
+        by = "/".join(preemptor) if preemptor else f"pod {preemption.by}"
+        self.store.note_preemption(key, replace(preemption, by=by, confirmed=bool(marked)))
         return [key]
 
-    def _is_credible(self, victim: PodRef, said: bool | None, *, early: bool) -> bool:
-        """Whether the victim says so too, as anybody may write Events in a namespace who may edit it.
+    def _is_credible(self, victim: PodRef, marked: bool | None, *, early: bool) -> bool:
+        """Whether to believe an Event: anyone who may edit a namespace can write Events there.
 
-        What cannot be known of the pod, because it went while nobody watched, is believed; of a pod that was never
-        seen, nothing is that was written since we watch.
+        The pod's own condition confirms it. Where that is unknown, because the pod was deleted while nothing watched,
+        the Event is believed; but not a new Event on a pod that was never seen.
         """
-        return bool(said) or (said is None and (early or self.store.model_of_pod(victim.uid) is not None))
+        return bool(marked) or (marked is None and (early or self.store.model_of_pod(victim.uid) is not None))
 
-    def _hold(self, victim: PodRef, event: Object) -> None:
-        """Keep an Event until its pod says so too: the scheduler marks the pod first, but it comes by another watch."""
-        self._held[victim.uid] = self._clock() + HELD_SECONDS, event
-        while len(self._held) > MOST_HELD:
-            del self._held[next(iter(self._held))]
+    def _hold_event(self, victim: PodRef, event: Object) -> None:
+        """Keeps an Event until the condition of its pod confirms it: the two come by different watches."""
+        self._held_events[victim.uid] = self._clock() + HELD_SECONDS, event
+        while len(self._held_events) > MOST_HELD:
+            del self._held_events[next(iter(self._held_events))]
 
-    def _heard(self, pod_uid: str) -> None:
-        """A pod has said something: perhaps what an Event has said already."""
-        if pod_uid in self._held and self.store.said_preempted(pod_uid):
-            until, event = self._held.pop(pod_uid)
+    def _release_event(self, pod_uid: str) -> None:
+        """Handles the Event that was kept for a pod, if its condition now confirms it."""
+        if pod_uid in self._held_events and self.store.marked_preempted(pod_uid):
+            until, event = self._held_events.pop(pod_uid)
             if self._clock() <= until:
-                self._told(event)
+                self._preemption_event(event)
 
     def _model_of(self, pod: PodRef) -> Key | None:
-        """The model of a pod that is perhaps gone: a Deployment names its pods NAME-REPLICASET-POD."""
+        """The model of a pod that may be gone: a Deployment names its pods NAME-REPLICASET-POD."""
         if found := self.store.model_of_pod(pod.uid):
-            # An Event speaks for its own namespace, and of a pod by its name.
+            # An Event is only valid for its own namespace, and for the pod of that name.
             return found if (found.namespace, self.store.pod_name(pod.uid)) == (pod.namespace, pod.name) else None
         named = Key(pod.namespace, pod.name.rsplit("-", 2)[0])
         return named if self.store.knows(named) else None

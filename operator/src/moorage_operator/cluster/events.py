@@ -1,6 +1,6 @@
-"""Writes Kubernetes Events on InferenceModels, for `kubectl describe`. An Event that cannot be written stops nothing.
+"""Records Kubernetes Events on InferenceModels, for `kubectl describe`. An Event that cannot be written is only logged.
 
-Their names are made from what they tell, so that whatever is told twice is one Event.
+The name of an Event is a hash of its cause, so that the same cause is recorded once, also after a restart.
 """
 
 import logging
@@ -24,21 +24,21 @@ NOTE_LIMIT: Final = 1024
 
 
 @dataclass(frozen=True)
-class Announcement:
-    """What is told of a model: `subject` names the occasion, and is the same whenever that is told again."""
+class Event:
+    """An Event on a model. `cause` identifies what it reports: two Events of one reason and cause are the same."""
 
-    level: Literal["Normal", "Warning"]
+    type: Literal["Normal", "Warning"]
     reason: str
     message: str
-    subject: str
+    cause: str
 
 
-def event(namespace: str, name: str, uid: str, told: Announcement, now: str) -> dict[str, Any]:
-    """The Event on the InferenceModel of that name and uid."""
+def event_manifest(namespace: str, name: str, uid: str, event: Event, now: str) -> dict[str, Any]:
+    """The manifest of an Event on the InferenceModel of that name and uid."""
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{name}.{digest([uid, told.reason, told.subject])}", "namespace": namespace},
+        "metadata": {"name": f"{name}.{digest([uid, event.reason, event.cause])}", "namespace": namespace},
         "involvedObject": {
             "apiVersion": API_VERSION,
             "kind": KIND,
@@ -46,9 +46,9 @@ def event(namespace: str, name: str, uid: str, told: Announcement, now: str) -> 
             "name": name,
             "uid": uid,
         },
-        "type": told.level,
-        "reason": told.reason,
-        "message": told.message[:NOTE_LIMIT],
+        "type": event.type,
+        "reason": event.reason,
+        "message": event.message[:NOTE_LIMIT],
         "source": {"component": FIELD_MANAGER},
         "reportingComponent": FIELD_MANAGER,
         "firstTimestamp": now,
@@ -57,39 +57,43 @@ def event(namespace: str, name: str, uid: str, told: Announcement, now: str) -> 
     }
 
 
-def slept_or_woke(before: Mapping[str, Any], wanted: Mapping[str, Any], *, asleep: bool) -> Announcement | None:
-    """What there is to tell of a model that went to sleep, or was woken."""
-    ready: Mapping[str, Any] = wanted["conditions"][0]
-    if wanted["phase"] == Phase.SLEEPING != before.get("phase"):
-        return Announcement("Normal", "Sleeping", ready["message"], ready["lastTransitionTime"])
-    if before.get("phase") == Phase.SLEEPING != wanted["phase"] and not asleep:
-        message = "a request through the gateway waits for it, or scaling.minReplicas was raised"
-        return Announcement("Normal", "Woken", message, ready["lastTransitionTime"])
+def sleep_event(before: Mapping[str, Any], after: Mapping[str, Any], *, asleep: bool) -> Event | None:
+    """The Event for a model that goes to sleep or is woken between two statuses."""
+    ready: Mapping[str, Any] = after["conditions"][0]
+    if after["phase"] == Phase.SLEEPING != before.get("phase"):
+        return Event("Normal", "Sleeping", ready["message"], ready["lastTransitionTime"])
+    if before.get("phase") == Phase.SLEEPING != after["phase"] and not asleep:
+        message = "A request through the gateway waits for the model, or scaling.minReplicas was raised"
+        return Event("Normal", "Woken", message, ready["lastTransitionTime"])
     return None
 
 
-class Announcer:
-    """Writes Events by `kube`."""
+class EventRecorder:
+    """Writes Events to the API server."""
 
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
 
-    async def tell(self, key: Key, uid: str, told: Announcement, now: str) -> None:
-        """Writes what is told of the model, once."""
+    async def record(self, key: Key, uid: str, event: Event, now: str) -> None:
+        """Writes an Event on a model; does nothing if it was written before."""
         try:
-            await self._kube.create(EVENTS, event(key.namespace, key.name, uid, told, now))
+            await self._kube.create(EVENTS, event_manifest(key.namespace, key.name, uid, event, now))
         except ConflictError:
-            return  # told already
+            return  # recorded before
         except (ApiError, UnavailableError) as error:
-            log.warning("an Event could not be written", extra={"model": "/".join(key), "error": str(error)})
+            _log_failure(key, error)
 
-    async def tell_other(self, key: Key, told: Announcement, now: str) -> None:
-        """The same of a model whose uid is not at hand; one that is gone, or not ours to see, is told nothing."""
+    async def record_by_name(self, key: Key, event: Event, now: str) -> None:
+        """Writes an Event on a model whose uid is not at hand; does nothing if the model is gone."""
         try:
             model = await self._kube.get(INFERENCE_MODELS, key.namespace, key.name)
         except NotFoundError:
             return
         except (ApiError, UnavailableError) as error:
-            log.warning("an Event could not be written", extra={"model": "/".join(key), "error": str(error)})
+            _log_failure(key, error)
             return
-        await self.tell(key, model["metadata"]["uid"], told, now)
+        await self.record(key, model["metadata"]["uid"], event, now)
+
+
+def _log_failure(key: Key, error: Exception) -> None:
+    log.warning("failed to record an Event", extra={"model": "/".join(key), "error": str(error)})

@@ -85,7 +85,7 @@ class FactsProber:
             if pod.downloading:
                 self._put(Question(key, pod.uid, About.PROGRESS))
             if not pod.running:
-                self._store.drop_vain(key, pod.uid)
+                self._store.drop_missing_shape(key, pod.uid)
             elif pod.uid not in shapes:
                 self._put(Question(key, pod.uid, About.SHAPE))
 

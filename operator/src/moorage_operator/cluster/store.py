@@ -1,4 +1,4 @@
-"""What the watches have shown of the children: Deployments, Services and pods, by the InferenceModel they belong to.
+"""The Deployments, Services and pods of models, as the watches have last reported them.
 
 It is fed by watch events, by full lists (which also tell what is gone) and by the answers to our own writes, in any
 order: an object that is older than what is known is ignored.
@@ -19,7 +19,7 @@ from moorage_operator.status.observe import PodState, pod_state
 from moorage_operator.status.preemption import Preemption
 
 GONE_KEPT: Final = 4096
-"""How many objects that were deleted last are remembered, so that no late news brings one back."""
+"""How many deleted objects are remembered, so that no late event restores one."""
 
 
 @dataclass
@@ -38,12 +38,12 @@ class _Model:
 class _GonePod(NamedTuple):
     key: Key
     name: str
-    said_preempted: bool | None
-    """None when its end was not seen."""
+    marked_preempted: bool | None
+    """None when its deletion was not seen."""
 
 
 def key_of(kind: str, obj: Mapping[str, Any]) -> Key | None:
-    """The model that an object belongs to: a child bears its name, whatever its labels have become; a pod its label."""
+    """The model that an object belongs to: by name for a child, whatever its labels are; by label for a pod."""
     metadata = obj["metadata"]
     name = (metadata.get("labels") or {}).get(MODEL_LABEL) if kind == "Pod" else metadata["name"]
     return Key(metadata["namespace"], name) if name else None
@@ -68,7 +68,7 @@ class Store:
         return key in self._models
 
     def note_model(self, key: Key, version: str) -> bool:
-        """Takes in that the model is there; False when the event is only the echo of our own last write."""
+        """Notes that the model exists; False when the event only reflects our own last write."""
         model = self._models.setdefault(key, _Model())
         return model.written != version
 
@@ -101,12 +101,12 @@ class Store:
         return model.pods.get(uid) if model else None
 
     def model_of_pod(self, uid: str) -> Key | None:
-        """The model that a pod belongs to by its label, or did when it was there."""
+        """The model that a pod belongs to by its label, or belonged to before it was deleted."""
         gone = self._gone_pods.get(uid)
         return self._pod_keys.get(uid) or (gone.key if gone else None)
 
     def pod_name(self, uid: str) -> str | None:
-        """The name of a pod that is, or was, there."""
+        """The name of a pod, also of one that is gone."""
         if key := self._pod_keys.get(uid):
             return self._models[key].pods[uid].name
         gone = self._gone_pods.get(uid)
@@ -117,26 +117,26 @@ class Store:
         key = self._pod_keys.get(pod_uid)
         return key is not None and self._models[key].pods[pod_uid].ready
 
-    def said_preempted(self, uid: str) -> bool | None:
-        """Whether a pod has itself said that it lost its place; None of one that was not seen, or not to its end."""
+    def marked_preempted(self, uid: str) -> bool | None:
+        """Whether the condition of a pod says that it was preempted; None if its last state was not seen."""
         if key := self._pod_keys.get(uid):
             return self._models[key].pods[uid].preempted is not None
         gone = self._gone_pods.get(uid)
-        return gone.said_preempted if gone else None
+        return gone.marked_preempted if gone else None
 
     def preemptions(self, key: Key) -> tuple[Preemption, ...]:
-        """The last times that pods of a model are known to have lost their place."""
+        """The last preemptions of pods of a model."""
         model = self._models.get(key)
         return tuple(model.preemptions.values()) if model else ()
 
-    def vouched(self, key: Key, pod: str) -> bool:
-        """Whether it was seen that a pod said of itself that it lost its place."""
+    def preemption_confirmed(self, key: Key, pod: str) -> bool:
+        """Whether the condition of a preempted pod has confirmed its preemption."""
         model = self._models.get(key)
         found = model.preemptions.get(pod) if model else None
-        return found is not None and found.vouched
+        return found is not None and found.confirmed
 
     def note_preemption(self, key: Key, found: Preemption) -> None:
-        """Keeps that a pod lost its place; what is known already of the same pod is completed."""
+        """Keeps the preemption of a pod; completes what is known of the same pod."""
         kept = self._models.setdefault(key, _Model()).preemptions
         before = kept.pop(found.pod, None)
         kept[found.pod] = before.completed_by(found) if before else found
@@ -144,45 +144,45 @@ class Store:
             del kept[next(iter(kept))]
 
     def facts(self, key: Key) -> dict[str, Health | None]:
-        """What the pods of a model have said of themselves, by pod uid."""
+        """What the pods of a model have reported, by pod uid."""
         model = self._models.get(key)
         return dict(model.facts) if model else {}
 
     def put_facts(self, key: Key, pod_uid: str, health: Health | None) -> None:
-        """Keeps what a pod has said; forgotten with the pod."""
+        """Keeps what a pod has reported, until the pod is gone."""
         model = self._models.get(key)
         if model and pod_uid in model.pods:
             model.facts[pod_uid] = health
 
     def drop_facts(self, key: Key, pod_uid: str) -> None:
-        """Forgets what a pod has said, because it is not as it was."""
+        """Forgets what a pod has reported, because its state has changed."""
         if model := self._models.get(key):
             model.facts.pop(pod_uid, None)
 
     def shapes(self, key: Key) -> dict[str, Shape | None]:
-        """What the pods of a model have said of its files, by pod uid; None for one that was asked in vain."""
+        """The shape of the model that its pods have reported, by pod uid; None for a pod that did not answer."""
         model = self._models.get(key)
         return dict(model.shapes) if model else {}
 
     def put_shape(self, key: Key, pod_uid: str, shape: Shape | None) -> None:
-        """Keeps what a pod has said of its model's files; forgotten with the pod."""
+        """Keeps the shape that a pod has reported, until the pod is gone."""
         model = self._models.get(key)
         if model and pod_uid in model.pods:
             model.shapes[pod_uid] = shape
 
-    def drop_vain(self, key: Key, pod_uid: str) -> None:
-        """Forgets that a pod was asked for its shape in vain: its container is to start anew."""
+    def drop_missing_shape(self, key: Key, pod_uid: str) -> None:
+        """Forgets that a pod did not report its shape: its container is about to restart."""
         model = self._models.get(key)
         if model and model.shapes.get(pod_uid, ...) is None:
             del model.shapes[pod_uid]
 
     def downloads(self, key: Key) -> dict[str, Download]:
-        """How far the pods of a model that fetch it have said to be, by pod uid."""
+        """The progress of downloads that the pods of a model have reported, by pod uid."""
         model = self._models.get(key)
         return dict(model.downloads) if model else {}
 
     def put_download(self, key: Key, pod_uid: str, download: Download) -> None:
-        """Keeps how far a pod is; forgotten with the pod, and when it ceases to fetch."""
+        """Keeps the progress of a download, until the pod is gone or ends its download."""
         model = self._models.get(key)
         if model and pod_uid in model.pods and model.pods[pod_uid].downloading:
             model.downloads[pod_uid] = download
@@ -193,14 +193,14 @@ class Store:
         return model.replica_sets.get(uid) if model else None
 
     def note_replica_set(self, key: Key, uid: str, owner_uid: str) -> None:
-        """Keeps whom a ReplicaSet belongs to; those without pods are forgotten."""
+        """Keeps the owner of a ReplicaSet; forgets ReplicaSets without pods."""
         model = self._models.setdefault(key, _Model())
         alive = {pod.replica_set_uid for pod in model.pods.values()}
         model.replica_sets = {known: owner for known, owner in model.replica_sets.items() if known in alive}
         model.replica_sets[uid] = owner_uid
 
     def put(self, kind: str, obj: Mapping[str, Any]) -> Key | None:
-        """Takes in a live object; returns its model, or None when it is not news."""
+        """Stores a live object; returns its model, or None when nothing relevant changed."""
         key, version = key_of(kind, obj), int(obj["metadata"]["resourceVersion"])
         if version < self._gone.get(obj["metadata"]["uid"], -1):
             return None
@@ -221,11 +221,11 @@ class Store:
         if self._pod_versions.get(uid, -1) >= version:
             return None
         if (before := self._pod_keys.get(uid)) and (before != key or not state.replica_set_uid):
-            # Somebody has changed its labels, or its ReplicaSet has let it go for that.
-            self._forget_pod(before, uid, said_preempted=state.preempted is not None)
+            # Its labels were changed, or its ReplicaSet has released it for that reason.
+            self._forget_pod(before, uid, marked_preempted=state.preempted is not None)
             return before
         if key is None or not state.replica_set_uid:
-            return None  # it only bears our label
+            return None  # it has our label, but is no pod of ours
         self._pod_versions[uid] = version
         model = self._models.setdefault(key, _Model())
         changed = model.pods.get(uid) != state
@@ -233,15 +233,15 @@ class Store:
         if not state.downloading:
             model.downloads.pop(uid, None)
         self._pod_keys[uid] = key
-        self._hear(key, state)
+        self._note_own_preemption(key, state)
         return key if changed else None
 
-    def _hear(self, key: Key, pod: PodState) -> None:
+    def _note_own_preemption(self, key: Key, pod: PodState) -> None:
         if pod.preempted is not None:
             self.note_preemption(key, Preemption(pod.name, pod.preempted, pod.node))
 
     def remove(self, kind: str, obj: Mapping[str, Any]) -> Key | None:
-        """Takes in that an object is gone; returns its model."""
+        """Removes an object that is gone; returns its model."""
         key = key_of(kind, obj)
         if key is None or key not in self._models:
             return None
@@ -252,22 +252,22 @@ class Store:
         _forget_oldest(self._gone)
         if kind == "Pod":
             state = pod_state(obj)
-            self._hear(key, state)
-            self._forget_pod(key, uid, said_preempted=state.preempted is not None)
+            self._note_own_preemption(key, state)
+            self._forget_pod(key, uid, marked_preempted=state.preempted is not None)
         elif (child := self.child(key, kind)) and child.uid == uid:
             del self._models[key].children[kind]
         return key
 
     def forget_child(self, key: Key, kind: str) -> None:
-        """Drops what is known of a child, so that the next look is at the API server."""
+        """Drops a child, so that the next reconcile reads it from the API server."""
         if model := self._models.get(key):
             model.children.pop(kind, None)
 
     def forget(self, key: Key) -> None:
         """Drops a model that is gone."""
         for uid, pod in list(self._models[key].pods.items()) if key in self._models else ():
-            # It may live on, and belong to a model of the same name again.
-            self._forget_pod(key, uid, said_preempted=pod.preempted is not None)
+            # The pod may outlive its model, and belong to a new model of the same name.
+            self._forget_pod(key, uid, marked_preempted=pod.preempted is not None)
         self._models.pop(key, None)
 
     def retain(self, kind: str, uids: Set[str], namespace: str | None, version: int) -> set[Key]:
@@ -292,14 +292,14 @@ class Store:
                 lost.add(key)
         return lost
 
-    def _forget_pod(self, key: Key, uid: str, *, said_preempted: bool | None = None) -> None:
+    def _forget_pod(self, key: Key, uid: str, *, marked_preempted: bool | None = None) -> None:
         pod = self._models[key].pods.pop(uid, None)
         self._models[key].facts.pop(uid, None)
         self._models[key].shapes.pop(uid, None)
         self._models[key].downloads.pop(uid, None)
         self._pod_versions.pop(uid, None)
         if self._pod_keys.pop(uid, None):
-            self._gone_pods[uid] = _GonePod(key, pod.name if pod else "", said_preempted)
+            self._gone_pods[uid] = _GonePod(key, pod.name if pod else "", marked_preempted)
             _forget_oldest(self._gone_pods)
 
 

@@ -36,9 +36,8 @@ class PodState:
     """What matters of one pod.
 
     `lacks` are the resources that the scheduler found too little of, `requests` the amounts that it asked for, while it
-    has no node; `nominated` is the node where others are made to leave for it; `preempted` is when it lost its place to
-    a pod of higher priority; `shape` is what a failed load has left of the model's, `start` how a pod that is ready
-    became so.
+    has no node; `nominated` is the node where pods are being preempted for it; `preempted` is when it was preempted;
+    `shape` is the model's shape as a failed load has left it, `start` the timing of the start of a pod that is ready.
     """
 
     name: str
@@ -79,8 +78,8 @@ class PodState:
         return self.scheduled and not (self.ready or self.terminating or self.finished or self.problem)
 
 
-class Place(NamedTuple):
-    """A place in a line: `position`, the first being 1, `of` all that wait for the same resource, and what for."""
+class QueuePosition(NamedTuple):
+    """A position in the scheduling queue: `position`, from 1, `of` all models that wait for the same resource."""
 
     position: int
     of: int
@@ -140,8 +139,8 @@ class Observation:
     woken: bool = False
     """Whether a gateway would wake it, if it sleeps."""
 
-    place: Place | None = None
-    """Where the model stands in the line of those that wait for the same resource."""
+    queue_position: QueuePosition | None = None
+    """Its position in the queue of the models that wait for the same resource."""
 
     most: Mapping[str, int] | None = None
     """The most of each extended resource that one node has; None when the nodes cannot be seen."""
@@ -156,7 +155,7 @@ class Observation:
     """Bytes of one GPU by resource and by how many of it a node has; empty where nodes do not say."""
 
     preemptions: tuple[Preemption, ...] = ()
-    """What is known of pods that lost their place, but perhaps not in the status yet."""
+    """Preemptions of its pods; the status may not have them yet."""
 
 
 def controller_of(obj: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -15,25 +15,25 @@ def url(view: View) -> str:
 
 
 def queue(view: View) -> dict[str, Any]:
-    """Where the model stands among those that wait for the same resource."""
-    place = view.seen.place
-    if place is None:
+    """Its position in the queue of the models that wait for the same resource."""
+    queue = view.seen.queue_position
+    if queue is None:
         return {}
     return {
-        "position": place.position,
-        "of": place.of,
-        "place": f"{place.position}/{place.of}",
-        "waitingFor": place.waiting_for[:256],
+        "position": queue.position,
+        "of": queue.of,
+        "place": f"{queue.position}/{queue.of}",
+        "waitingFor": queue.waiting_for[:256],
     }
 
 
 def preemption(view: View) -> dict[str, Any]:
-    """How often pods lost their place, and the last times to whom."""
+    """How many pods were preempted, and the last preemptions."""
     return dict(view.preemption)
 
 
 def preempted_by(view: View) -> str:
-    """Who has the place that the model has lost and not made up for."""
+    """The preemptor, until all replicas are ready again."""
     return str(view.preemption["last"]["by"]) if view.preempted else ""
 
 

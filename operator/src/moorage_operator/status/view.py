@@ -13,7 +13,7 @@ from moorage_operator.api.conditions import ConditionType, Problem, Reason
 from moorage_operator.api.v1alpha1 import InferenceModel
 from moorage_operator.desired.drift import quantity
 from moorage_operator.status.observe import Observation, PodState
-from moorage_operator.status.preemption import account
+from moorage_operator.status.preemption import preemption_status
 from moorage_operator.status.scheduling import cause, refused, unschedulable
 
 LOADED_ONCE: Final = {Phase.READY, Phase.UNLOADED}
@@ -127,22 +127,22 @@ class View:
 
     @cached_property
     def preemption(self) -> Mapping[str, Any]:
-        """The account of all preemptions so far; empty when there was none."""
-        # Pods of an earlier model of this name may have lost their places too.
+        """`status.preemption`; empty when no pod was ever preempted."""
+        # Preemptions of pods of an earlier model of this name do not count.
         since = self.model.metadata.creation_timestamp
-        news = [preemption for preemption in self.seen.preemptions if preemption.time >= since]
-        return account(self.model.status.get("preemption") or {}, news)
+        found = [preemption for preemption in self.seen.preemptions if preemption.time >= since]
+        return preemption_status(self.model.status.get("preemption") or {}, found)
 
     @cached_property
     def preempted(self) -> bool:
-        """Whether a pod has lost its place since all wanted ones were ready."""
+        """Whether a pod was preempted since all replicas were last ready."""
         if not self.preemption:
             return False
         known = {entry["pod"] for entry in (self.model.status.get("preemption") or {}).get("history", ())}
         victims = {entry["pod"] for entry in self.preemption["history"]}
-        standing = [pod for pod in self.ready if pod.name not in victims and not pod.preempted]
-        lost = self.before(ConditionType.PREEMPTED).get("status") == "True" or victims - known
-        return bool(lost) and len(standing) < self.wanted
+        unaffected = [pod for pod in self.ready if pod.name not in victims and not pod.preempted]
+        preempted = self.before(ConditionType.PREEMPTED).get("status") == "True" or victims - known
+        return bool(preempted) and len(unaffected) < self.wanted
 
     @property
     def arrived(self) -> bool:
@@ -207,11 +207,11 @@ class View:
         return Problem(Reason.WAITING_FOR_GPU, self._waiting_for_gpu(pod))
 
     def _waiting_for_gpu(self, pod: PodState) -> str:
-        place, gpu = self.seen.place, self.model.spec.gpu
-        if place is None:
+        queue, gpu = self.seen.queue_position, self.model.spec.gpu
+        if queue is None:
             what = f"waiting for {gpu.count} {gpu.resource_name}"
         else:
-            what = f"waiting for {place.waiting_for}, position {place.position} of {place.of}"
+            what = f"waiting for {queue.waiting_for}, position {queue.position} of {queue.of}"
         if pod.nominated:
             return f"{what}; its place on {pod.nominated} is being cleared"
         return f"{what}: {cause(pod.unschedulable or '')}"

@@ -1,4 +1,4 @@
-"""What a person should hear of when a status begins to say it: the Warning Events that go with it. Pure."""
+"""The Warning Events that go with a status, when one of its conditions becomes False. Pure."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,29 +10,30 @@ from moorage_operator.status.observe import Observation
 from moorage_operator.status.view import View
 
 
-class Warned(NamedTuple):
-    """One warning; `subject` names its occasion and is the same whenever it is told again."""
+class ConditionWarning(NamedTuple):
+    """One warning; `cause` is the same whenever the same thing is reported again."""
 
     reason: Reason
     message: str
-    subject: str
+    cause: str
 
 
-def warnings(model: InferenceModel, seen: Observation, wanted: Mapping[str, Any]) -> list[Warned]:
-    """What `wanted`, a status that is about to be written, says newly: one warning for each pod that fell back, and one
-    for each way in which the model does not fit."""
+def warnings(model: InferenceModel, seen: Observation, after: Mapping[str, Any]) -> list[ConditionWarning]:
+    """The warnings that are new in `after`, a status that is about to be written: one for each pod that fell back, and
+    one for each way in which the model does not fit."""
     view = View(model, seen)
     found = []
-    if _news(view, wanted, ConditionType.ACCELERATED):
-        found += [Warned(slow.reason, f"{slow.pod}: {slow.message}", slow.pod) for slow in fallbacks(view)]
-    if condition := _news(view, wanted, ConditionType.FITS_GPU):
-        found.append(Warned(Reason.INSUFFICIENT_GPU_MEMORY, condition["message"], condition["message"]))
+    if _newly_false(view, after, ConditionType.ACCELERATED):
+        found += [ConditionWarning(slow.reason, f"{slow.pod}: {slow.message}", slow.pod) for slow in fallbacks(view)]
+    if condition := _newly_false(view, after, ConditionType.FITS_GPU):
+        message = condition["message"]
+        found.append(ConditionWarning(Reason.INSUFFICIENT_GPU_MEMORY, message, message))
     return found
 
 
-def _news(view: View, wanted: Mapping[str, Any], kind: ConditionType) -> Mapping[str, Any]:
-    """The condition of that kind if it is False, and was not or for another reason; else nothing."""
-    condition: Mapping[str, Any] = next((c for c in wanted["conditions"] if c["type"] == kind), {})
+def _newly_false(view: View, after: Mapping[str, Any], kind: ConditionType) -> Mapping[str, Any]:
+    """The condition of that kind if it is False, and was not, or with another message; else nothing."""
+    condition: Mapping[str, Any] = next((c for c in after["conditions"] if c["type"] == kind), {})
     before = view.before(kind)
-    told = before.get("status") == "False" and before.get("message") == condition.get("message")
-    return {} if condition.get("status") != "False" or told else condition
+    reported = before.get("status") == "False" and before.get("message") == condition.get("message")
+    return {} if condition.get("status") != "False" or reported else condition
