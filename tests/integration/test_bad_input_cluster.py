@@ -9,9 +9,16 @@ import yaml
 from tests.golden.cases import FOLDER
 from tests.support.api import Api, ApiRefusedError, Object, condition, is_ready, reason
 from tests.support.models import model
-from tests.support.operator import Audit, OperatorProcess, described
+from tests.support.operator import IMAGES, Audit, OperatorProcess, described
 from tests.support.people import person
 from tests.support.refusals import assert_says, refusal
+from tests.truth import Truth
+
+
+@pytest.fixture
+def truth(api: Api) -> Truth:
+    """What the statuses are held against."""
+    return Truth(api, images=set(IMAGES))
 
 
 def test_bad_input_05_no_image_for_the_device(api: Api, operator: OperatorProcess) -> None:
@@ -22,6 +29,20 @@ def test_bad_input_05_no_image_for_the_device(api: Api, operator: OperatorProces
     # It clears by itself once the spec asks for something that there is.
     api.patch("InferenceModel", "no-image", {"spec": {"framework": "llamacpp"}})
     api.wait("InferenceModel", "no-image", lambda im: reason(im) == "Serving", what="Serving")
+
+
+def test_bad_input_05_a_suspended_model_without_an_image_is_stopped(
+    api: Api, operator: OperatorProcess, truth: Truth
+) -> None:
+    api.create(model("tiny"))
+    api.wait("InferenceModel", "tiny", is_ready, what="Ready")
+    # There is no image for this framework, and none is needed to end the pods of the one before.
+    api.patch("InferenceModel", "tiny", {"spec": {"framework": "vllm", "suspend": True}})
+    seen = api.wait("InferenceModel", "tiny", lambda im: reason(im) == "Stopped", what="Stopped")
+    assert (seen or {})["status"]["phase"] == "Stopped"
+    assert reason(seen, "Progressing") == "NoImageForDevice"
+    assert api.find("Pod", "moorage.dev/model=tiny") == []
+    truth.hold()
 
 
 @pytest.mark.parametrize("resources", [{"cpu": "0.1", "memory": "1.5Gi"}, {"cpu": "1000m", "memory": "1024Mi"}])

@@ -112,8 +112,10 @@ def _ready(case: Case) -> OneOf:
         if case.asleep and not case.blocked:
             # Whether a gateway would wake it is nothing that an object tells.
             return verdicts(("True", {"Sleeping"}), ("False", {"NoGateway"}))
-        over = {"Stopping"} if case.pods else {"Stopped"}
-        return verdicts(("False", case.blocked or over))
+        if case.asleep:
+            return verdicts(("False", case.blocked))
+        # What would keep it from running keeps nobody from anything while it is to be stopped.
+        return verdicts(("False", {"Stopping"} if case.pods else {"Stopped"}))
     return verdicts(("False", case.blocked or _reasons(case, case.no_room | case.broken)))
 
 
@@ -124,7 +126,7 @@ def _reasons(case: Case, why: Because) -> frozenset[str]:
 
 def _scheduled(case: Case) -> OneOf:
     if case.wanted == 0:
-        return verdicts(("False", {"Sleeping"} if case.asleep and not case.blocked else {"Stopped"}))
+        return verdicts(("False", case.blocked or {"Sleeping"} if case.asleep else {"Stopped"}))
     if len([pod for pod in case.current if objects.node_of(pod)]) >= case.wanted:
         return verdicts(("True", {"Scheduled"}))
     return verdicts(("False", case.blocked or _reasons(case, case.no_room)))

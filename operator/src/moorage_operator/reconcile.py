@@ -149,7 +149,15 @@ class Reconciler:
         if state is None:
             return Circumstances(replicas=replicas)
         tried_under = await rules_of(self._kube, key.namespace) if state.refused else state.tried_under
-        return Circumstances(makes_room(state, await self._own_pods(key, model)), tried_under, replicas)
+        live_image = "" if self._config.image(model.spec) else self._live_image(key)
+        return Circumstances(makes_room(state, await self._own_pods(key, model)), tried_under, replicas, live_image)
+
+    def _live_image(self, key: Key) -> str:
+        """The image of the live Deployment's first container; empty where somebody has left it none."""
+        child = self._store.child(key, "Deployment")
+        pod = child.body["spec"]["template"]["spec"] if child else {}
+        containers: list[dict[str, Any]] = pod.get("containers") or [{}]
+        return str(containers[0].get("image") or "")
 
     def _own_deployment(self, key: Key, model: InferenceModel) -> DeploymentState | None:
         child = self._store.child(key, "Deployment")
@@ -157,25 +165,25 @@ class Reconciler:
 
     async def _apply_children(self, key: Key, model: InferenceModel, replicas: int | None) -> Problem | None:
         children = desired(model, self._config, await self._circumstances(key, model, replicas))
-        if not children:
-            wanted = image_key(model.spec)
-            return Problem(
-                Reason.NO_IMAGE_FOR_DEVICE,
-                f"no runtime image is configured for {wanted}; choose a framework and gpu.count for which there is one "
-                f"({', '.join(sorted(self._config.images)) or 'there is none'}), or ask whoever runs Moorage "
-                f"to set runtime.images[{wanted!r}] in its chart",
-            )
-        blocked = None
+        blocked = None if self._config.image(model.spec) else self._no_image(model)
         for manifest in children:
             try:
                 await self._apply(key, model, with_hash(manifest))
             except _BlockedError as error:
                 blocked = blocked or error.problem
                 # One that exists but may not be changed does not hold up the others; one that is missing does, for they
-                # would be of no use: pods that nobody can reach would hold GPUs.
-                if not self._store.child(key, manifest["kind"]):
+                # would be of no use: pods that nobody can reach would hold GPUs. Nothing holds up the end of pods.
+                if not self._store.child(key, manifest["kind"]) and model.spec.wanted_replicas:
                     break
         return blocked
+
+    def _no_image(self, model: InferenceModel) -> Problem:
+        wanted, known = image_key(model.spec), ", ".join(sorted(self._config.images)) or "there is none"
+        return Problem(
+            Reason.NO_IMAGE_FOR_DEVICE,
+            f"no runtime image is configured for {wanted}; choose a framework and gpu.count for which there is one "
+            f"({known}), or ask whoever runs Moorage to set runtime.images[{wanted!r}] in its chart",
+        )
 
     async def _apply(self, key: Key, model: InferenceModel, manifest: dict[str, Any]) -> None:
         kind = manifest["kind"]

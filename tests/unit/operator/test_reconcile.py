@@ -283,6 +283,30 @@ async def test_no_image_for_the_device_is_told_with_what_there_is() -> None:
     assert bed.again == BLOCKED_SECONDS
 
 
+async def test_what_blocks_a_model_does_not_keep_it_from_being_stopped() -> None:
+    bed = Bed()
+    await bed.reconcile()
+    bed.change(framework="vllm", suspend=True)
+    assert "Deployment" in await bed.reconcile()
+    spec = bed.kube.objects["Deployment", "tiny"]["spec"]
+    assert (spec["replicas"], spec["template"]["spec"]["containers"][0]["image"]) == (0, "runtime:1")
+    found = by_type(bed.status)
+    assert (found["Ready"]["reason"], found["Progressing"]["reason"]) == ("Stopped", "NoImageForDevice")
+    assert await bed.reconcile() == []
+
+
+async def test_a_stranger_with_one_name_does_not_keep_the_pods_of_a_stopped_model() -> None:
+    bed = Bed()
+    await bed.reconcile()
+    bed.store.remove("Service", bed.kube.objects["Service", "tiny"])
+    bed.stranger("Service")
+    bed.change(suspend=True)
+    assert "Deployment" in await bed.reconcile()
+    assert bed.kube.objects["Deployment", "tiny"]["spec"]["replicas"] == 0
+    assert by_type(bed.status)["Progressing"]["reason"] == "NameConflict"
+    assert await bed.reconcile() == []
+
+
 async def test_a_model_that_is_gone_is_forgotten_and_nothing_is_written() -> None:
     bed = Bed()
     await bed.reconcile()

@@ -30,6 +30,7 @@ GPU: dict[str, Any] = {"gpu": {"count": 2}}
 OFF = {"replicas": 0}
 SLEEPER: dict[str, Any] = {"scaling": {"minReplicas": 0, "maxReplicas": 2}}
 CONFLICT = Problem(Reason.NAME_CONFLICT, "taken")
+FORBIDDEN = Problem(Reason.FORBIDDEN, "no right")
 NO_IMAGE = Problem(Reason.NO_IMAGE_FOR_DEVICE, "no image")
 OLD = ready("old", created="2026-01-01T00:00:00Z")
 ROLLING = deployment(1, current_replicas=2, updated_replicas=1, available_replicas=1)
@@ -125,7 +126,22 @@ SITUATIONS: dict[str, tuple[dict[str, Any], Observation, str]] = {
     "told to stop, and there is a stranger of that name": (
         OFF,
         Observation(blocked=CONFLICT),
-        "Failed | False NameConflict | False Stopped | False Unloaded | False NameConflict",
+        "Stopped | False Stopped | False Stopped | False Unloaded | False NameConflict",
+    ),
+    "suspended, and there is no image for the device": (
+        {"suspend": True, **GPU},
+        Observation(blocked=NO_IMAGE),
+        "Stopped | False Stopped | False Stopped | False Unloaded | False NoImageForDevice",
+    ),
+    "told to stop, and the operator may not": (
+        OFF,
+        Observation(UNREADY, (placed(),), blocked=FORBIDDEN),
+        "Failed | False Forbidden | False Stopped | False Unloaded | False Forbidden",
+    ),
+    "told to stop under a rule that refuses the children, and the pod ends": (
+        OFF,
+        Observation(STOPPED, (ready(terminating=True),), blocked=FORBIDDEN),
+        "Stopping | False Stopping | False Stopped | False Stopping | False Forbidden",
     ),
     "asleep": (
         SLEEPER,
@@ -145,7 +161,7 @@ SITUATIONS: dict[str, tuple[dict[str, Any], Observation, str]] = {
     "asleep, and a stranger has its name": (
         SLEEPER,
         Observation(STOPPED, replicas=0, woken=True, blocked=CONFLICT),
-        "Failed | False NameConflict | False Stopped | False Unloaded | False NameConflict",
+        "Failed | False NameConflict | False NameConflict | False Unloaded | False NameConflict",
     ),
     "woken, and the pod waits for a GPU": (
         SLEEPER | GPU,

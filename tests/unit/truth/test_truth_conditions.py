@@ -146,6 +146,15 @@ def name_conflict(scene: Scene) -> Object:
     return model
 
 
+def stopped_with_a_stranger(scene: Scene) -> Object:
+    model = name_conflict(scene)
+    model["spec"]["suspend"] = True
+    off = ("False", "Stopped")
+    conflict = ("False", "NameConflict")
+    says(model, "Stopped", 0, Ready=off, Scheduled=off, ModelLoaded=("False", "Unloaded"), Progressing=conflict)
+    return model
+
+
 def rolling(scene: Scene) -> Object:
     model = scene.serving()
     scene.roll_out(model)
@@ -182,8 +191,11 @@ def half_ready(scene: Scene) -> Object:
 SITUATIONS: tuple[Situation, ...] = (
     *(serving, loaded, just_made, loading, waiting, no_such_resource, unschedulable, no_claim, over_quota),
     *(not_restricted, not_pulled, out_of_memory, bad_file, crash_looping, stopped, stopping, name_conflict),
-    *(rolling, making_room, stuck, half_ready),
+    *(stopped_with_a_stranger, rolling, making_room, stuck, half_ready),
 )
+
+
+STRANGERS = (name_conflict, stopped_with_a_stranger)
 
 
 @pytest.fixture
@@ -217,7 +229,7 @@ WRONG_SECTIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("situation", "field"),
     # Without a Deployment of its own a model has no pods, and nothing says what would select them.
-    [(one, field) for one in SITUATIONS for field in WRONG if (one, field) != (name_conflict, "selector")],
+    [(one, field) for one in SITUATIONS for field in WRONG if field != "selector" or one not in STRANGERS],
 )
 def test_a_false_field_is_found(scene: Scene, situation: Situation, field: str) -> None:
     situation(scene)["status"][field] = WRONG[field]
@@ -337,6 +349,17 @@ def test_a_model_that_is_being_deleted_has_nothing_to_tell(scene: Scene) -> None
     model["status"]["replicas"] = 7
     model["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
     assert scene.lies() == []
+
+
+def test_a_stopped_model_without_an_image_is_stopped(scene: Scene) -> None:
+    model = stopped(scene)
+    images = {"vllm/cpu"}
+    off, none = ("False", "Stopped"), ("False", "NoImageForDevice")
+    told = {"Scheduled": off, "ModelLoaded": ("False", "Unloaded"), "Progressing": none}
+    says(model, "Stopped", 0, Ready=off, **told)
+    assert scene.lies(images=images) == []
+    says(model, "Failed", 0, Ready=none, **told)
+    assert scene.false_fields(images=images) == {"conditions.Ready", "phase"}
 
 
 def test_other_namespaces_and_unknown_images_are_judged_on_demand(scene: Scene) -> None:

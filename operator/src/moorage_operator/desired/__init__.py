@@ -10,8 +10,11 @@ from moorage_operator.desired.workload import deployment
 
 
 def desired(model: InferenceModel, config: DesiredConfig, now: Circumstances = UNHINDERED) -> list[dict[str, Any]]:
-    """The children of `model` in the order to apply them; none while there is no runtime image for it."""
-    image = config.image(model.spec)
+    """The children of `model` in the order to apply them; none while there is no runtime image for it.
+
+    A model that is to stop needs none: what its Deployment has will do.
+    """
+    image = config.image(model.spec) or (now.live_image if model.spec.wanted_replicas == 0 else "")
     if not image:
         return []
     # The Service first: where a stranger has its name, pods would hold GPUs that nobody can reach.

@@ -28,11 +28,13 @@ class Circumstances:
     `make_room`: an old pod ends before a new one starts, which would wait for ever for what the old one holds.
     `tried_under`: the rules under which the API server last refused its pods; a change has them tried again.
     `replicas`: how many there are to be, where the spec leaves it to the operator; 0 is asleep.
+    `live_image`: that of the Deployment as it is. It is enough to end its pods where there is no image to start any.
     """
 
     make_room: bool = False
     tried_under: str = ""
     replicas: int | None = None
+    live_image: str = ""
 
 
 UNHINDERED: Final = Circumstances()

@@ -12,7 +12,8 @@ def ready(view: View) -> Verdict:
         return "True", Reason.SERVING, f"{len(view.ready)} of {view.wanted} replicas answer requests"
     if view.asleep:
         return _sleeping(view)
-    if view.wanted == 0 and not view.seen.blocked:
+    staying = any(not pod.terminating for pod in view.pods)
+    if view.stopped and not (view.seen.blocked and staying):
         if view.pods:
             return "False", Reason.STOPPING, f"{len(view.pods)} pods are finishing their requests"
         return "False", Reason.STOPPED, _why_stopped(view)
@@ -55,9 +56,9 @@ def scheduled(view: View) -> Verdict:
     placed = min(wanted, len([pod for pod in view.current if pod.scheduled and not pod.terminating]))
     if view.asleep:
         return "False", Reason.SLEEPING, "the model sleeps"
-    if wanted == 0:
+    if view.stopped:
         return "False", Reason.STOPPED, _why_stopped(view)
-    if placed >= wanted:
+    if placed >= wanted > 0:
         return "True", Reason.SCHEDULED, f"{placed} of {wanted} pods have a node"
     if problem := view.seen.blocked or view.waiting or view.refused:
         return "False", problem.reason, problem.message
@@ -83,7 +84,7 @@ def _not_loaded(view: View) -> Verdict:
         return "False", Reason.STOPPING, "the engines that run are finishing their requests"
     if view.asleep:
         return "False", Reason.UNLOADED, "the model sleeps"
-    return "False", Reason.UNLOADED, _why_stopped(view) if view.wanted == 0 else "no engine runs"
+    return "False", Reason.UNLOADED, _why_stopped(view) if view.stopped else "no engine runs"
 
 
 def _told(view: View) -> Verdict:

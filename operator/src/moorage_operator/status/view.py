@@ -54,6 +54,11 @@ class View:
         return self.seen.replicas == 0 and not self.deleted and not self.seen.blocked
 
     @property
+    def stopped(self) -> bool:
+        """Whether nobody wants it to run: what would keep it from running is no failure then. Not while it sleeps."""
+        return self.wanted == 0 and (self.deleted or self.seen.replicas is None)
+
+    @property
     def deleted(self) -> bool:
         """Whether the model is being deleted: it stays as long as somebody's finalizer, or its children, are there."""
         return bool(self.model.metadata.deletion_timestamp)
