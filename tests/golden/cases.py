@@ -1,6 +1,9 @@
-"""The golden cases: what `desired(model, config)` makes of `<case>/model.yaml` is `<case>/expected.yaml`."""
+"""The golden cases: what `desired(model, config)` makes of `<case>/model.yaml` is `<case>/expected.yaml`.
 
-from dataclasses import dataclass
+Where a case has a `config.yaml`, its fields replace those of CONFIG.
+"""
+
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,9 +46,15 @@ class Case:
         live["metadata"] = {"namespace": "team-a", "uid": "00000000-0000-4000-8000-000000000001", **live["metadata"]}
         return InferenceModel.model_validate(live)
 
+    @property
+    def config(self) -> DesiredConfig:
+        """What the operator is set to."""
+        file = self.folder / "config.yaml"
+        return replace(CONFIG, **yaml.safe_load(file.read_text(encoding="utf-8"))) if file.exists() else CONFIG
+
     def manifests(self) -> list[dict[str, Any]]:
         """What `desired` makes of the model now."""
-        return desired(self.model, CONFIG)
+        return desired(self.model, self.config)
 
     def expected(self) -> list[dict[str, Any]]:
         """What it must make."""

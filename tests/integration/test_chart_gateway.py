@@ -20,9 +20,9 @@ OPERATOR = {
 }
 
 
-def objects(cluster: Cluster, *settings: str) -> dict[tuple[str, str], Object]:
+def objects(cluster: Cluster, *settings: str, flags: tuple[str, ...] = ()) -> dict[tuple[str, str], Object]:
     """What the chart makes, by kind and name."""
-    done = rendered(cluster, *settings)
+    done = rendered(cluster, *settings, flags=flags)
     assert done.returncode == 0, done.stderr
     return {(found["kind"], found["metadata"]["name"]): found for found in yaml.safe_load_all(done.stdout) if found}
 

@@ -12,11 +12,11 @@ from tests.support.operator import ROOT
 POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
 
 
-def rendered(cluster: Cluster, *settings: str) -> "subprocess.CompletedProcess[str]":
-    """What helm makes of the chart with these values."""
+def rendered(cluster: Cluster, *settings: str, flags: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
+    """What helm makes of the chart with these values, and with other flags."""
     command = [str(cluster.helm), "template", "moorage", str(ROOT / "charts" / "moorage")]
     return subprocess.run(
-        [*command, *(f"--set={setting}" for setting in settings)], text=True, capture_output=True, check=False
+        [*command, *flags, *(f"--set={setting}" for setting in settings)], text=True, capture_output=True, check=False
     )
 
 

@@ -53,6 +53,23 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end }}
 
+{{- /* Whether pods name their user and groups: not where the cluster assigns them, as OpenShift does. */ -}}
+{{- define "moorage.setUser" -}}
+{{- $adapt := (((.Values.global).compatibility).openshift).adaptSecurityContext | default "auto" -}}
+{{- $openshift := .Capabilities.APIVersions.Has "security.openshift.io/v1" -}}
+{{- not (or (eq $adapt "force") (and (eq $adapt "auto") $openshift)) -}}
+{{- end }}
+
+{{- /* The securityContext of the pods of operator and gateway. */ -}}
+{{- define "moorage.podSecurityContext" -}}
+runAsNonRoot: true
+{{- if eq (include "moorage.setUser" .) "true" }}
+runAsUser: 65532
+runAsGroup: 65532
+{{- end }}
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
 {{- /* The namespaces to serve, as JSON; empty when all of them are. */ -}}
 {{- define "moorage.namespaces" -}}
 {{- if .Values.clusterWide -}}

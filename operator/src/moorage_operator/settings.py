@@ -29,6 +29,17 @@ class Settings(BaseSettings):
     priority_class_prefix: str = Field(
         "moorage-", description="What the names of the PriorityClasses 1 to 10 begin with."
     )
+    image_pull_secrets: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Secrets with which the images of models' pods are pulled, separated by commas; each model's "
+        "namespace has its own.",
+    )
+    runtime_classes: dict[Literal["cpu", "gpu"], str] = Field(
+        default_factory=dict, description='RuntimeClass of models\' pods by device, as JSON: {"gpu": "nvidia"}.'
+    )
+    set_user: bool = Field(
+        True, description="Whether models' pods name their user and groups; off where the cluster assigns them."
+    )
     workers: int = Field(8, ge=1, le=64, description="Models that are reconciled at a time.")
     facts: bool = Field(
         True, description="Whether pods are asked what they really run; off where they cannot be reached."
@@ -46,7 +57,7 @@ class Settings(BaseSettings):
     health_port: int = Field(8080, ge=0, le=65535, description="Port of /livez and /readyz.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level of the log.")
 
-    @field_validator("watch_namespaces", mode="before")
+    @field_validator("watch_namespaces", "image_pull_secrets", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -54,4 +65,11 @@ class Settings(BaseSettings):
     @property
     def desired(self) -> DesiredConfig:
         """What the builders of manifests need."""
-        return DesiredConfig(self.images, self.image_pull_policy, self.priority_class_prefix)
+        return DesiredConfig(
+            images=self.images,
+            image_pull_policy=self.image_pull_policy,
+            priority_class_prefix=self.priority_class_prefix,
+            image_pull_secrets=self.image_pull_secrets,
+            runtime_classes={str(device): name for device, name in self.runtime_classes.items()},
+            set_user=self.set_user,
+        )

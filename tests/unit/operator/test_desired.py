@@ -1,5 +1,6 @@
 """What golden files do not say: storage by address, settings of the engines, names, and what does not change."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -243,3 +244,34 @@ def test_another_time_of_a_restart_is_another_revision() -> None:
         for told in ("", "2026-07-01T12:00:00Z", "2026-07-01T12:00:01.5Z", "2026-07-01T14:00:00+02:00")
     }
     assert len(revisions) == 4
+
+
+def pod_spec(config: DesiredConfig, **spec: Any) -> dict[str, Any]:
+    """The pod of a model's Deployment."""
+    (made,) = [child for child in desired(model(**spec), config) if child["kind"] == "Deployment"]
+    pod: dict[str, Any] = made["spec"]["template"]["spec"]
+    return pod
+
+
+def test_cluster_05_without_a_user_of_ours_the_pods_are_as_restricted_as_with_it() -> None:
+    ours, none = pod_spec(CONFIG), pod_spec(replace(CONFIG, set_user=False))
+    assert {name: ours["securityContext"].pop(name) for name in ("runAsUser", "runAsGroup", "fsGroup")} == {
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "fsGroup": 65532,
+    }
+    assert ours == none
+    assert none["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def test_cluster_06_each_device_has_the_runtime_class_that_is_set_for_it() -> None:
+    config = replace(CONFIG, runtime_classes={"gpu": "nvidia"})
+    assert pod_spec(config, gpu={"count": 1})["runtimeClassName"] == "nvidia"
+    assert "runtimeClassName" not in pod_spec(config)
+    assert pod_spec(replace(CONFIG, runtime_classes={"cpu": "gvisor"}))["runtimeClassName"] == "gvisor"
+
+
+def test_cluster_06_pull_secrets_are_for_the_whole_pod() -> None:
+    assert "imagePullSecrets" not in pod_spec(CONFIG)
+    made = pod_spec(replace(CONFIG, image_pull_secrets=("registry", "hub")))
+    assert made["imagePullSecrets"] == [{"name": "registry"}, {"name": "hub"}]

@@ -45,9 +45,33 @@ def test_all_else_is_in_the_schedulers_words() -> None:
         ),
         ('pods "a" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true', "PodSecurityDenied"),
         ("maximum memory usage per Container is 1Gi, but limit is 2Gi", "LimitRangeViolated"),
-        ('pods "a" is forbidden: no PriorityClass with name moorage-5 was found', "PodsRefused"),
+        ('pods "a" is forbidden: denied by the policy of the house', "PodsRefused"),
     ],
 )
 def test_refusals_have_a_reason_each(words: str, reason: str) -> None:
     assert refused(words).reason.value == reason
     assert refused(words).message == words
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        (
+            'pods "a" is forbidden: unable to validate against any security context constraint: [provider '
+            "restricted-v2: .containers[0].runAsUser: Invalid value: 65532: must be in the ranges: [1000700000]]",
+            "global.compatibility.openshift.adaptSecurityContext=force",
+        ),
+        (
+            "pods \"a\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: runAsUser is set",
+            "global.compatibility.openshift.adaptSecurityContext=force",
+        ),
+        ('pods "a" is forbidden: pod rejected: RuntimeClass "nvidia" not found', "runtime.runtimeClassNames"),
+        ('pods "a" is forbidden: no PriorityClass with name moorage-5 was found', "priorityClasses.create=true"),
+    ],
+)
+def test_cluster_05_06_12_a_refusal_that_a_value_of_the_chart_ends_names_the_value(words: str, value: str) -> None:
+    problem = refused(words)
+    assert problem.reason is Reason.PODS_REFUSED
+    assert problem.message.startswith(f"{words}; ")
+    assert value in problem.message
+    assert "Moorage's chart" in problem.message

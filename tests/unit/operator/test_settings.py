@@ -47,9 +47,23 @@ def test_images_are_json_and_reach_the_builders_of_manifests(monkeypatch: pytest
     assert (config.image_pull_policy, config.priority_class_prefix) == ("Never", "ours-")
 
 
+def test_cluster_05_06_what_a_cluster_wants_of_pods_reaches_the_builders_of_manifests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unset = Settings().desired
+    assert (unset.image_pull_secrets, unset.runtime_classes, unset.set_user) == ((), {}, True)
+    monkeypatch.setenv("MOORAGE_IMAGE_PULL_SECRETS", "registry, hub")
+    monkeypatch.setenv("MOORAGE_RUNTIME_CLASSES", '{"gpu": "nvidia"}')
+    monkeypatch.setenv("MOORAGE_SET_USER", "false")
+    config = Settings().desired
+    assert (config.image_pull_secrets, config.runtime_classes) == (("registry", "hub"), {"gpu": "nvidia"})
+    assert not config.set_user
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("RUNTIME_CLASSES", '{"tpu": "google"}'),
         ("IMAGE_PULL_POLICY", "Sometimes"),
         ("WORKERS", "0"),
         ("WORKERS", "65"),

@@ -10,11 +10,19 @@ from moorage_operator.engines import ENGINES
 
 @dataclass(frozen=True)
 class DesiredConfig:
-    """`images` maps `FRAMEWORK/DEVICE`, device being `cpu` or `gpu`, to the image reference of a runtime."""
+    """`images` maps `FRAMEWORK/DEVICE`, device being `cpu` or `gpu`, to the image reference of a runtime.
+
+    `image_pull_secrets`: names of Secrets in the model's namespace, for the runtime's image and for models from images.
+    `runtime_classes`: the RuntimeClass of the pods by device.
+    `set_user`: whether pods name their user and groups; on OpenShift the cluster does.
+    """
 
     images: Mapping[str, str] = field(default_factory=dict)
     image_pull_policy: str = "IfNotPresent"
     priority_class_prefix: str = "moorage-"
+    image_pull_secrets: tuple[str, ...] = ()
+    runtime_classes: Mapping[str, str] = field(default_factory=dict)
+    set_user: bool = True
 
     def image(self, spec: InferenceModelSpec) -> str | None:
         """The runtime image for `spec`, or None when there is none for its framework and device."""

@@ -20,6 +20,7 @@ from moorage_operator.desired.drift import digest
 from moorage_operator.desired.fetch import fetch_container
 from moorage_operator.desired.storage import ModelStorage, storage
 from moorage_operator.engines import ENGINES, environment
+from moorage_operator.engines.base import device
 
 CONTAINER_NAME: Final = "runtime"
 TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"
@@ -70,20 +71,20 @@ def _pod(model: InferenceModel, image: str, config: DesiredConfig) -> dict[str, 
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        **_pull_secrets(config),
         "priorityClassName": f"{config.priority_class_prefix}{model.spec.priority}",
         "terminationGracePeriodSeconds": DRAIN_SECONDS + 10,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": RUN_AS,
-            "runAsGroup": RUN_AS,
-            "fsGroup": RUN_AS,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": _security(config),
         **({"initContainers": [fetch_container(model, image, config.image_pull_policy)]} if fetched else {}),
         "containers": [_container(model, image, files, config)],
         "volumes": [files.volume, {"name": "tmp", "emptyDir": {}}, *_shared_memory(model.spec, _SHM_VOLUME)],
-        **_placement(model.spec),
+        **_placement(model.spec, config),
     }
+
+
+def _security(config: DesiredConfig) -> dict[str, Any]:
+    user = {"runAsUser": RUN_AS, "runAsGroup": RUN_AS, "fsGroup": RUN_AS} if config.set_user else {}
+    return {"runAsNonRoot": True, **user, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
 def _container(model: InferenceModel, image: str, files: ModelStorage, config: DesiredConfig) -> dict[str, Any]:
@@ -128,12 +129,20 @@ def _resources(spec: InferenceModelSpec) -> dict[str, Any]:
     return {"requests": {"cpu": str(spec.resources.cpu), **memory, **gpus}, "limits": {**memory, **gpus}}
 
 
-def _placement(spec: InferenceModelSpec) -> dict[str, Any]:
-    """Where the pods may run; nothing where the spec leaves it open."""
+def _pull_secrets(config: DesiredConfig) -> dict[str, Any]:
+    """The kubelet uses them for image volumes, too."""
+    secrets = [{"name": name} for name in config.image_pull_secrets]
+    return {"imagePullSecrets": secrets} if secrets else {}
+
+
+def _placement(spec: InferenceModelSpec, config: DesiredConfig) -> dict[str, Any]:
+    """Where and by which container runtime the pods may run; nothing where spec and settings leave it open."""
+    runtime_class = config.runtime_classes.get(device(spec))
     tolerations = [
         toleration.model_dump(by_alias=True, mode="json", exclude_none=True) for toleration in spec.tolerations or ()
     ]
     return {
+        **({"runtimeClassName": runtime_class} if runtime_class else {}),
         **({"nodeSelector": dict(sorted(spec.node_selector.items()))} if spec.node_selector else {}),
         **({"tolerations": tolerations} if tolerations else {}),
     }

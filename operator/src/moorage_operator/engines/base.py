@@ -39,7 +39,12 @@ class Engine:
 
 def image_key(spec: InferenceModelSpec) -> str:
     """The key of an image for `spec`: `llamacpp/cpu`, say."""
-    return f"{spec.framework.value}/{'gpu' if spec.gpu.count else 'cpu'}"
+    return f"{spec.framework.value}/{device(spec)}"
+
+
+def device(spec: InferenceModelSpec) -> str:
+    """What the model runs on: `cpu` or `gpu`."""
+    return "gpu" if spec.gpu.count else "cpu"
 
 
 def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:

@@ -20,6 +20,24 @@ _REFUSALS: Final = (
     ("usage per Container is ", Reason.LIMIT_RANGE_VIOLATED),
     ("usage per Pod is ", Reason.LIMIT_RANGE_VIOLATED),
 )
+_CHART: Final = "in the values of Moorage's chart"
+_REMEDIES: Final = (
+    (
+        re.compile(r'RuntimeClass "[^"]*" not found'),
+        f"create the RuntimeClass, or change runtime.runtimeClassNames {_CHART}",
+    ),
+    (
+        re.compile(r"no PriorityClass with name \S+ was found"),
+        f"create the PriorityClass, or set priorityClasses.create=true {_CHART}",
+    ),
+    (
+        re.compile(r"security context constraint|\b(runAsUser|runAsGroup|fsGroup|supplementalGroups)\b"),
+        "where the cluster assigns users and groups, set global.compatibility.openshift.adaptSecurityContext=force "
+        + _CHART,
+    ),
+)
+"""What to do about those that a setting of ours can end; the words are of admission plugins, of OpenShift, and those
+that a policy cannot avoid."""
 
 
 def lacks(message: str) -> tuple[str, ...]:
@@ -43,4 +61,5 @@ def unschedulable(message: str) -> Problem:
 def refused(message: str) -> Problem:
     """Why the API server lets no pod be made."""
     reason = next((reason for words, reason in _REFUSALS if words in message), Reason.PODS_REFUSED)
-    return Problem(reason, message)
+    remedy = next((remedy for words, remedy in _REMEDIES if words.search(message)), None)
+    return Problem(reason, f"{message}; {remedy}" if remedy and reason is Reason.PODS_REFUSED else message)
