@@ -1,5 +1,6 @@
 """`kubectl moorage` with the real kubectl: a backup that is made, lost and restored, and API keys."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,8 +14,12 @@ import yaml
 from hack.cluster.api import Cluster
 from moorage_gateway.keys import PREFIX, Keys, read_key
 from tests.support.api import Api
+from tests.support.manage import token_of
 from tests.support.models import alias, model
 from tests.support.operator import KEYS
+from tests.support.waiting import eventually
+
+PLUGIN_API = "client.authentication.k8s.io/v1"
 
 Plugin = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -245,10 +250,11 @@ def test_a_key_is_made_listed_and_revoked(plugin: Plugin, no_keys: Callable[[], 
         (["cli-app"], "--models is missing"),
         (["cli-app", "--models", "x"], "namespace/name"),
         (["cli-app", "--models", "*/*", "--expires", "tomorrow"], "expires is 'tomorrow'"),
-        (["cli-app", "--models", "*/*", "--scopes", "root"], "scopes is 'root'"),
+        (["cli-app", "--models", "*/*", "--expires", "2020-01-01"], "--expires 2020-01-01 is in the past"),
+        (["cli-app", "--models", "*/*", "--scopes", "root"], 'invalid scope "root": must be "generate" or "manage"'),
         (["cli-app", "--models", "*/*", "--priority", "11"], "priority is 11"),
         (["cli-app", "--models", "*/*", "--requests-per-minute", "0"], "requestsPerMinute is '0'"),
-        (["CLI_APP", "--models", "*/*"], "DNS label"),
+        (["CLI_APP", "--models", "*/*"], "must consist of lowercase letters"),
     ],
 )
 def test_a_key_that_the_gateway_would_not_take_is_not_made(
@@ -258,6 +264,78 @@ def test_a_key_that_the_gateway_would_not_take_is_not_made(
     assert (done.returncode, done.stdout) == (1, "")
     assert says in done.stderr
     assert no_keys() == []
+
+
+def as_account(api: Api, cluster: Cluster, folder: Path) -> Path:
+    """A kubeconfig of a ServiceAccount that may view this namespace's models; a plugin gives its token."""
+    token = token_of(api, "somebody", "moorage-view")
+    credential = {"apiVersion": PLUGIN_API, "kind": "ExecCredential", "status": {"token": token}}
+    file = folder / "credential.json"
+    file.write_text(json.dumps(credential))
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    user = {"exec": {"apiVersion": PLUGIN_API, "command": "cat", "args": [str(file)]}}
+    config["users"] = [{"name": "cloud", "user": user}]
+    context = {"cluster": config["clusters"][0]["name"], "user": "cloud", "namespace": api.namespace}
+    config["contexts"] = [{"name": "cloud", "context": context}]
+    config["current-context"] = "cloud"
+    path = folder / "cloud.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def test_an_exec_plugin_says_who_it_is(api: Api, plugin: Plugin, cluster: Cluster, tmp_path: Path) -> None:
+    api.create(model("tiny"))
+    path = as_account(api, cluster, tmp_path)
+    eventually(lambda: plugin("export", KUBECONFIG=str(path)).returncode == 0, "the role is known")
+    done = plugin("export", KUBECONFIG=str(path))
+    assert (done.returncode, done.stderr) == (0, "1 models and 0 aliases exported\n")
+    refused = plugin("import", "-", KUBECONFIG=str(path), stdin=done.stdout)
+    assert refused.returncode == 1
+    assert "cannot patch resource" in refused.stderr
+    (tmp_path / "credential.json").unlink()
+    failed = plugin("export", KUBECONFIG=str(path))
+    assert failed.returncode == 1
+    assert "cat of the context cloud gave no credentials" in failed.stderr
+
+
+def test_kubeconfigs_are_merged_as_kubectl_merges_them(
+    api: Api, plugin: Plugin, cluster: Cluster, tmp_path: Path
+) -> None:
+    api.create(model("tiny"))
+    path = as_account(api, cluster, tmp_path)
+    both = f"{path}:{tmp_path / 'absent'}:{cluster.kubeconfig}"
+    exported = "1 models and 0 aliases exported\n"
+    eventually(lambda: plugin("export", KUBECONFIG=both).stderr == exported, "the first file's context is taken")
+    admin = yaml.safe_load(cluster.kubeconfig.read_text())["current-context"]
+    assert plugin("key", "list", "--context", admin, KUBECONFIG=both).returncode == 0
+    assert "secrets is forbidden" in plugin("key", "list", KUBECONFIG=both).stderr
+    unknown = plugin("export", "--context", "nosuch", KUBECONFIG=both)
+    assert unknown.returncode == 1
+    assert "nosuch" in unknown.stderr
+
+
+def test_credentials_that_are_not_taken_are_said_to_be_so(plugin: Plugin, cluster: Cluster, tmp_path: Path) -> None:
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    config["users"][0]["user"] = {"token": "s3cret"}
+    (tmp_path / "config").write_text(yaml.safe_dump(config))
+    done = plugin("export", KUBECONFIG=str(tmp_path / "config"))
+    assert done.returncode == 1
+    assert "401 Unauthorized" in done.stderr
+    assert "s3cret" not in done.stderr
+
+
+def test_cluster_21_a_namespace_that_does_not_exist_is_an_error(plugin: Plugin) -> None:
+    for command in (["key", "list"], ["key", "create", "cli-app", "--models", "*/*"], ["export"]):
+        done = plugin(*command, "-n", "nosuch")
+        assert (done.returncode, done.stdout) == (1, ""), done.stderr
+        assert '"nosuch" not found' in done.stderr
+
+
+def test_nothing_is_left_in_tmp(plugin: Plugin, tmp_path: Path) -> None:
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    assert plugin("key", "list", TMPDIR=str(folder)).returncode == 0
+    assert list(folder.iterdir()) == []
 
 
 def test_without_a_cluster_it_says_what_would_do(plugin: Plugin) -> None:

@@ -4,70 +4,18 @@ Exit codes: 0 done, 1 not done or not all of it, 2 a command line that is none.
 """
 
 import argparse
-import asyncio
-import os
 import sys
 from collections.abc import Sequence
 
-from moorage_cli import keys, transfer
-from moorage_cli.kubeconfig import reach
-from moorage_cli.output import CommandError
-from moorage_common.kube.client import Kube
-from moorage_common.kube.credentials import CredentialsError
-from moorage_common.kube.errors import ApiError, InvalidNameError, UnavailableError
-
-NAME = "kubectl-moorage"
 KEYS = "moorage-keys"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command."""
     asked = _parser().parse_args(arguments)
-    try:
-        return asyncio.run(_run(asked))
-    except (CommandError, CredentialsError, InvalidNameError) as error:
-        print(f"error: {error}", file=sys.stderr)
-    except (ApiError, UnavailableError) as error:
-        print(f"error: {getattr(error, 'message', '') or error}", file=sys.stderr)
-    except OSError as error:
-        print(f"error: {error.filename or ''}: {error.strerror}", file=sys.stderr)
-    return 1
+    from moorage_cli.commands import run  # the client takes most of a second to load: --help does not wait for it
 
-
-async def _run(asked: argparse.Namespace) -> int:
-    connection, namespace = reach(os.environ, asked.kubeconfig, asked.context)
-    kube = Kube(lambda: connection, NAME)
-    try:
-        if asked.command == "key":
-            await _key(kube, asked)
-        elif asked.command == "export":
-            where = None if asked.all_namespaces else asked.namespace or namespace
-            await transfer.export(kube, where, asked.selector, asked.output)
-        else:
-            items = transfer.read_files(asked.files, asked.namespace or namespace)
-            how = transfer.Applying(dry_run=asked.dry_run, force=asked.force)
-            return 0 if await transfer.apply_all(kube, items, how) else 1
-        return 0
-    finally:
-        await kube.close()
-
-
-async def _key(kube: Kube, asked: argparse.Namespace) -> None:
-    if asked.action == "list":
-        await keys.show(kube, asked.namespace)
-    elif asked.action == "revoke":
-        await keys.revoke(kube, asked.name, asked.namespace)
-    else:
-        wanted = keys.Wanted(
-            name=asked.name,
-            models=asked.models,
-            scopes=asked.scopes,
-            expires=asked.expires,
-            requests_per_minute=asked.requests_per_minute,
-            tokens_per_minute=asked.tokens_per_minute,
-            priority=asked.priority,
-        )
-        await keys.create(kube, wanted, asked.namespace)
+    return run(asked)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from kubernetes.dynamic.exceptions import ConflictError
+
+from moorage_cli.cluster import AS_SENT, NAME, Cluster
 from moorage_cli.output import CommandError, table
-from moorage_common.kube.client import Kube
-from moorage_common.kube.errors import ConflictError
-from moorage_common.kube.resources import SECRETS
-from moorage_gateway.keys import GENERATE, KEY_LABEL, ApiKey, KeyInvalidError, new_key, read_key
+from moorage_gateway.keys import GENERATE, KEY_LABEL, ApiKey, KeyInvalidError, new_key, read_key, valid_id
 
 HEADINGS: Final = ("NAME", "SCOPES", "MODELS", "EXPIRES", "REQUESTS/MIN", "TOKENS/MIN", "PRIORITY", "STATE")
 
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -35,6 +36,9 @@ class Wanted:
 
 def secret_of(wanted: Wanted, namespace: str, now: datetime) -> tuple[str, dict[str, Any]]:
     """The key for its holder, and the Secret that is stored; CommandError, in the gateway's own words."""
+    if not valid_id(wanted.name):
+        rule = 'must consist of lowercase letters, digits and "-", start and end with a letter or digit'
+        raise CommandError(f'key "{wanted.name[:100]}": {rule}, at most 40 characters.')
     key, digest = new_key(wanted.name)
     scopes = " ".join(wanted.scopes) or GENERATE
     if GENERATE in scopes.replace(",", " ").split() and not wanted.models:
@@ -57,42 +61,44 @@ def secret_of(wanted: Wanted, namespace: str, now: datetime) -> tuple[str, dict[
         "data": data,
     }
     try:
-        read_key(secret)
+        made = read_key(secret)
     except KeyInvalidError as error:
-        raise CommandError(f"no key was made: {error}") from error
+        raise CommandError(str(error)) from error
+    if made.expires is not None and made.expires <= now.timestamp():
+        raise CommandError(f"--expires {wanted.expires} is in the past: give a time to come, such as 90d")
     return key, secret
 
 
-async def create(kube: Kube, wanted: Wanted, namespace: str) -> None:
+def create(cluster: Cluster, wanted: Wanted, namespace: str) -> None:
     """Make a key; print it, and nothing else, on stdout."""
     key, secret = secret_of(wanted, namespace, datetime.now(UTC))
-    known = await _secrets(kube, namespace, f"{KEY_LABEL}={wanted.name}")
+    exists = CommandError(
+        f"there is a key {wanted.name!r} in {namespace} already; "
+        f"revoke it first (kubectl moorage key revoke {wanted.name}) or take another name"
+    )
+    if _secrets(cluster, namespace, f"{KEY_LABEL}={wanted.name}"):
+        raise exists
     try:
-        if known:
-            raise ConflictError(409, "AlreadyExists", "")
-        await kube.create(SECRETS, secret)
+        cluster.secrets.create(body=secret, field_manager=NAME, **AS_SENT)
     except ConflictError as error:
-        raise CommandError(
-            f"there is a key {wanted.name!r} in {namespace} already; "
-            f"revoke it first (kubectl moorage key revoke {wanted.name}) or take another name"
-        ) from error
+        raise exists from error
     print(f"The Secret key-{wanted.name} in {namespace} has its hash; the key is not shown again:", file=sys.stderr)
     print(key)
 
 
-async def show(kube: Kube, namespace: str) -> None:
+def show(cluster: Cluster, namespace: str) -> None:
     """List the keys; what they are made of is not shown, as nobody but their holders has it."""
-    found = await _secrets(kube, namespace, KEY_LABEL)
+    found = _secrets(cluster, namespace, KEY_LABEL)
     print(table([HEADINGS, *(_row(secret, datetime.now(UTC)) for secret in found)]))
 
 
-async def revoke(kube: Kube, name: str, namespace: str) -> None:
+def revoke(cluster: Cluster, name: str, namespace: str) -> None:
     """Delete a key: gateways refuse it within moments."""
-    known = await _secrets(kube, namespace, f"{KEY_LABEL}={name}")
+    known = _secrets(cluster, namespace, f"{KEY_LABEL}={name}")
     if not known:
         raise CommandError(f"there is no key {name!r} in {namespace}")
     for secret in known:
-        await kube.delete(SECRETS, namespace, secret["metadata"]["name"])
+        cluster.secrets.delete(name=secret["metadata"]["name"], namespace=namespace, **AS_SENT)
     print(f"The key {name} is revoked.", file=sys.stderr)
 
 
@@ -118,14 +124,15 @@ def _models(key: ApiKey) -> str:
     return " ".join(["*/*"] if key.everything else sorted(named)) or "-"
 
 
-async def _secrets(kube: Kube, namespace: str, selector: str) -> list[dict[str, Any]]:
-    pages = kube.pages(SECRETS, namespace, {"labelSelector": selector})
-    found = [secret async for page in pages for secret in page["items"]]
+def _secrets(cluster: Cluster, namespace: str, selector: str) -> list[dict[str, Any]]:
+    found = cluster.items(cluster.secrets, namespace, selector)
     return sorted(found, key=lambda secret: str(secret["metadata"]["name"]))
 
 
 def _time(text: str, now: datetime) -> str:
-    """A time: as it is written, or so long from now."""
+    """A time: as it is written, a day's beginning, or so long from now."""
+    if _DATE.fullmatch(text):
+        return f"{text}T00:00:00Z"
     found = _DURATION.fullmatch(text)
     if found is None:
         return text

@@ -1,96 +1,54 @@
-"""Which cluster, as whom: what kubectl would take, in the same order, and programs that give credentials too.
+"""Which cluster, as whom: what kubectl would take, read by the official client; in a pod, its service account."""
 
-https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/
-https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
-"""
-
-import json
+import logging
 import os
-import subprocess
-from base64 import b64encode
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
 
-from moorage_common.kube.credentials import (
-    SERVICE_ACCOUNT,
-    Connection,
-    Context,
-    CredentialsError,
-    choose,
-    connect,
-    connection_of,
-    read_kubeconfig,
-)
+import yaml
+from kubernetes.client import ApiClient, Configuration
+from kubernetes.config import ConfigException, load_incluster_config
+from kubernetes.config.incluster_config import SERVICE_TOKEN_FILENAME
+from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
-EXEC_SECONDS: Final = 60.0
+from moorage_cli.output import CommandError
 
 
-def reach(environment: Mapping[str, str], path: str | None, context: str | None) -> tuple[Connection, str]:
-    """How the cluster is reached, and the namespace that is meant where none is said; CredentialsError.
+def reach(path: str | None, context: str | None) -> tuple[ApiClient, str]:
+    """A client, and the namespace that is meant where none is said; CommandError.
 
     `path` is a kubeconfig, else what $KUBECONFIG lists, else ~/.kube/config, else the pod's service account.
     """
-    home = Path(environment.get("HOME", "~")).expanduser() / ".kube" / "config"
-    listed = [Path(name) for name in (path or environment.get("KUBECONFIG", "")).split(os.pathsep) if name]
-    if not listed and home.is_file():
-        listed = [home]
-    if not listed:
-        if (SERVICE_ACCOUNT / "token").is_file():
-            return connect(environment), (SERVICE_ACCOUNT / "namespace").read_text().strip()
-        raise CredentialsError("no cluster: say --kubeconfig, set KUBECONFIG, or run it where kubectl works")
-    # Of several, those that are not there are no error, as with kubectl; a single one has to be.
-    there = [one for one in listed if one.is_file()] or listed[:1]
-    chosen = choose(_merged(there), ", ".join(map(str, there)), context)
-    if "exec" in chosen.user:
-        chosen = replace(chosen, user=_credentials_of(chosen, environment))
-    return connection_of(chosen), chosen.namespace
-
-
-def _merged(paths: list[Path]) -> dict[str, Any]:
-    """Several kubeconfigs as one: of each name the first one counts."""
-    merged: dict[str, Any] = {}
-    for path in paths:
-        config = read_kubeconfig(path)
-        for section in ("clusters", "contexts", "users"):
-            known = {entry["name"] for entry in merged.setdefault(section, [])}
-            merged[section] += [entry for entry in config.get(section) or () if entry["name"] not in known]
-        if config.get("current-context"):
-            merged.setdefault("current-context", config["current-context"])
-    return merged
-
-
-def _credentials_of(context: Context, environment: Mapping[str, str]) -> dict[str, Any]:
-    """What the program of a context gives, as a user of a kubeconfig has it."""
-    asked = context.user["exec"]
-    version = asked.get("apiVersion", "client.authentication.k8s.io/v1")
-    spec: dict[str, Any] = {"interactive": False}
-    if asked.get("provideClusterInfo"):
-        spec["cluster"] = context.cluster
-    info = json.dumps({"apiVersion": version, "kind": "ExecCredential", "spec": spec})
-    more = {entry["name"]: entry["value"] for entry in asked.get("env") or ()}
-    command = [asked["command"], *(asked.get("args") or ())]
+    logging.basicConfig(format="%(message)s")  # why an exec plugin fails, the client says in its log only
+    files = path or os.environ.get("KUBECONFIG") or "~/.kube/config"
+    configuration = Configuration(retries=False)
     try:
-        done = subprocess.run(
-            command,
-            env={**environment, **more, "KUBERNETES_EXEC_INFO": info},
-            stdout=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            timeout=EXEC_SECONDS,
-            check=True,
-        )
-        status = json.loads(done.stdout)["status"]
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
-        hint = f" {asked['installHint']}" if asked.get("installHint") else ""
-        kind = type(error).__name__
-        raise CredentialsError(
-            f"{command[0]} of the context {context.name} gave no credentials: {kind}.{hint}"
-        ) from error
-    user: dict[str, Any] = {}
-    if token := status.get("token"):
-        user["token"] = token
-    for name, field in (("client-certificate-data", "clientCertificateData"), ("client-key-data", "clientKeyData")):
-        if text := status.get(field):
-            user[name] = b64encode(text.encode()).decode()
-    return user
+        merger = KubeConfigMerger(files)
+        if merger.config is not None:
+            namespace = _load(merger, context, configuration)
+        elif path is None and Path(SERVICE_TOKEN_FILENAME).is_file():
+            load_incluster_config(configuration)
+            namespace = Path(SERVICE_TOKEN_FILENAME).with_name("namespace").read_text().strip()
+        else:
+            raise CommandError(f"{files} does not exist: give --kubeconfig FILE or set KUBECONFIG")
+    except (ConfigException, OSError, yaml.YAMLError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # The client's message may quote a whole entry, and with it a token.
+        raise CommandError(f"the kubeconfig {files} cannot be used: {str(error).partition('{')[0]}") from error
+    return ApiClient(configuration), namespace
+
+
+def _load(merger: KubeConfigMerger, context: str | None, configuration: Configuration) -> str:
+    """Fill in the configuration from a context; gives the namespace."""
+    # Of several files kubectl takes the first current-context, and the client the last.
+    current = filter(None, (config.get("current-context") for config in merger.config_files.values()))
+    loader = KubeConfigLoader(merger.config, context or next(current, None), config_base_path=None)
+    loader.load_and_set(configuration)
+    chosen, plugin = loader.current_context, loader._user and loader._user.safe_get("exec")
+    if plugin and not configuration.api_key and not configuration.cert_file:
+        hint = plugin.get("installHint") or "does it run by itself?"
+        raise CommandError(f"{plugin['command']} of the context {chosen['name']} gave no credentials: {hint}")
+    if configuration.api_key:
+        loader.token = loader.token.strip()  # a tokenFile may end with a newline
+        if not (loader.token.isascii() and loader.token.isprintable()):
+            raise CommandError(f"the token of the context {chosen['name']} is not one line of ASCII")
+    namespace: str = chosen["context"].get("namespace") or "default"
+    return namespace

@@ -13,35 +13,34 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from kubernetes.client.exceptions import ApiException
+from kubernetes.dynamic import Resource
+from kubernetes.dynamic.exceptions import ConflictError, NotFoundError
+from urllib3.exceptions import HTTPError
 
-from moorage_cli.output import CommandError
-from moorage_common.kube.client import STRICT, Kube
-from moorage_common.kube.errors import ApiError, ConflictError, InvalidNameError, NotFoundError, UnavailableError
-from moorage_common.kube.resources import INFERENCE_MODELS, MODEL_ALIASES, Resource
+from moorage_cli.cluster import API_VERSION, AS_SENT, NAME, Cluster, in_words
+from moorage_cli.output import CommandError, model_name, namespace_name
 from moorage_common.manifests import clean, documents
 
-API_VERSION: Final = f"{INFERENCE_MODELS.group}/{INFERENCE_MODELS.version}"
-KINDS: Final = {resource.kind: resource for resource in (INFERENCE_MODELS, MODEL_ALIASES)}
-FOLDERS: Final = {INFERENCE_MODELS: "", MODEL_ALIASES: "aliases"}
-"""Where the files of a kind are, in the folder of their namespace: an alias may have the name of a model."""
+FOLDERS: Final = {"InferenceModel": "", "ModelAlias": "aliases"}
+"""Where the files of each kind are, in the folder of their namespace: an alias may have the name of a model."""
 
 SUFFIXES: Final = {".yaml", ".yml", ".json"}
 
 
-async def export(kube: Kube, namespace: str | None, selector: str, output: str) -> None:
+def export(cluster: Cluster, namespace: str | None, selector: str, output: str) -> None:
     """Write the models and aliases of a namespace, or with None of all: to stdout, or as files below DIR/NAMESPACE."""
-    selectors = {"labelSelector": selector} if selector else {}
-    found: dict[str, list[dict[str, Any]]] = {}
-    for kind, resource in KINDS.items():
-        pages = kube.pages(resource, namespace, selectors)
-        found[kind] = [clean(item, kind) async for page in pages for item in page["items"]]
+    found = {
+        resource.kind: [clean(item, resource.kind) for item in cluster.items(resource, namespace, selector)]
+        for resource in (cluster.models, cluster.aliases)
+    }
     # Nothing is written before all could be read.
     if output == "-":
         sys.stdout.write("".join(documents(items) for items in found.values() if items))
     for kind, items in found.items() if output != "-" else ():
         for item in items:
             metadata = item["metadata"]
-            folder = Path(output) / metadata["namespace"] / FOLDERS[KINDS[kind]]
+            folder = Path(output) / metadata["namespace"] / FOLDERS[kind]
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{metadata['name']}.yaml").write_text(documents([item]), encoding="utf-8")
     models, aliases = (len(items) for items in found.values())
@@ -56,18 +55,18 @@ class Applying:
     force: bool = False
 
 
-async def apply_all(kube: Kube, items: Sequence[dict[str, Any]], how: Applying) -> bool:
+def apply_all(cluster: Cluster, items: Sequence[dict[str, Any]], how: Applying) -> bool:
     """Apply models and aliases one by one, and say what became of each; False where one was refused."""
     counted: Counter[str] = Counter()
     for item in items:
-        resource = KINDS[item["kind"]]
+        resource = cluster.models if item["kind"] == cluster.models.kind else cluster.aliases
         name = f"{resource.kind.lower()} {item['metadata']['namespace']}/{item['metadata']['name']}"
         try:
-            outcome = await _apply(kube, resource, item, how)
-        except (ApiError, UnavailableError, InvalidNameError) as error:
+            outcome = _apply(resource, item, how)
+        except (ApiException, HTTPError) as error:
             outcome = "failed"
             hint = " (--force takes over fields that others own)" if isinstance(error, ConflictError) else ""
-            print(f"{name}: {getattr(error, 'message', error)}{hint}", file=sys.stderr)
+            print(f"{name}: {in_words(error)}{hint}", file=sys.stderr)
         counted[outcome] += 1
         print(f"{name} {outcome}{' (dry run)' if how.dry_run else ''}")
     summary = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counted.items())) or "nothing to do"
@@ -75,14 +74,14 @@ async def apply_all(kube: Kube, items: Sequence[dict[str, Any]], how: Applying) 
     return not counted["failed"]
 
 
-async def _apply(kube: Kube, resource: Resource, item: dict[str, Any], how: Applying) -> str:
+def _apply(resource: Resource, item: dict[str, Any], how: Applying) -> str:
     metadata = item["metadata"]
     try:
-        before = clean(await kube.get(resource, metadata["namespace"], metadata["name"]))
+        before = clean(resource.get(name=metadata["name"], namespace=metadata["namespace"], **AS_SENT))
     except NotFoundError:
         before = None
-    options = {**STRICT, **({"dryRun": "All"} if how.dry_run else {})}
-    after = clean(await kube.apply(resource, item, force=how.force, options=options))
+    options = {"query_params": [("fieldValidation", "Strict")], "dry_run": "All" if how.dry_run else None, **AS_SENT}
+    after = clean(resource.server_side_apply(body=item, field_manager=NAME, force_conflicts=how.force, **options))
     if before is None:
         return "created"
     return "unchanged" if before == after else "configured"
@@ -100,7 +99,7 @@ def read_files(names: Sequence[str], namespace: str) -> list[dict[str, Any]]:
         if key in seen:
             raise CommandError(f"{key[0]} {key[1]}/{key[2]} is there twice")
         seen.add(key)
-    return sorted(items, key=lambda item: [*KINDS].index(item["kind"]))
+    return sorted(items, key=lambda item: [*FOLDERS].index(item["kind"]))
 
 
 def _read(name: str, namespace: str) -> Iterator[dict[str, Any]]:
@@ -134,10 +133,15 @@ def _items(text: str, where: str, namespace: str) -> Iterator[dict[str, Any]]:
 
 
 def _checked(item: Any, where: str, namespace: str) -> dict[str, Any]:
-    if not isinstance(item, dict) or item.get("kind") not in KINDS or item.get("apiVersion") != API_VERSION:
+    if not isinstance(item, dict) or item.get("kind") not in FOLDERS or item.get("apiVersion") != API_VERSION:
         kind = f"a {item.get('kind')} of {item.get('apiVersion')}" if isinstance(item, dict) else f"{item!r:.80}"
-        raise CommandError(f"{where} has {kind}: only {' and '.join(KINDS)} of {API_VERSION} are imported")
+        raise CommandError(f"{where} has {kind}: only {' and '.join(FOLDERS)} of {API_VERSION} are imported")
     metadata, spec = item.get("metadata"), item.get("spec")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not isinstance(spec, dict):
         raise CommandError(f"{where} has a {item['kind']} without a metadata.name or a spec")
-    return clean({**item, "metadata": {**metadata, "namespace": metadata.get("namespace") or namespace}})
+    try:
+        name = model_name(metadata["name"])
+        namespace = namespace_name(metadata.get("namespace") or namespace)
+    except CommandError as error:
+        raise CommandError(f"{where}: {error}") from error
+    return clean({**item, "metadata": {**metadata, "name": name, "namespace": namespace}})

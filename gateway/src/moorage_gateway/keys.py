@@ -192,7 +192,8 @@ def _models(text: str) -> tuple[frozenset[ModelKey], frozenset[str], bool]:
 def _scopes(text: str | None) -> frozenset[str]:
     words = frozenset((GENERATE if text is None else text).replace(",", " ").split())
     if not words or not words <= set(SCOPES):
-        raise KeyInvalidError(f"scopes is {(text or '')[:100]!r}: it has to be of {', '.join(SCOPES)}")
+        wrong = min(words - set(SCOPES), default="")
+        raise KeyInvalidError(f'invalid scope "{wrong[:100]}": must be "{GENERATE}" or "{MANAGE}"')
     return words
 
 
