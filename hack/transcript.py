@@ -106,34 +106,38 @@ def is_ready(model: Model | None, replicas: int = 1) -> bool:
     return model is not None and model.get("status", {}).get("readyReplicas") == replicas
 
 
-def lost_to(models: Models, taker: str) -> list[str]:
-    """The models that say that `taker` has their place."""
-    return [name for name, model in models.items() if model.get("status", {}).get("preemptedBy") == taker]
+def preempted_by(models: Models, preemptor: str) -> list[str]:
+    """The models that `preemptor` has preempted."""
+    return [name for name, model in models.items() if model.get("status", {}).get("preemptedBy") == preemptor]
 
 
-def place(model: Model | None) -> str:
-    """The place in the line."""
-    return str((model or {}).get("status", {}).get("queue", {}).get("place", ""))
+def queue_summary(model: Model | None) -> str:
+    """The queue position."""
+    return str((model or {}).get("status", {}).get("queue", {}).get("summary", ""))
+
+
+def queues(models: Models) -> dict[str, str]:
+    """The queue positions of the models that wait."""
+    return {name: summary for name, model in models.items() if (summary := queue_summary(model))}
 
 
 def stories(stage: Stage) -> Iterator[tuple[str, str]]:
     """Plays all stories; after each step, when everything has settled, its name and what the reader sees."""
-    yield from _one_takes_the_place_of_another(stage)
+    yield from _one_preempts_another(stage)
     for namespace in TEAMS:
         stage.kubectl("-n", namespace, "delete", "im", "--all")
     stage.until("all are gone", lambda found: not found)
     yield from _replicas_rather_than_service(stage)
 
 
-def _one_takes_the_place_of_another(stage: Stage) -> Iterator[tuple[str, str]]:
+def _one_preempts_another(stage: Stage) -> Iterator[tuple[str, str]]:
     stage.apply("team-a", "low.yaml", *(model(name, 2, 3) for name in LOW))
     stage.until("four serve", lambda found: all(is_ready(found.get(name)) for name in LOW))
     yield from _table(stage, "full")
 
     stage.apply("team-b", "big.yaml", model("big", 2, 8))
     stage.show("-n", "team-b", "wait", "--for=condition=Ready", "im/big", "--timeout=60s")
-    told = stage.until("the victim tells", lambda found: lost_to(found, "team-b/big") and place(found[_lost(found)]))
-    victim = _lost(told)
+    victim = _victim(stage.until("one is preempted and in the queue", _has_victim_in_queue))
     yield from _table(stage, "taken")
 
     message = '{.status.conditions[?(@.type=="Preempted")].message}'
@@ -143,22 +147,26 @@ def _one_takes_the_place_of_another(stage: Stage) -> Iterator[tuple[str, str]]:
     yield "told", stage.taken()
 
     stage.apply("team-b", "more.yaml", model("batch", 2, 1), model("later", 2, 2))
-    places = {victim: "1/3", "later": "2/3", "batch": "3/3"}
-    stage.until("three in line", lambda found: all(place(found.get(name)) == at for name, at in places.items()))
+    expected = {victim: "1/3", "later": "2/3", "batch": "3/3"}
+    stage.until("three in the queue", lambda found: queues(found) == expected)
     yield from _table(stage, "line")
 
     stage.show("-n", "team-b", "delete", "im", "big")
-    stage.until("the victim is back", lambda found: is_ready(found[victim]) and place(found["batch"]) == "2/2")
+    stage.until("the victim is back", lambda found: is_ready(found[victim]) and queue_summary(found["batch"]) == "2/2")
     yield from _table(stage, "back")
 
     suspended = next(name for name in LOW if name != victim)
     stage.show("-n", "team-a", "patch", "im", suspended, "--type=merge", "-p", '{"spec":{"suspend":true}}')
-    stage.until("the next runs", lambda found: is_ready(found["later"]) and place(found["batch"]) == "1/1")
+    stage.until("the next runs", lambda found: is_ready(found["later"]) and queue_summary(found["batch"]) == "1/1")
     yield from _table(stage, "suspended")
 
 
-def _lost(models: Models) -> str:
-    return lost_to(models, "team-b/big")[0]
+def _has_victim_in_queue(models: Models) -> bool:
+    return bool(preempted_by(models, "team-b/big") and queue_summary(models[_victim(models)]))
+
+
+def _victim(models: Models) -> str:
+    return preempted_by(models, "team-b/big")[0]
 
 
 def _replicas_rather_than_service(stage: Stage) -> Iterator[tuple[str, str]]:
@@ -167,7 +175,7 @@ def _replicas_rather_than_service(stage: Stage) -> Iterator[tuple[str, str]]:
     budget = "jsonpath={.status.disruptionsAllowed}=2"
     stage.kubectl("-n", "team-a", "wait", f"--for={budget}", "pdb/pool", "--timeout=30s")
     stage.apply("team-b", "big.yaml", model("big", 4, 8))
-    stage.until("pool gave two", lambda found: is_ready(found.get("big")) and place(found["pool"]))
+    stage.until("pool gave two", lambda found: is_ready(found.get("big")) and queue_summary(found["pool"]))
     yield from _table(stage, "replicas")
 
     stage.show("-n", "team-b", "delete", "im", "big")

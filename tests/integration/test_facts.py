@@ -177,7 +177,7 @@ def test_a_start_a_cpu_instead_of_a_gpu_and_a_restart_that_takes_nothing_back(
         seen = api.wait("InferenceModel", "slow", lambda im: condition(im, "Accelerated"), what="told")
         assert is_ready(seen)
         assert (condition(seen, "Accelerated")["status"], reason(seen, "Accelerated")) == ("False", "CPUFallback")
-        words = f"gpu.count asks for 1 {RESOURCE}, but the engine runs on cpu, in {pod.name}"
+        words = f"Requested 1 {RESOURCE}, but the engine runs on cpu, in {pod.name}"
         assert condition(seen, "Accelerated")["message"] == words
         assert status(seen)["resolved"]["device"] == "cpu"
         eventually(lambda: warnings(api, "slow"), "a Warning")

@@ -31,9 +31,9 @@ def status(obj: Object | None) -> Object:
     return found
 
 
-def place(obj: Object | None) -> str:
-    """The place in the line."""
-    return str(status(obj).get("queue", {}).get("place", ""))
+def queue_summary(obj: Object | None) -> str:
+    """The queue position."""
+    return str(status(obj).get("queue", {}).get("summary", ""))
 
 
 def is_preempted(obj: Object | None) -> bool:
@@ -73,7 +73,7 @@ def test_the_story_of_eight_gpus(api: Api, operator: OperatorProcess, truth: Tru
     assert status(seen)["preemption"]["count"] == 1
     assert status(seen)["preemption"]["last"]["by"] == f"{api.namespace}/big"
     assert status(seen)["preemption"]["last"]["node"].startswith("gpu-")
-    seen = api.wait("InferenceModel", victim, lambda im: place(im) == "1/1", what="a place in the line")
+    seen = api.wait("InferenceModel", victim, lambda im: queue_summary(im) == "1/1", what="a queue position")
     assert status(seen)["phase"] == "WaitingForResources"
     assert status(seen)["queue"]["waitingFor"] == "2 nvidia.com/gpu"
     assert reason(seen) == "WaitingForGPU"
@@ -89,14 +89,14 @@ def test_the_story_of_eight_gpus(api: Api, operator: OperatorProcess, truth: Tru
     eventually(lambda: len(victims()) == 2, "two victims are told")
     preempted = victims()
     # Where it stands, the truth says: those that have come in the same second may stand in any order.
-    wait_all(api, [*preempted, "later"], lambda im: place(im).endswith("/3"), "three in the line")
+    wait_all(api, [*preempted, "later"], lambda im: queue_summary(im).endswith("/3"), "three in the queue")
     truth.hold()
 
     # Both go, so there is room for two of the three that wait: which of them, the scheduler's backoff says.
     api.delete("InferenceModel", "big")
     api.delete("InferenceModel", "urgent")
     waiting = [*preempted, "later"]
-    wait_all(api, waiting, lambda im: is_ready(im) or place(im) == "1/1", "back, or next")
+    wait_all(api, waiting, lambda im: is_ready(im) or queue_summary(im) == "1/1", "back, or next")
     assert len([name for name in waiting if is_ready(api.get("InferenceModel", name))]) == 2
     truth.hold()
     api.delete("InferenceModel", next(name for name in low if name not in preempted))
@@ -122,7 +122,7 @@ def test_equal_priority_never_takes_a_place(api: Api, operator: OperatorProcess,
     api.create(on_gpus("first", 8, priority=5))
     api.wait("InferenceModel", "first", is_ready, what="Ready")
     api.create(on_gpus("second", 1, priority=5))
-    api.wait("InferenceModel", "second", lambda im: place(im) == "1/1", what="waiting")
+    api.wait("InferenceModel", "second", lambda im: queue_summary(im) == "1/1", what="waiting")
     assert reason(api.get("InferenceModel", "first"), "Preempted") == "Never"
     assert is_ready(api.get("InferenceModel", "first"))
     truth.hold()
@@ -206,13 +206,13 @@ def test_a_model_that_is_suspended_gives_its_gpus_back(api: Api, operator: Opera
     api.create(on_gpus("first", 8))
     api.wait("InferenceModel", "first", is_ready, what="Ready")
     api.create(on_gpus("second", 8))
-    api.wait("InferenceModel", "second", lambda im: place(im) == "1/1", what="waiting")
+    api.wait("InferenceModel", "second", lambda im: queue_summary(im) == "1/1", what="waiting")
     api.patch("InferenceModel", "first", {"spec": {"suspend": True}})
     api.wait("InferenceModel", "second", is_ready, what="Ready")
     api.wait("InferenceModel", "first", lambda im: status(im).get("phase") == "Stopped", what="Stopped")
     truth.hold()
     api.patch("InferenceModel", "first", {"spec": {"suspend": False}})
-    api.wait("InferenceModel", "first", lambda im: place(im) == "1/1", what="waiting")
+    api.wait("InferenceModel", "first", lambda im: queue_summary(im) == "1/1", what="waiting")
     api.delete("InferenceModel", "second")
     api.wait("InferenceModel", "first", is_ready, what="Ready again")
     truth.hold()
@@ -222,7 +222,7 @@ def test_a_model_that_is_suspended_gives_its_gpus_back(api: Api, operator: Opera
 def test_more_gpus_than_any_node_has_are_not_waited_for(api: Api, operator: OperatorProcess, truth: Truth) -> None:
     api.create(on_gpus("huge", 9))
     seen = api.wait("InferenceModel", "huge", lambda im: reason(im) == "NoSuchResource", what="NoSuchResource")
-    assert "a replica needs 9 nvidia.com/gpu; the most that one node has is 8" in condition(seen, "Ready")["message"]
+    assert "Each replica requests 9 nvidia.com/gpu, but no node has more than 8" in condition(seen, "Ready")["message"]
     assert "queue" not in status(seen)
     truth.hold()
     api.patch("InferenceModel", "huge", {"spec": {"gpu": {"count": 8}}})
@@ -276,7 +276,12 @@ def test_a_restart_forgets_nothing_of_a_preemption_and_writes_nothing(
     api.create(on_gpus("low", 8, priority=3))
     api.wait("InferenceModel", "low", is_ready, what="Ready")
     api.create(on_gpus("big", 8, priority=8))
-    api.wait("InferenceModel", "low", lambda im: is_preempted(im) and place(im) == "1/1", what="told, and in line")
+    api.wait(
+        "InferenceModel",
+        "low",
+        lambda im: is_preempted(im) and queue_summary(im) == "1/1",
+        what="preempted, and in the queue",
+    )
     api.wait("InferenceModel", "big", lambda im: reason(im, "Progressing") == "Complete", what="Complete")
     # The pod of `big` is another one when the operator looks again: the Event then tells of nobody that it knows.
     operator.kill()

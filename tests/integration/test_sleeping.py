@@ -114,7 +114,7 @@ def test_it_sleeps_is_woken_by_a_request_answers_it_and_sleeps_again(
     bed.sleeper()
     asleep = bed.wait("tiny", "Sleeping")
     assert condition(asleep, "Ready")["status"] == "True"
-    assert (asleep["status"]["phase"], asleep["status"]["readyOfWanted"]) == ("Sleeping", "0/0")
+    assert (asleep["status"]["phase"], asleep["status"]["readyOfDesired"]) == ("Sleeping", "0/0")
     for gateway in (one, two):
         bed.knows(gateway)
     began, since = datetime.now(UTC), audit.position()

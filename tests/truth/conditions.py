@@ -192,7 +192,7 @@ def _moving(case: Case, deployment: Object) -> set[str]:
 
 def _preempted(case: Case) -> OneOf:
     past = case.past
-    if not past.losses:
+    if not past.preemptions:
         return verdicts(("False", {"Never"}))
     back = len(memory.standing(case.world, case.model, past)) >= case.wanted
     if back or past.short is False:

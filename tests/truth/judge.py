@@ -13,11 +13,14 @@ from typing import Any, Final
 from tests.truth import conditions, objects
 from tests.truth.conditions import Case
 from tests.truth.expected import Expected, OneOf, Such, exactly
-from tests.truth.line import Spot, line
-from tests.truth.memory import Loss, Memory
+from tests.truth.memory import Memory, Preemption
 from tests.truth.objects import Object
 from tests.truth.pods import NO_ROOM, REFUSED
+from tests.truth.queue import QueueRange, queue_positions
 from tests.truth.world import World
+
+Named = Callable[[Preemption], str]
+"""The preemptor of a preemption, as a status names it."""
 
 KEPT: Final = 10
 """Preemptions that a status keeps."""
@@ -43,40 +46,40 @@ def falsehoods(
     world: World, memory: Memory, *, namespaces: Collection[str] | None = None, images: Collection[str] | None = None
 ) -> list[Falsehood]:
     """All false fields of the models of `namespaces` (None: of all)."""
-    spots = line(world)
+    positions = queue_positions(world)
     found: list[Falsehood] = []
     for model in world.models:
         if namespaces is None or model["metadata"]["namespace"] in namespaces:
             case = Case(world, model, memory.past(model), images)
-            found += _judge(case, spots.get(objects.uid(model)), memory.taker)
-    shared = _shared_places(world, spots)
+            found += _judge(case, positions.get(objects.uid(model)), memory.preemptor)
+    shared = _shared_positions(world, positions)
     return found + [lie for model, lie in shared if namespaces is None or model["metadata"]["namespace"] in namespaces]
 
 
-def _shared_places(world: World, spots: Mapping[str, Spot]) -> Iterator[tuple[Object, Falsehood]]:
-    """Of those that have come in the same second each has a place of its own."""
+def _shared_positions(world: World, positions: Mapping[str, QueueRange]) -> Iterator[tuple[Object, Falsehood]]:
+    """Two models that began to wait in the same second have different positions."""
     first: dict[tuple[str, int], str] = {}
     for model in world.models:
-        spot, place = spots.get(objects.uid(model)), _position(model)
-        if spot is None or place is None:
+        queued, position = positions.get(objects.uid(model)), _position(model)
+        if queued is None or position is None:
             continue
         name = objects.name_of(model)
-        other = first.setdefault((spot.waiter.resource, place), name)
+        other = first.setdefault((queued.waiter.resource, position), name)
         if other != name:
-            yield model, Falsehood(name, "queue.position", str(place), f"not the place of {other}")
+            yield model, Falsehood(name, "queue.position", str(position), f"not the position of {other}")
 
 
 def _position(model: Object) -> Any:
     return ((model.get("status") or {}).get("queue") or {}).get("position")
 
 
-def _judge(case: Case, spot: Spot | None, taker: Callable[[Loss], str]) -> Iterator[Falsehood]:
+def _judge(case: Case, queued: QueueRange | None, preemptor: Named) -> Iterator[Falsehood]:
     status: Object = case.model.get("status") or {}
     said, name = _said(status), objects.name_of(case.model)
     if not status:
         yield Falsehood(name, "status", "nothing", "that there is such a model")
         return
-    for field, expected in _expected(case, status, spot, taker).items():
+    for field, expected in _expected(case, status, queued, preemptor).items():
         if not expected.allows(said.get(field)):
             yield Falsehood(name, field, _text(said.get(field)), str(expected))
     unknown = {entry["type"] for entry in status.get("conditions") or ()} - {
@@ -99,25 +102,25 @@ def _said(status: Object) -> dict[str, Any]:
     return said
 
 
-def _expected(case: Case, status: Object, spot: Spot | None, taker: Callable[[Loss], str]) -> dict[str, Expected]:
+def _expected(case: Case, status: Object, queued: QueueRange | None, preemptor: Named) -> dict[str, Expected]:
     model, generation = case.model, case.model["metadata"]["generation"]
     verdicts = conditions.expected(case)
     found: dict[str, Expected] = {
         "observedGeneration": exactly(generation),
         "replicas": exactly(len(case.staying)),
         "readyReplicas": exactly(len(case.ready)),
-        "readyOfWanted": exactly(f"{len(case.ready)}/{case.wanted}"),
+        "readyOfDesired": exactly(f"{len(case.ready)}/{case.wanted}"),
         "selector": _selector(case),
         "url": _url(case),
         "servedName": exactly(model["spec"].get("servedName") or model["metadata"]["name"]),
         "phase": _phase(status, verdicts["Ready"]),
-        **_queue(spot),
-        **_account(case, status, taker),
+        **_queue(queued),
+        **_account(case, status, preemptor),
     }
     for kind, verdict in verdicts.items():
         found[f"conditions.{kind}"] = verdict
         found[f"conditions.{kind}.observedGeneration"] = exactly(generation)
-        found[f"conditions.{kind}.message"] = _message(case, spot)
+        found[f"conditions.{kind}.message"] = _message(case, queued)
     return found
 
 
@@ -160,16 +163,16 @@ def _phase_of(state: str, reason: str) -> str:
     return "WaitingForResources" if reason in NO_ROOM | REFUSED else "Failed"
 
 
-def _queue(spot: Spot | None) -> dict[str, Expected]:
-    fields = ("position", "of", "place", "waitingFor")
-    if spot is None:
+def _queue(queued: QueueRange | None) -> dict[str, Expected]:
+    fields = ("position", "of", "summary", "waitingFor")
+    if queued is None:
         return {f"queue.{field}": exactly(None) for field in fields}
-    places = range(spot.first, spot.last + 1)
-    waiter = spot.waiter
+    positions = range(queued.first, queued.last + 1)
+    waiter = queued.waiter
     return {
-        "queue.position": OneOf(tuple(places)),
-        "queue.of": exactly(spot.of),
-        "queue.place": OneOf(tuple(f"{place}/{spot.of}" for place in places)),
+        "queue.position": OneOf(tuple(positions)),
+        "queue.of": exactly(queued.of),
+        "queue.summary": OneOf(tuple(f"{position}/{queued.of}" for position in positions)),
         "queue.waitingFor": Such(
             f"{waiter.amount.normalize():f} {waiter.resource}",
             lambda said: (
@@ -180,64 +183,74 @@ def _queue(spot: Spot | None) -> dict[str, Expected]:
     }
 
 
-def _account(case: Case, status: Object, taker: Callable[[Loss], str]) -> dict[str, Expected]:
-    losses = sorted(case.past.losses.values(), key=lambda loss: loss.latest, reverse=True)
+def _account(case: Case, status: Object, preemptor: Named) -> dict[str, Expected]:
+    preemptions = sorted(case.past.preemptions.values(), key=lambda preemption: preemption.latest, reverse=True)
     account = ("preemption.count", "preemption.last", "preemption.history")
-    if not losses:
+    if not preemptions:
         return {field: exactly(None) for field in (*account, "preemptedBy")}
-    newest = [loss for loss in losses if losses[0].latest - loss.latest <= SAME]
+    newest = [preemption for preemption in preemptions if preemptions[0].latest - preemption.latest <= SAME]
     short = objects.as_map(status.get("conditions") or ()).get("Preempted", {}).get("status") == "True"
-    by = dict.fromkeys(taker(loss) for loss in newest)
+    by = dict.fromkeys(preemptor(one) for one in newest)
     return {
         "preemptedBy": OneOf(tuple(name or None for name in by)) if short else exactly(None),
-        "preemption.count": exactly(len(losses)),
+        "preemption.count": exactly(len(preemptions)),
         "preemption.last": Such(
-            " or ".join(_describe(loss, taker) for loss in newest),
-            lambda said: any(_tells_of(said, loss, taker) for loss in newest),
+            " or ".join(_describe(one, preemptor) for one in newest),
+            lambda said: any(_tells_of(said, one, preemptor) for one in newest),
         ),
         "preemption.history": Such(
-            "; ".join(_describe(loss, taker) for loss in losses[:KEPT]), lambda said: _is_history(said, losses, taker)
+            "; ".join(_describe(one, preemptor) for one in preemptions[:KEPT]),
+            lambda said: _is_history(said, preemptions, preemptor),
         ),
     }
 
 
-def _describe(loss: Loss, taker: Callable[[Loss], str]) -> str:
-    return f"{loss.pod} on {loss.node or '?'} at {loss.latest:%H:%M:%S} to {taker(loss) or '?'}"
+def _describe(preemption: Preemption, preemptor: Named) -> str:
+    by = preemptor(preemption) or "?"
+    return f"{preemption.pod} on {preemption.node or '?'} at {preemption.latest:%H:%M:%S} by {by}"
 
 
-def _tells_of(entry: Any, loss: Loss, taker: Callable[[Loss], str]) -> bool:
+def _tells_of(entry: Any, preemption: Preemption, preemptor: Named) -> bool:
     time = datetime.fromisoformat(entry["time"])
-    same_time = any(abs(time - known) <= SAME for known in loss.times)
-    return bool(entry["pod"] == loss.pod and entry["node"] == loss.node and entry["by"] == taker(loss) and same_time)
+    same_time = any(abs(time - known) <= SAME for known in preemption.times)
+    return bool(
+        entry["pod"] == preemption.pod
+        and entry["node"] == preemption.node
+        and entry["by"] == preemptor(preemption)
+        and same_time
+    )
 
 
-def _is_history(said: Any, losses: list[Loss], taker: Callable[[Loss], str]) -> bool:
-    by_pod, pods = {loss.pod: loss for loss in losses}, [entry["pod"] for entry in said]
+def _is_history(said: Any, preemptions: list[Preemption], preemptor: Named) -> bool:
+    by_pod, pods = {preemption.pod: preemption for preemption in preemptions}, [entry["pod"] for entry in said]
     times = [entry["time"] for entry in said]
-    oldest_kept = losses[min(KEPT, len(losses)) - 1].latest
+    oldest_kept = preemptions[min(KEPT, len(preemptions)) - 1].latest
     return (
-        len(set(pods)) == len(pods) == min(KEPT, len(losses))
+        len(set(pods)) == len(pods) == min(KEPT, len(preemptions))
         and times == sorted(times, reverse=True)
-        and all(_tells_of(entry, by_pod[entry["pod"]], taker) for entry in said)
+        and all(_tells_of(entry, by_pod[entry["pod"]], preemptor) for entry in said)
         and all(by_pod[pod].latest >= oldest_kept - SAME for pod in pods)
     )
 
 
-def _message(case: Case, spot: Spot | None) -> Expected:
+def _message(case: Case, queued: QueueRange | None) -> Expected:
     """Numbers in a message are read by people: they must be those of the fields."""
     answering = (len(case.ready), case.wanted)
+    current = (min(case.wanted, len([pod for pod in case.ready if case.is_current(pod)])), case.wanted)
     nominated = {(pod.get("status") or {}).get("nominatedNodeName") for pod in case.staying}
 
     def holds(said: object) -> bool:
-        counts = [tuple(map(int, found)) for found in re.findall(r"(\d+) of (\d+) replicas answer", str(said))]
-        places = [tuple(map(int, found)) for found in re.findall(r"position (\d+) of (\d+)", str(said))]
-        cleared = set(re.findall(r"its place on (\S+) is being cleared", str(said)))
-        right = spot is not None and all(of == spot.of and spot.first <= place <= spot.last for place, of in places)
-        return bool(said and all(found == answering for found in counts) and cleared <= nominated) and (
-            right or not places
+        counts = [tuple(map(int, found)) for found in re.findall(r"(\d+) of (\d+) replicas ready", str(said))]
+        updated = [tuple(map(int, found)) for found in re.findall(r"(\d+) of (\d+) replicas updated", str(said))]
+        positions = [tuple(map(int, found)) for found in re.findall(r"position (\d+) of (\d+)", str(said))]
+        preempting = set(re.findall(r"preempting pods on node (\S+)", str(said)))
+        right = queued is not None and all(
+            of == queued.of and queued.first <= position <= queued.last for position, of in positions
         )
+        numbers = all(found == answering for found in counts) and all(found == current for found in updated)
+        return bool(said and numbers and preempting <= nominated) and (right or not positions)
 
-    return Such(f"{answering[0]} of {answering[1]} replicas answer; {spot or 'no place in a line'}", holds)
+    return Such(f"{answering[0]} of {answering[1]} replicas ready; {queued or 'no queue position'}", holds)
 
 
 def _text(said: object) -> str:

@@ -75,7 +75,7 @@ class Truth:
     """The statuses of the models in the namespace of `api`, or in `namespaces`, against what is true.
 
     As a context manager it watches all the time: `lies` has every field that was false, with the seconds. That is also
-    how it knows what has happened, such as who lost its place to whom; without, it knows what it saw when asked, and
+    how it knows what has happened, such as who preempted whom; without, it knows what it saw when asked, and
     the cluster's Events. `images` are the FRAMEWORK/DEVICE that the operator has images for, if that is in question.
     """
 

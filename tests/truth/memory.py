@@ -1,6 +1,6 @@
-"""What has happened, as far as it has been watched: who lost its place to whom, and which changes have arrived.
+"""What has happened, as far as it has been watched: preemptions, and which changes of a spec were rolled out.
 
-Objects tell the present; pods that lost their place are soon gone. A model whose preemptions are older than the
+Objects show the present; preempted pods are soon gone. A model whose preemptions are older than the
 cluster's Events (an hour) and than this memory cannot be judged by it.
 """
 
@@ -18,17 +18,17 @@ _WORDS: Final = re.compile(r"Preempted by pod (?P<by>\S+) on node (?P<node>\S+)"
 
 
 @dataclass
-class Loss:
-    """`pod` lost its place on `node` to the pod of uid `taker`, at one of `times`; unknown while empty."""
+class Preemption:
+    """`pod` was preempted on `node` by the pod of uid `preemptor`, at one of `times`; unknown while empty."""
 
     pod: str
     times: set[datetime] = field(default_factory=set)
     node: str = ""
-    taker: str = ""
+    preemptor: str = ""
 
     @property
     def latest(self) -> datetime:
-        """The time by which losses are ordered."""
+        """The time by which preemptions are ordered."""
         return max(self.times)
 
 
@@ -36,10 +36,10 @@ class Loss:
 class Past:
     """What has happened to one model."""
 
-    losses: dict[str, Loss] = field(default_factory=dict)
+    preemptions: dict[str, Preemption] = field(default_factory=dict)
     counted: set[str] = field(default_factory=set)
     short: bool | None = False
-    """Whether it misses pods because of a loss; None: it had all back for a moment, which may have passed unnoticed."""
+    """Whether replicas are missing after a preemption; None: all were ready for a moment, perhaps unseen."""
 
     arrived: int = 0
     """The generation of the last spec that is known to have reached all pods, and whose status has said so."""
@@ -59,10 +59,10 @@ class Memory:
         """What has happened to a model."""
         return self._past[objects.uid(model)]
 
-    def taker(self, loss: Loss) -> str:
-        """Who took the place, as a status says it: NAMESPACE/NAME of a model, or `pod UID`."""
-        owner = self._pods.get(loss.taker)
-        return self._models[owner] if owner else f"pod {loss.taker}" if loss.taker else ""
+    def preemptor(self, preemption: Preemption) -> str:
+        """The preemptor, as a status names it: NAMESPACE/NAME of a model, or `pod UID`."""
+        owner = self._pods.get(preemption.preemptor)
+        return self._models[owner] if owner else f"pod {preemption.preemptor}" if preemption.preemptor else ""
 
     def see(self, world: World) -> None:
         """Take in a moment."""
@@ -72,9 +72,9 @@ class Memory:
             owner = self._pods.get(objects.uid(pod))
             if owner and objects.is_victim(pod):
                 time = objects.condition(pod, "DisruptionTarget")["lastTransitionTime"]
-                self._lost(owner, pod["metadata"]["name"], time, node=objects.node_of(pod))
+                self._note_preemption(owner, pod["metadata"]["name"], time, node=objects.node_of(pod))
         for event in world.found["Event"]:
-            self._told(event, alive)
+            self._note_event(event, alive)
         for model in world.models:
             self._follow(world, model)
 
@@ -90,28 +90,28 @@ class Memory:
             if owner := self._replica_sets.get(objects.controller(pod)):
                 self._pods[objects.uid(pod)] = owner
 
-    def _told(self, event: Object, alive: set[str]) -> None:
+    def _note_event(self, event: Object, alive: set[str]) -> None:
         victim, words = event.get("involvedObject") or {}, _WORDS.fullmatch(event.get("message") or "")
         if event.get("reason") != "Preempted" or victim.get("kind") != "Pod" or words is None:
             return
         if victim.get("uid") in alive:
-            return  # anybody may write Events; the pod itself knows better
+            return  # anyone may write Events; the condition of the pod decides
         named = f"{victim.get('namespace')}/{str(victim.get('name')).rsplit('-', 1)[0]}"
         owner = self._pods.get(str(victim.get("uid"))) or self._replica_set_names.get(named)
         time = event.get("eventTime") or event.get("lastTimestamp") or event["metadata"].get("creationTimestamp")
         if owner and time:
-            self._lost(owner, str(victim["name"]), time, words["node"], words["by"])
+            self._note_preemption(owner, str(victim["name"]), time, words["node"], words["by"])
 
-    def _lost(self, owner: str, pod: str, time: str, node: str = "", taker: str = "") -> None:
-        loss = self._past[owner].losses.setdefault(pod, Loss(pod))
-        loss.times.add(datetime.fromisoformat(time))
-        loss.node, loss.taker = node or loss.node, taker or loss.taker
+    def _note_preemption(self, owner: str, pod: str, time: str, node: str = "", preemptor: str = "") -> None:
+        preemption = self._past[owner].preemptions.setdefault(pod, Preemption(pod))
+        preemption.times.add(datetime.fromisoformat(time))
+        preemption.node, preemption.preemptor = node or preemption.node, preemptor or preemption.preemptor
 
     def _follow(self, world: World, model: Object) -> None:
         past, said = self.past(model), objects.as_map((model.get("status") or {}).get("conditions") or ())
-        if past.losses.keys() - past.counted:
+        if past.preemptions.keys() - past.counted:
             past.short = True
-            past.counted |= past.losses.keys()
+            past.counted |= past.preemptions.keys()
         if len(standing(world, model, past)) >= wanted(world, model):
             has_said = said.get("Preempted", {}).get("reason") == "Recovered"
             past.short = False if has_said or past.short is False else None
@@ -140,7 +140,7 @@ def wanted(world: World, model: Object) -> int:
 def standing(world: World, model: Object, past: Past) -> list[Object]:
     """The ready pods that go on being so."""
     pods = [pod for pod in world.pods(model) if objects.is_ready(pod) and not objects.is_victim(pod)]
-    return [pod for pod in pods if pod["metadata"]["name"] not in past.losses]
+    return [pod for pod in pods if pod["metadata"]["name"] not in past.preemptions]
 
 
 def all_arrived(world: World, model: Object) -> bool:

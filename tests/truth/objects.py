@@ -63,7 +63,7 @@ def refusal_of(pod: Object) -> str | None:
 
 
 def is_victim(pod: Object) -> bool:
-    """Whether the scheduler has taken the pod's place for another one."""
+    """Whether the scheduler has preempted the pod."""
     target = condition(pod, "DisruptionTarget")
     return target.get("status") == "True" and target.get("reason") == "PreemptionByScheduler"
 

@@ -39,14 +39,14 @@ from moorage_operator.status.warnings import warnings
 log = logging.getLogger(__name__)
 
 BLOCKED_SECONDS: Final = 10.0
-"""What blocks a model, or refuses its pods, may be an object that we do not watch, so it is looked at this often."""
+"""How often a blocked model is reconciled: the cause may be an object that is not watched."""
 
 NAMESPACE_ENDS: Final = "because it is being terminated"
-"""What the API server says to whoever creates something in a namespace that is being deleted."""
+"""In the API server's message when an object is created in a namespace that is being deleted."""
 
 NAMESPACE_GONE: Final = 'namespaces "'
-"""How the API server begins, of a namespace that is gone. It loses objects there when it is restarted meanwhile: the
-namespace's controller then asks which kinds there are, and a custom one is not yet among them."""
+"""How the API server's message begins when a namespace is gone. Objects can outlive it when the API server restarts
+meanwhile: the namespace controller then lists the kinds to delete, and a custom one is not yet among them."""
 
 NO_VERSION: Final = "1"
 """A resourceVersion that no object has: etcd begins to count there. An apply with it can only create."""
@@ -58,7 +58,7 @@ def utc_now() -> str:
 
 
 def _had_conflict(model: InferenceModel) -> bool:
-    """Whether a stranger had our name when we last looked; then looking again comes before writing."""
+    """Whether the last reconcile found a foreign object of our name; then the name is read again before a write."""
     return any(condition.get("reason") == Reason.NAME_CONFLICT for condition in model.status.get("conditions", ()))
 
 
@@ -153,7 +153,7 @@ class Reconciler:
         return Circumstances(makes_room(state, await self._own_pods(key, model)), tried_under, replicas, live_image)
 
     def _live_image(self, key: Key) -> str:
-        """The image of the live Deployment's first container; empty where somebody has left it none."""
+        """The image of the live Deployment's first container; empty if it has none."""
         child = self._store.child(key, "Deployment")
         pod = child.body["spec"]["template"]["spec"] if child else {}
         containers: list[dict[str, Any]] = pod.get("containers") or [{}]
@@ -172,17 +172,17 @@ class Reconciler:
             except _BlockedError as error:
                 blocked = blocked or error.problem
                 # One that exists but may not be changed does not hold up the others; one that is missing does, for they
-                # would be of no use: pods that nobody can reach would hold GPUs. Nothing holds up the end of pods.
+                # have no effect: pods that cannot be reached would hold GPUs. Nothing delays the end of pods.
                 if not self._store.child(key, manifest["kind"]) and model.spec.wanted_replicas:
                     break
         return blocked
 
     def _no_image(self, model: InferenceModel) -> Problem:
-        wanted, known = image_key(model.spec), ", ".join(sorted(self._config.images)) or "there is none"
+        device, known = image_key(model.spec), ", ".join(sorted(self._config.images)) or "none is configured"
         return Problem(
             Reason.NO_IMAGE_FOR_DEVICE,
-            f"no runtime image is configured for {wanted}; choose a framework and gpu.count for which there is one "
-            f"({known}), or ask whoever runs Moorage to set runtime.images[{wanted!r}] in its chart",
+            f"No runtime image is configured for {device}; choose a framework and gpu.count that has one ({known}), "
+            f"or set runtime.images[{device!r}] in the values of Moorage's Helm chart",
         )
 
     async def _apply(self, key: Key, model: InferenceModel, manifest: dict[str, Any]) -> None:
@@ -193,8 +193,8 @@ class Reconciler:
         # Lists leave out the kind of their items, so only what is below it is compared.
         if known and not drifted({"metadata": manifest["metadata"], "spec": manifest["spec"]}, known.body):
             return
-        # Either makes the write fail rather than land on another object of that name: a stranger's that happens to set
-        # none of our fields, such as a Service without a selector, would else be merged with ours.
+        # Either makes the write fail rather than land on another object of that name: a foreign one that sets none of
+        # our fields, such as a Service without a selector, would be merged with ours.
         precondition = {"uid": known.uid} if known else {"resourceVersion": NO_VERSION}
         manifest = {**manifest, "metadata": {**manifest["metadata"], **precondition}}
         try:
@@ -204,20 +204,20 @@ class Reconciler:
                 raise _NamespaceEndsError from error
             self._store.forget_child(key, kind)
             if isinstance(error, ConflictError) and known is None:
-                # There is such an object: ours if it says so, a stranger's if not.
+                # An object of that name exists; its owner says whether it is ours.
                 await self._look_again(key, manifest)
             raise
         except (ForbiddenError, InvalidError) as error:
             if NAMESPACE_ENDS in error.message:
                 raise _NamespaceEndsError from error
-            # Missing rights of ours are told as `User "NAME" cannot VERB …`; all else is a rule about the object.
+            # A missing permission reads `User "NAME" cannot VERB …`; everything else is a rule about the object.
             reason = Reason.FORBIDDEN if 'User "' in error.message else Reason.PODS_REFUSED
-            raise _BlockedError(reason, f"the API server refuses the {kind}: {error.message}") from error
+            raise _BlockedError(reason, f"The API server refused the {kind}: {error.message}") from error
         log.info("applied", extra={"model": "/".join(key), "kind": kind, "new": known is None})
         self._store.put(kind, written)
 
     async def _look_again(self, key: Key, manifest: dict[str, Any]) -> Child | None:
-        """The live child, or None; a name that belongs to somebody else is not ours to touch."""
+        """The live child, or None; raises _BlockedError if an object of another owner has the name."""
         kind = manifest["kind"]
         self._store.forget_child(key, kind)
         try:
@@ -235,7 +235,7 @@ class Reconciler:
             return self._store.child(key, kind)
         raise _BlockedError(
             Reason.NAME_CONFLICT,
-            f"a {kind} named {key.name} exists in namespace {key.namespace} and is not ours; "
+            f"{kind} {key.name} already exists in namespace {key.namespace} and has another owner; "
             f"delete or rename it, or give the InferenceModel another name",
         )
 

@@ -41,11 +41,11 @@ def test_kubectl_get_im_alone_tells_the_story(stage: transcript.Stage, admin: Ap
         truth.kept()
     # The page tells the same stories.
     transcript.written(transcript.PAGE.read_text(encoding="utf-8"), texts)
-    _the_story_of_one_that_loses_its_place(tables, texts["told"])
+    _the_example_of_a_preemption(tables, texts["told"])
     _the_story_of_replicas(tables, texts["room"])
 
 
-def _the_story_of_one_that_loses_its_place(tables: Tables, told: str) -> None:
+def _the_example_of_a_preemption(tables: Tables, told: str) -> None:
     low = transcript.LOW
     assert all(tables["full"][name].items() >= SERVES.items() for name in low)
     taken = tables["taken"]
@@ -54,8 +54,8 @@ def _the_story_of_one_that_loses_its_place(tables: Tables, told: str) -> None:
     waits = {"STATUS": "WaitingForGPU", "REPLICAS": "0/1", "PREEMPTED-BY": "team-b/big"}
     assert taken[victim].items() >= {**waits, "QUEUE": "1/1"}.items()
     assert all(taken[name].items() >= SERVES.items() for name in low if name != victim)
-    assert "lost its place on gpu-node to team-b/big at " in told
-    assert told.count("was preempted by team-b/big on node gpu-node") == 1, "the Event"
+    assert "was preempted by team-b/big on node gpu-node at " in told
+    assert told.count("was preempted by team-b/big on node gpu-node") == 2, "the Event"
     line = tables["line"]
     assert {name: line[name]["QUEUE"] for name in (victim, "later", "batch")} == {
         victim: "1/3",
@@ -78,7 +78,7 @@ def _the_story_of_replicas(tables: Tables, room: str) -> None:
     assert tables["replicas"]["big"].items() >= SERVES.items()
     back = tables["replicas-back"]
     assert back["pool"].items() >= {**SERVES, "REPLICAS": "3/3"}.items()
-    assert "one replica, the model does not answer meanwhile" in room
+    assert "the model is unavailable until the new pod is ready" in room
 
 
 @pytest.mark.timeout(240)
@@ -97,7 +97,9 @@ def test_a_victim_finishes_its_requests_and_comes_back(
     told = api.wait("InferenceModel", "low", lambda im: (im or {})["status"].get("preemptedBy") == by, what="told")
     assert condition(told, "Preempted")["status"] == "True"
     assert request.is_running()
-    cleared = api.wait("InferenceModel", "high", lambda im: "is being cleared" in message(im), what="being cleared")
+    cleared = api.wait(
+        "InferenceModel", "high", lambda im: "preempting pods on node" in message(im), what="preempting pods"
+    )
     assert reason(cleared) == "WaitingForGPU"
     seen = api.wait("InferenceModel", "low", lambda im: not is_ready(im), what="not Ready")
     assert reason(seen, "ModelLoaded") in {"Stopping", "Unloaded"}

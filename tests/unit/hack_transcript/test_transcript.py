@@ -2,7 +2,7 @@
 
 import pytest
 
-from hack.transcript import is_ready, lost_to, model, place, written
+from hack.transcript import is_ready, model, preempted_by, queue_summary, written
 
 PAGE = """# A page
 <!-- transcript: one -->
@@ -35,13 +35,13 @@ def test_a_mark_without_a_block_and_a_block_without_a_mark_are_refused(blocks: d
 def test_what_the_stories_wait_for() -> None:
     low = model("low", 2, 3, replicas=2)
     assert low["spec"]["gpu"] == {"count": 2}
-    assert (is_ready(low), is_ready(None), place(low)) == (False, False, "")
+    assert (is_ready(low), is_ready(None), queue_summary(low)) == (False, False, "")
     low["status"] = {
         "readyReplicas": 2,
         "preemptedBy": "team-b/big",
-        "queue": {"place": "1/2"},
+        "queue": {"summary": "1/2"},
     }
     assert is_ready(low, 2)
     assert not is_ready(low)
-    assert lost_to({"low": low, "other": model("other", 1, 1)}, "team-b/big") == ["low"]
-    assert place(low) == "1/2"
+    assert preempted_by({"low": low, "other": model("other", 1, 1)}, "team-b/big") == ["low"]
+    assert queue_summary(low) == "1/2"

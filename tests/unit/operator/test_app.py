@@ -143,7 +143,7 @@ async def test_a_pods_news_changes_the_status() -> None:
         await settle()
         status = bed.status("one") or {}
         assert status["phase"] == "Running"
-        assert "set not to ask" in by_type(status)["ModelLoaded"]["message"]
+        assert "configured not to query" in by_type(status)["ModelLoaded"]["message"]
         bed.operator.event(PODS, "DELETED", {**pod, "metadata": {**pod["metadata"], "resourceVersion": "2"}})
         await asyncio.sleep(1)
         assert (bed.status("one") or {})["phase"] == "Starting"

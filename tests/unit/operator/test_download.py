@@ -206,20 +206,20 @@ def test_the_status_says_how_far_a_download_is() -> None:
     found = told(FETCHING, FAR)
     loaded, is_ready = found["ModelLoaded"], found["Ready"]
     assert (loaded["status"], loaded["reason"]) == ("False", "Downloading")
-    assert loaded["message"] == "12.3 of 14.2 GiB, 210 MB/s, 9 s left"
-    assert (is_ready["reason"], is_ready["message"]) == ("Starting", f"the model is being fetched: {loaded['message']}")
+    assert loaded["message"] == "Downloading the model: 12.3 of 14.2 GiB, 210 MB/s, 9 s left"
+    assert (is_ready["reason"], is_ready["message"]) == ("Starting", loaded["message"])
 
 
 @pytest.mark.parametrize("ask", [True, False])
 def test_without_numbers_it_is_said_all_the_same(ask: bool) -> None:
     found = told(FETCHING, ask=ask)["ModelLoaded"]
-    assert (found["reason"], found["message"]) == ("Downloading", "the model's files are being fetched")
+    assert (found["reason"], found["message"]) == ("Downloading", "Downloading the model")
 
 
 def test_an_operator_that_has_just_started_takes_nothing_back() -> None:
     before = {"conditions": [{**told(FETCHING, FAR)["ModelLoaded"]}]}
-    assert told(FETCHING, before=before)["ModelLoaded"]["message"] == FAR.words()
-    assert told(FETCHING, before=before, ask=False)["ModelLoaded"]["message"] != FAR.words()
+    assert told(FETCHING, before=before)["ModelLoaded"]["message"] == f"Downloading the model: {FAR.words()}"
+    assert told(FETCHING, before=before, ask=False)["ModelLoaded"]["message"] == "Downloading the model"
 
 
 def test_of_several_pods_the_one_that_is_farthest_speaks() -> None:
@@ -227,7 +227,7 @@ def test_of_several_pods_the_one_that_is_farthest_speaks() -> None:
     downloads = {"a": Download(1, 10), "b": Download(7, 10)}
     seen = Observation(deployment(2, available_replicas=0), pods, {}, downloads=downloads)
     found = by_type(status(model(source={"uri": HF}, replicas=2), seen, NOW))
-    assert found["ModelLoaded"]["message"] == "7 of 10 B"
+    assert found["ModelLoaded"]["message"] == "Downloading the model: 7 of 10 B"
 
 
 def test_a_pod_that_loads_is_past_downloading() -> None:

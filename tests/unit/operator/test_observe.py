@@ -108,7 +108,7 @@ def test_the_kernel_has_ended_a_container_for_its_memory(where: str) -> None:
 )
 def test_a_death_without_the_runtimes_words_tells_its_exit_code(message: str) -> None:
     problem = pod_state(live_pod(container={"state": ended(139, message=message)})).problem
-    assert problem == Problem(Reason.CRASH_LOOPING, "the container ended with exit code 139")
+    assert problem == Problem(Reason.CRASH_LOOPING, "The container exited with code 139")
 
 
 def test_a_container_that_ended_well_once_is_no_problem() -> None:
@@ -117,7 +117,7 @@ def test_a_container_that_ended_well_once_is_no_problem() -> None:
 
 def test_a_container_that_ends_well_again_and_again_loops() -> None:
     state = waiting("CrashLoopBackOff", "back-off 5m0s restarting", lastState=ended(0, "Completed"), restartCount=6)
-    assert state.problem == Problem(Reason.CRASH_LOOPING, "the container ended with exit code 0")
+    assert state.problem == Problem(Reason.CRASH_LOOPING, "The container exited with code 0")
 
 
 @pytest.mark.parametrize(

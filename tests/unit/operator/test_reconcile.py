@@ -167,7 +167,7 @@ async def test_a_stranger_with_the_models_name_is_not_touched(kind: str, written
     assert bed.kube.objects[kind, "tiny"] == theirs
     ready = by_type(bed.status)["Ready"]
     assert (ready["reason"], bed.status["phase"]) == ("NameConflict", "Failed")
-    assert f"a {kind} named tiny exists in namespace team-a" in ready["message"]
+    assert f"{kind} tiny already exists in namespace team-a" in ready["message"]
 
 
 async def test_a_stranger_is_looked_at_before_anything_is_written_the_next_time() -> None:
@@ -266,7 +266,7 @@ async def test_a_child_that_the_api_server_refuses_is_told_with_its_words(error:
     assert await bed.reconcile() == ["Service", "status"]
     ready = by_type(bed.status)["Ready"]
     assert ready["reason"] == "PodsRefused"
-    assert f"refuses the Deployment: {error.message}" in ready["message"]
+    assert f"refused the Deployment: {error.message}" in ready["message"]
     assert bed.again == BLOCKED_SECONDS
     bed.kube.refusals.clear()
     assert await bed.reconcile() == [*CHILDREN[1:], "status"]
@@ -324,7 +324,7 @@ async def test_a_model_that_is_being_deleted_gets_no_children_and_tells_the_trut
     del bed.kube.objects["Deployment", "tiny"]
     bed.store.forget_child(TINY, "Deployment")
     assert await bed.reconcile() == ["status"]
-    assert (bed.status["phase"], by_type(bed.status)["Ready"]["message"]) == ("Stopped", "the model is being deleted")
+    assert (bed.status["phase"], by_type(bed.status)["Ready"]["message"]) == ("Stopped", "The model is being deleted")
     assert bed.view.queue.keys() == []
     assert await bed.reconcile() == []
 

@@ -47,7 +47,7 @@ async def test_a_model_that_waits_gets_a_queue_position() -> None:
     await bed.reconcile()
     bed.view.event(PODS, "ADDED", starved())
     await bed.reconcile()
-    assert bed.status["queue"] == {"position": 1, "of": 1, "place": "1/1", "waitingFor": f"1 {GPU}"}
+    assert bed.status["queue"] == {"position": 1, "of": 1, "summary": "1/1", "waitingFor": f"1 {GPU}"}
     bed.view.event(PODS, "DELETED", starved())
     assert await bed.reconcile() == ["status"]
     assert "queue" not in bed.status

@@ -87,7 +87,10 @@ async def test_it_goes_to_sleep_and_is_woken_and_the_spec_is_never_touched() -> 
         }
         told = [(one["reason"], one["message"]) for (kind, _), one in bed.kube.objects.items() if kind == "Event"]
         assert told == [
-            ("Sleeping", "without use for 1m; the next request through the gateway wakes it, and waits"),
+            (
+                "Sleeping",
+                "Scaled to zero after 1m without requests; the next request through the gateway wakes the model",
+            ),
             ("Woken", "A request through the gateway waits for the model, or scaling.minReplicas was raised"),
         ]
 

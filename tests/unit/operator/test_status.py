@@ -304,7 +304,7 @@ def test_a_status_names_address_selector_and_replicas() -> None:
     assert found["url"] == "http://tiny.team-a.svc/v1"
     assert found["selector"] == "app.kubernetes.io/managed-by=moorage,moorage.dev/model=tiny"
     assert found["servedName"] == "qwen"
-    assert (found["replicas"], found["readyReplicas"], found["readyOfWanted"]) == (2, 1, "1/2")
+    assert (found["replicas"], found["readyReplicas"], found["readyOfDesired"]) == (2, 1, "1/2")
 
 
 def test_the_name_of_a_strangers_service_is_no_address() -> None:
@@ -357,33 +357,33 @@ def test_facts_of_a_pod_that_is_not_ready_are_not_shown() -> None:
 @pytest.mark.parametrize(
     ("seen", "kind", "text"),
     [
-        (Observation(UNREADY, (SURGE,)), "Ready", f"waiting for 2 nvidia.com/gpu: {NO_GPU.rstrip('.')}"),
+        (Observation(UNREADY, (SURGE,)), "Ready", f"Waiting for 2 nvidia.com/gpu: {NO_GPU.rstrip('.')}"),
         (
             Observation(UNREADY, (SURGE,), queue_position=QueuePosition(2, 5, "2 nvidia.com/gpu")),
             "Ready",
-            f"waiting for 2 nvidia.com/gpu, position 2 of 5: {NO_GPU.rstrip('.')}",
+            f"Waiting for 2 nvidia.com/gpu, queue position 2 of 5: {NO_GPU.rstrip('.')}",
         ),
         (
             Observation(
                 UNREADY, (replace(SURGE, nominated="gpu-7"),), queue_position=QueuePosition(1, 5, "2 nvidia.com/gpu")
             ),
             "Scheduled",
-            "waiting for 2 nvidia.com/gpu, position 1 of 5; its place on gpu-7 is being cleared",
+            "Waiting for 2 nvidia.com/gpu, queue position 1 of 5; preempting pods on node gpu-7",
         ),
         (
             Observation(UNREADY, (SURGE,), most={"nvidia.com/gpu": 1}),
             "Ready",
-            "a replica needs 2 nvidia.com/gpu; the most that one node has is 1",
+            "Each replica requests 2 nvidia.com/gpu, but no node has more than 1",
         ),
         (Observation(UNREADY, (BAD_FILE,)), "Ready", "because of new"),
         (Observation(ROLLING, (OLD, BAD_FILE)), "Progressing", "ModelFileInvalid: because of new"),
         (Observation(deployment(available_replicas=0, stuck="timed out")), "Progressing", "timed out"),
-        (Observation(deployment(), (ready(),)), "ModelLoaded", "set not to ask them"),
-        (Observation(deployment(), (ready(),), {}), "ModelLoaded", "about to be asked"),
-        (Observation(deployment(), (ready(),), {"new": None}), "ModelLoaded", "do not tell what they run"),
-        (Observation(UNREADY, (placed(running=True),)), "Ready", "the model is loading"),
-        (Observation(UNREADY, (placed(),)), "Ready", "the container is being started"),
-        (Observation(UNREADY, (pod(),)), "Ready", "has not been placed"),
+        (Observation(deployment(), (ready(),)), "ModelLoaded", "configured not to query them"),
+        (Observation(deployment(), (ready(),), {}), "ModelLoaded", "has not queried them yet"),
+        (Observation(deployment(), (ready(),), {"new": None}), "ModelLoaded", "do not report what they run"),
+        (Observation(UNREADY, (placed(running=True),)), "Ready", "Loading the model"),
+        (Observation(UNREADY, (placed(),)), "Ready", "Starting the container"),
+        (Observation(UNREADY, (pod(),)), "Ready", "is not scheduled yet"),
     ],
 )
 def test_a_message_says_why(seen: Observation, kind: str, text: str) -> None:

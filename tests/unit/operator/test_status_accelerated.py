@@ -33,18 +33,18 @@ def accelerated(observation: Observation, before: Object | None = None, **spec: 
 
 def test_a_gpu_at_the_precision_that_was_asked_for() -> None:
     told = accelerated(seen({"a": engine("CUDA0")}))
-    assert told == ("True", "Accelerated", "the engine runs on CUDA0 with quantization q4_k_m")
+    assert told == ("True", "Accelerated", "The engine runs on CUDA0 with quantization q4_k_m")
 
 
 @pytest.mark.parametrize("device", ["cpu", "CPU", "cpu:0"])
 def test_a_cpu_instead_of_gpus_is_a_fallback_with_both_named(device: str) -> None:
-    asked = "gpu.count asks for 2 nvidia.com/gpu, but the engine runs on"
+    asked = "Requested 2 nvidia.com/gpu, but the engine runs on"
     assert accelerated(seen({"a": engine(device)})) == ("False", "CPUFallback", f"{asked} {device}, in a")
 
 
 def test_another_precision_is_a_fallback_with_both_named() -> None:
     told = accelerated(seen({"a": engine("CUDA0", "f16")}))
-    words = "quantization asks for q4_k_m, but the engine runs with f16, in a"
+    words = "Requested quantization q4_k_m, but the engine runs with f16, in a"
     assert told == ("False", "PrecisionFallback", words)
 
 

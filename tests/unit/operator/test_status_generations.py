@@ -62,7 +62,7 @@ def test_an_old_pod_serves_while_the_new_one_waits_for_room() -> None:
 def test_before_the_first_new_pod_nothing_is_wrong_yet() -> None:
     seen = status(model(), Observation(CHANGING, (OLD_FAILS,)), NOW)
     assert summary(seen)["Ready"] == "False Starting"
-    assert by_type(seen)["Ready"]["message"] == "the pod has not been placed yet"
+    assert by_type(seen)["Ready"]["message"] == "The pod is not scheduled yet"
 
 
 ARRIVED = DeploymentState(1, 1, 1, 1, 1, 0, revision="old", was_complete=True)
@@ -78,7 +78,7 @@ def complete() -> Object:
 def test_a_pod_that_is_lost_after_the_spec_has_arrived_is_no_change_of_the_spec() -> None:
     seen = status(model(status=complete()), Observation(ARRIVED, (LOST,)), NOW)
     assert summary(seen)["Progressing"] == "False Complete"
-    assert by_type(seen)["Progressing"]["message"] == "the last change of the spec has reached all pods"
+    assert by_type(seen)["Progressing"]["message"] == "Generation 1 was rolled out to all replicas"
     broken = replace(LOST, node="node-1", problem=Problem(Reason.CRASH_LOOPING, "the container ended"))
     seen = status(model(status=seen), Observation(ARRIVED, (broken,)), NOW)
     assert summary(seen)["Ready"] == "False CrashLooping"

@@ -169,7 +169,7 @@ def test_bad_input_37_a_model_over_the_memory_of_its_gpu_is_told_with_all_number
     assert told == (
         "False",
         "InsufficientGPUMemory",
-        "a GPU needs about 21.4 GiB (weights 15.0 GiB, KV cache 4.0 GiB, overhead 2.4 GiB); by gpu.memory one has "
+        "Requires about 21.4 GiB per GPU (weights 15.0 GiB, KV cache 4.0 GiB, overhead 2.4 GiB); gpu.memory is "
         "16.0 GiB, of which the engine uses 90%; lower contextLength or maxConcurrency, or use more or larger GPUs",
     )
 
@@ -178,7 +178,7 @@ def test_a_model_that_fits_is_told_with_the_same_numbers() -> None:
     told = fits(found(LOADING, gpu={"count": 1, "memory": "24Gi"}))
     assert told is not None
     assert told[:2] == ("True", "Fits")
-    assert told[2].startswith("a GPU needs about 21.4 GiB (weights 15.0 GiB,")
+    assert told[2].startswith("Requires about 21.4 GiB per GPU (weights 15.0 GiB,")
 
 
 def test_the_share_that_the_engine_uses_decides() -> None:
@@ -212,7 +212,7 @@ def test_without_a_word_in_the_spec_the_nodes_say_how_much_a_gpu_has() -> None:
     told = fits(found(seen))
     assert told is not None
     assert told[0] == "False"
-    assert "the largest nvidia.com/gpu of a node with 1 or more has 16.0 GiB" in told[2]
+    assert "the largest nvidia.com/gpu on a node with at least 1 has 16.0 GiB" in told[2]
     assert state(found(seen, gpu={"count": 1, "memory": "80Gi"})) == "True"
 
 

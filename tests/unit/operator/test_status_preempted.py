@@ -33,7 +33,7 @@ def test_a_model_that_lost_its_pod_says_to_whom_where_and_when() -> None:
     found = status(model(), seen(pod("next")), LATER)
     assert told(found) == ("True", "Preempted", "team-b/big")
     assert by_type(found)["Preempted"]["message"] == (
-        f"victim lost its place on node-7 to team-b/big at {NOW}; 0 of 1 replicas answer requests"
+        f"Pod victim was preempted by team-b/big on node node-7 at {NOW}; 0 of 1 replicas ready"
     )
     assert found["preemption"] == {"count": 1, "last": LOST.entry(), "history": [LOST.entry()]}
 

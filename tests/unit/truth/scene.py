@@ -116,8 +116,8 @@ class Scene:
         self.pod(model, words=NO_GPU, second=second)
         return model
 
-    def preempt(self, victim: Object, taker: Object, second: int = 10, *, node: str = "gpu-0") -> None:
-        """The scheduler takes a pod's place: its condition, and the Event; the pod is gone."""
+    def preempt(self, victim: Object, preemptor: Object, second: int = 10, *, node: str = "gpu-0") -> None:
+        """The scheduler preempts a pod: its condition, and the Event; the pod is gone."""
         condition = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
         victim["status"]["conditions"].append({**condition, "lastTransitionTime": AT.format(second)})
         victim["metadata"]["deletionTimestamp"] = AT.format(second)
@@ -131,7 +131,7 @@ class Scene:
                 "kind": "Pod",
                 **{key: victim["metadata"][key] for key in ("name", "namespace", "uid")},
             },
-            message=f"Preempted by pod {taker['metadata']['uid']} on node {node}",
+            message=f"Preempted by pod {preemptor['metadata']['uid']} on node {node}",
         )
         self.remove(victim)
         self.see()
@@ -180,7 +180,7 @@ def says(
         "observedGeneration": metadata["generation"],
         "replicas": replicas,
         "readyReplicas": replicas if ready is None else ready,
-        "readyOfWanted": f"{replicas if ready is None else ready}/{asked(model)}",
+        "readyOfDesired": f"{replicas if ready is None else ready}/{asked(model)}",
         "selector": f"app={metadata['name']}",
         "url": f"http://{metadata['name']}.{metadata['namespace']}.svc/v1",
         "servedName": metadata["name"],
@@ -207,12 +207,11 @@ WAITS: dict[str, VERDICT] = {
 
 
 def says_it_waits(model: Object, position: int, of: int, amount: str = "2", /, **verdicts: VERDICT) -> None:
-    """The status of a model that waits for GPUs, in that place of the line."""
+    """The status of a model that waits for GPUs, at that queue position."""
     says(model, "WaitingForResources", None, 0, **{**WAITS, **verdicts})
-    place = f"{position}/{of}"
     model["status"]["queue"] = {
         "position": position,
         "of": of,
-        "place": place,
+        "summary": f"{position}/{of}",
         "waitingFor": f"{amount} {GPU}",
     }

@@ -168,7 +168,7 @@ def making_room(scene: Scene) -> Object:
     scene.roll_out(model, surge=0)
     scene.pod(model, words=NO_GPU)
     says(model, "Running", 2, 1, Scheduled=("False", "WaitingForGPU"), Progressing=("True", "MakingRoom"))
-    model["status"]["queue"] = {"position": 1, "of": 1, "place": "1/1", "waitingFor": "2 nvidia.com/gpu"}
+    model["status"]["queue"] = {"position": 1, "of": 1, "summary": "1/1", "waitingFor": "2 nvidia.com/gpu"}
     return model
 
 
@@ -214,14 +214,14 @@ WRONG: dict[str, Any] = {
     "observedGeneration": 7,
     "replicas": 9,
     "readyReplicas": 9,
-    "readyOfWanted": "9/9",
+    "readyOfDesired": "9/9",
     "selector": "app=other",
     "url": "http://elsewhere.example/v1",
     "servedName": "other",
     "preemptedBy": "team-b/nobody",
 }
 WRONG_SECTIONS: dict[str, dict[str, Any]] = {
-    "queue": {"position": 9, "of": 9, "place": "9/9", "waitingFor": "9 nvidia.com/gpu"},
+    "queue": {"position": 9, "of": 9, "summary": "9/9", "waitingFor": "9 nvidia.com/gpu"},
     "preemption": {"count": 9, "last": {"by": "team-b/nobody"}, "history": [{"by": "team-b/nobody"}]},
 }
 
@@ -283,11 +283,11 @@ def test_a_status_that_says_nothing_is_found(scene: Scene) -> None:
 
 def test_numbers_in_messages_are_held_against_the_pods(scene: Scene) -> None:
     entry = serving(scene)["status"]["conditions"][0]
-    entry["message"] = "1 of 1 replicas answer requests"
+    entry["message"] = "1 of 1 replicas ready"
     assert scene.lies() == []
-    entry["message"] = "1 of 2 replicas answer requests"
+    entry["message"] = "1 of 2 replicas ready"
     assert scene.false_fields() == {"conditions.Ready.message"}
-    for wrong in ("waiting for 2 nvidia.com/gpu, position 1 of 1", "its place on gpu-7 is being cleared"):
+    for wrong in ("Waiting for 2 nvidia.com/gpu, queue position 1 of 1", "preempting pods on node gpu-7"):
         entry["message"] = wrong
         assert scene.false_fields() == {"conditions.Ready.message"}
     scene.found["Pod"][0]["status"]["nominatedNodeName"] = "gpu-7"

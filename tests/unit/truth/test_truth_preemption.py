@@ -1,4 +1,4 @@
-"""Who lost its place to whom: held against the pods and Events that the checker has seen."""
+"""Who preempted whom: held against the pods and Events that the checker has seen."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ from tests.truth.objects import Object, name_of
 from tests.unit.truth.scene import AT, WAITS, Scene, says, says_it_waits
 
 
-class Loss:
-    """A model of low priority whose pod has just lost its place to one of high priority; its status is true."""
+class Preempted:
+    """A model of low priority whose pod was just preempted by one of high priority; its status is true."""
 
     def __init__(self) -> None:
         self.scene = Scene()
         self.victim = self.scene.serving("low")
         (self.pod,) = self.scene.found["Pod"]
         self.scene.see()
-        self.taker = self.scene.model("high", priority=8)
-        self.winner = self.scene.pod(self.taker, node="gpu-0", ready=True)
-        says(self.taker)
+        self.preemptor = self.scene.model("high", priority=8)
+        self.winner = self.scene.pod(self.preemptor, node="gpu-0", ready=True)
+        says(self.preemptor)
         self.scene.preempt(self.pod, self.winner)
         self.next = self.scene.pod(self.victim, words="0/1 nodes: 1 Insufficient nvidia.com/gpu.", second=11)
         self.tell()
@@ -29,14 +29,14 @@ class Loss:
         says_it_waits(self.victim, 1, 1, **{**WAITS, **lost, **verdicts})
         entry = self.entry(self.pod, 10)
         self.victim["status"] |= {
-            "preemptedBy": name_of(self.taker),
+            "preemptedBy": name_of(self.preemptor),
             "preemption": {"count": 1, "last": entry, "history": [entry]},
         }
 
     def entry(self, pod: Object, second: int) -> Object:
-        """What a status says of a loss."""
+        """The entry of a preemption in a status."""
         time = AT.format(second)
-        return {"pod": pod["metadata"]["name"], "time": time, "node": "gpu-0", "by": name_of(self.taker)}
+        return {"pod": pod["metadata"]["name"], "time": time, "node": "gpu-0", "by": name_of(self.preemptor)}
 
     def back(self) -> None:
         """The victim's next pod is ready, and its status is true."""
@@ -46,14 +46,14 @@ class Loss:
 
 
 @pytest.fixture
-def loss() -> Loss:
-    return Loss()
+def preempted() -> Preempted:
+    return Preempted()
 
 
-def test_the_true_story_passes(loss: Loss) -> None:
-    assert [str(lie) for lie in loss.scene.lies()] == []
-    loss.back()
-    assert [str(lie) for lie in loss.scene.lies()] == []
+def test_a_true_status_passes(preempted: Preempted) -> None:
+    assert [str(lie) for lie in preempted.scene.lies()] == []
+    preempted.back()
+    assert [str(lie) for lie in preempted.scene.lies()] == []
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def test_the_true_story_passes(loss: Loss) -> None:
         ("preemption.history.0.time", "2026-01-02T03:04:07Z"),
     ],
 )
-def test_a_false_account_is_found(loss: Loss, path: str, wrong: Any) -> None:
-    section: Any = loss.victim["status"]
+def test_a_false_account_is_found(preempted: Preempted, path: str, wrong: Any) -> None:
+    section: Any = preempted.victim["status"]
     entry = dict(section["preemption"]["last"])
     section["preemption"]["history"] = [dict(entry)]
     section["preemption"]["last"] = entry
@@ -82,16 +82,16 @@ def test_a_false_account_is_found(loss: Loss, path: str, wrong: Any) -> None:
     for step in way:
         section = section[int(step)] if step.isdigit() else section[step]
     section[last] = wrong
-    assert loss.scene.false_fields() == {".".join(path.split(".")[:2])}
+    assert preempted.scene.false_fields() == {".".join(path.split(".")[:2])}
 
 
-def test_the_taker_that_is_gone_keeps_its_name(loss: Loss) -> None:
-    loss.scene.remove(loss.winner)
-    loss.scene.remove(loss.taker)
-    assert loss.scene.lies() == []
+def test_a_preemptor_that_is_gone_keeps_its_name(preempted: Preempted) -> None:
+    preempted.scene.remove(preempted.winner)
+    preempted.scene.remove(preempted.preemptor)
+    assert preempted.scene.lies() == []
 
 
-def test_a_taker_that_is_no_model_is_told_by_its_pod() -> None:
+def test_a_preemptor_that_is_no_model_is_named_by_its_pod() -> None:
     scene = Scene()
     victim = scene.serving("low")
     stranger = scene.add("Pod", "stranger", spec={}, status={})
@@ -106,58 +106,60 @@ def test_a_taker_that_is_no_model_is_told_by_its_pod() -> None:
     assert "preemptedBy" in scene.false_fields()
 
 
-def test_who_never_lost_a_pod_must_not_say_so_and_who_did_must(loss: Loss) -> None:
-    loss.tell(Preempted=("False", "Never"))
-    assert "conditions.Preempted" in loss.scene.false_fields()
-    says(loss.taker, Preempted=("False", "Recovered"))
-    assert "conditions.Preempted" in loss.scene.false_fields()
+def test_only_a_preempted_model_says_so(preempted: Preempted) -> None:
+    preempted.tell(Preempted=("False", "Never"))
+    assert "conditions.Preempted" in preempted.scene.false_fields()
+    says(preempted.preemptor, Preempted=("False", "Recovered"))
+    assert "conditions.Preempted" in preempted.scene.false_fields()
 
 
-def test_it_lasts_until_all_are_back_and_no_longer(loss: Loss) -> None:
-    loss.tell(Preempted=("False", "Recovered"))
-    assert "conditions.Preempted" in loss.scene.false_fields()
-    loss.back()
-    says(loss.victim, Preempted=("True", "Preempted"))
-    assert "conditions.Preempted" in loss.scene.false_fields()
+def test_it_lasts_until_all_are_ready_again_and_no_longer(preempted: Preempted) -> None:
+    preempted.tell(Preempted=("False", "Recovered"))
+    assert "conditions.Preempted" in preempted.scene.false_fields()
+    preempted.back()
+    says(preempted.victim, Preempted=("True", "Preempted"))
+    assert "conditions.Preempted" in preempted.scene.false_fields()
 
 
-def test_a_pod_that_ends_otherwise_is_no_second_loss(loss: Loss) -> None:
-    loss.back()
-    assert loss.scene.lies() == []
-    loss.scene.remove(loss.next)
-    loss.scene.pod(loss.victim)
-    says(loss.victim, "Starting", None, 0, Preempted=("True", "Preempted"))
-    assert "conditions.Preempted" in loss.scene.false_fields()
-    says(loss.victim, "Starting", None, 0, Preempted=("False", "Recovered"))
-    assert "conditions.Preempted" not in loss.scene.false_fields()
+def test_a_pod_that_ends_otherwise_is_no_second_preemption(preempted: Preempted) -> None:
+    preempted.back()
+    assert preempted.scene.lies() == []
+    preempted.scene.remove(preempted.next)
+    preempted.scene.pod(preempted.victim)
+    says(preempted.victim, "Starting", None, 0, Preempted=("True", "Preempted"))
+    assert "conditions.Preempted" in preempted.scene.false_fields()
+    says(preempted.victim, "Starting", None, 0, Preempted=("False", "Recovered"))
+    assert "conditions.Preempted" not in preempted.scene.false_fields()
 
 
-def test_a_moment_that_the_status_may_have_missed_is_told_either_way(loss: Loss) -> None:
-    loss.next["spec"]["nodeName"] = "gpu-0"
-    loss.next["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
-    loss.scene.see()
-    loss.next["status"] = {"conditions": [{"type": "Ready", "status": "False"}]}
+def test_a_moment_that_the_status_may_have_missed_is_told_either_way(preempted: Preempted) -> None:
+    preempted.next["spec"]["nodeName"] = "gpu-0"
+    preempted.next["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
+    preempted.scene.see()
+    preempted.next["status"] = {"conditions": [{"type": "Ready", "status": "False"}]}
     for verdict in (("True", "Preempted"), ("False", "Recovered")):
-        loss.tell(Preempted=verdict)
-        assert "conditions.Preempted" not in loss.scene.false_fields()
+        preempted.tell(Preempted=verdict)
+        assert "conditions.Preempted" not in preempted.scene.false_fields()
 
 
 def test_the_history_is_the_last_ten_newest_first() -> None:
-    loss = Loss()
-    entries = [loss.entry(loss.pod, 10)]
+    preempted = Preempted()
+    entries = [preempted.entry(preempted.pod, 10)]
     for second in range(12, 48, 3):
-        loss.back()
-        lost = loss.next
-        loss.scene.see()
-        loss.scene.preempt(lost, loss.winner, second)
-        entries.insert(0, loss.entry(lost, second))
-        loss.next = loss.scene.pod(loss.victim, words="0/1 nodes: 1 Insufficient nvidia.com/gpu.", second=second)
-    loss.tell()
-    loss.victim["status"]["preemption"] = {"count": 13, "last": entries[0], "history": entries[:10]}
-    assert [str(lie) for lie in loss.scene.lies()] == []
+        preempted.back()
+        lost = preempted.next
+        preempted.scene.see()
+        preempted.scene.preempt(lost, preempted.winner, second)
+        entries.insert(0, preempted.entry(lost, second))
+        preempted.next = preempted.scene.pod(
+            preempted.victim, words="0/1 nodes: 1 Insufficient nvidia.com/gpu.", second=second
+        )
+    preempted.tell()
+    preempted.victim["status"]["preemption"] = {"count": 13, "last": entries[0], "history": entries[:10]}
+    assert [str(lie) for lie in preempted.scene.lies()] == []
     for wrong in (entries[:9], entries[:10][::-1], entries[1:11], [*entries[:9], entries[0]], entries[:11]):
-        loss.victim["status"]["preemption"]["history"] = wrong
-        assert loss.scene.false_fields() == {"preemption.history"}
+        preempted.victim["status"]["preemption"]["history"] = wrong
+        assert preempted.scene.false_fields() == {"preemption.history"}
 
 
 def test_an_event_about_a_pod_that_stands_is_a_forgery() -> None:
@@ -182,9 +184,9 @@ def test_a_pod_that_was_never_seen_is_known_by_its_replica_set() -> None:
     victim = scene.serving("low")
     (pod,) = scene.found["Pod"]
     scene.remove(pod)
-    taker = scene.serving("high")
+    preemptor = scene.serving("high")
     scene.see()
     scene.preempt(scene.add("Pod", "low-rs1-x", spec={}, status={"conditions": []}), scene.found["Pod"][0])
     says(victim)
     assert {"conditions.Preempted", "preemption.count"} <= scene.false_fields()
-    assert name_of(taker) in str(scene.lies())
+    assert name_of(preemptor) in str(scene.lies())

@@ -43,7 +43,7 @@ class Share(ApiModel):
 
 
 class ModelAliasSpec(ApiModel):
-    """What is wanted."""
+    """Desired state."""
 
     models: list[Annotated[Share, Field(examples=[{"name": "qwen2-7b", "weight": 90}])]] = Field(
         description="The models, of the same namespace, that requests for the alias go to.",
@@ -79,7 +79,7 @@ def custom_resource_definition() -> dict[str, Any]:
             },
             "kind": {"type": "string", "description": f"The kind of this object: {KIND}."},
             "metadata": {"type": "object"},
-            "spec": {**structural(spec, spec.get("$defs", {})), "description": "What is wanted."},
+            "spec": {**structural(spec, spec.get("$defs", {})), "description": "Desired state."},
         },
     }
     version = {

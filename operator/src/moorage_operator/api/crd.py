@@ -79,41 +79,45 @@ def _condition_schema() -> Schema:
     """One condition, in the form of KEP-1623 (metav1.Condition)."""
     return {
         "type": "object",
-        "description": "One aspect of the state.",
+        "description": "A condition of the model.",
         "required": ["type", "status", "reason", "message", "lastTransitionTime"],
         "properties": {
-            "type": _field("string", "The aspect.", enum=_values(ConditionType)),
-            "status": _field("string", "Whether it holds.", enum=["True", "False", "Unknown"]),
-            "reason": _field("string", "Why, in one word of a closed list.", enum=_values(Reason)),
-            "message": _field("string", "Why, in a sentence for people.", maxLength=api.MAX_MESSAGE_LENGTH),
-            "lastTransitionTime": _field("string", "When status last changed.", format="date-time"),
-            "observedGeneration": _field("integer", "The generation of the spec that this is about.", format="int64"),
+            "type": _field("string", "Type of the condition.", enum=_values(ConditionType)),
+            "status": _field("string", "Status of the condition.", enum=["True", "False", "Unknown"]),
+            "reason": _field("string", "Reason for the status, one word of a closed list.", enum=_values(Reason)),
+            "message": _field("string", "Human-readable details of the reason.", maxLength=api.MAX_MESSAGE_LENGTH),
+            "lastTransitionTime": _field(
+                "string", "When the status of the condition last changed.", format="date-time"
+            ),
+            "observedGeneration": _field(
+                "integer", "The generation of the spec that the condition is based on.", format="int64"
+            ),
         },
     }
 
 
 def _preemption_schema() -> Schema:
-    """The account of preemptions."""
+    """The schema of `status.preemption`."""
     preemption = {
-        "time": _field("string", "When.", format="date-time"),
-        "pod": _field("string", "The pod that lost its place.", maxLength=253),
-        "node": _field("string", "Where.", maxLength=253),
+        "time": _field("string", "When the pod was preempted.", format="date-time"),
+        "pod": _field("string", "The pod that was preempted.", maxLength=253),
+        "node": _field("string", "The node of the pod.", maxLength=253),
         "by": _field(
             "string",
-            "Who took the place: an InferenceModel as NAMESPACE/NAME, or `pod UID`; empty while not known.",
+            "The preemptor: an InferenceModel as NAMESPACE/NAME, or `pod UID`; empty while unknown.",
             maxLength=512,
         ),
     }
     last = {"type": "object", "description": "The last preemption.", "properties": preemption}
     return {
         "type": "object",
-        "description": "The times that pods lost their place to pods of higher priority.",
+        "description": "Pods of this model that were preempted by pods of higher priority.",
         "properties": {
-            "count": _field("integer", "How often.", format="int32"),
+            "count": _field("integer", "Number of preemptions.", format="int32"),
             "last": last,
             "history": {
                 "type": "array",
-                "description": "The last ten, newest first.",
+                "description": "The last ten preemptions, newest first.",
                 "maxItems": api.MAX_PREEMPTIONS,
                 "x-kubernetes-list-type": "atomic",
                 "items": {**last, "description": "One preemption."},
@@ -125,45 +129,49 @@ def _preemption_schema() -> Schema:
 def status_schema() -> Schema:
     """The schema of `status`. Only the operator writes it."""
     resolved = {
-        "engine": _field("string", "The engine that runs.", maxLength=api.MAX_FACT_LENGTH),
-        "engineVersion": _field("string", "Its version.", maxLength=api.MAX_FACT_LENGTH),
-        "device": _field("string", "The device that it really uses.", maxLength=api.MAX_FACT_LENGTH),
-        "quantization": _field("string", "The precision that the weights really have.", maxLength=api.MAX_FACT_LENGTH),
-        "contextLength": _field("integer", "Tokens that one request may have.", format="int64"),
-        "weightsBytes": _field("integer", "Bytes of the weights.", format="int64"),
-        "memoryBytes": _field("integer", "Bytes of memory that the engine held when it was ready.", format="int64"),
+        "engine": _field("string", "Name of the engine.", maxLength=api.MAX_FACT_LENGTH),
+        "engineVersion": _field("string", "Version of the engine.", maxLength=api.MAX_FACT_LENGTH),
+        "device": _field("string", "The device that the engine uses.", maxLength=api.MAX_FACT_LENGTH),
+        "quantization": _field("string", "The precision of the loaded weights.", maxLength=api.MAX_FACT_LENGTH),
+        "contextLength": _field("integer", "Maximum number of tokens in a request and its response.", format="int64"),
+        "weightsBytes": _field("integer", "Size of the weights in bytes.", format="int64"),
+        "memoryBytes": _field("integer", "Memory of the engine in bytes when it became ready.", format="int64"),
     }
     return {
         "type": "object",
-        "description": "What is; written by the operator only.",
+        "description": "Most recently observed status. Read-only.",
         "properties": {
-            "phase": _field("string", "The conditions in one word.", enum=_values(Phase)),
+            "phase": _field("string", "Summary of the conditions in one word.", enum=_values(Phase)),
             "observedGeneration": _field(
-                "integer", "The generation of the spec that was last acted on.", format="int64"
+                "integer", "The generation of the spec that the operator last observed.", format="int64"
             ),
-            "replicas": _field("integer", "Pods that exist.", format="int32"),
-            "readyReplicas": _field("integer", "Pods that answer requests.", format="int32"),
-            "readyOfWanted": _field("string", "The same with the pods that are wanted, for tables: 2/3.", maxLength=32),
+            "replicas": _field("integer", "Number of pods that are not terminating.", format="int32"),
+            "readyReplicas": _field("integer", "Number of pods that are ready.", format="int32"),
+            "readyOfDesired": _field(
+                "string", "The same with the pods that are wanted, for tables: 2/3.", maxLength=32
+            ),
             "selector": _field("string", "Label selector of the pods, for the scale subresource.", maxLength=512),
             "url": _field("string", "Base address of the OpenAI-compatible API inside the cluster.", maxLength=512),
-            "servedName": _field("string", 'What clients put in "model".', maxLength=128),
+            "servedName": _field("string", 'The name of the model in requests ("model").', maxLength=128),
             "queue": {
                 "type": "object",
-                "description": "The place among those that wait for the same resource; absent while it does not wait.",
+                "description": "Position among the models that wait for the same resource; absent if not waiting.",
                 "properties": {
-                    "position": _field("integer", "The place, 1 being the next.", format="int32"),
-                    "of": _field("integer", "How many wait for that resource.", format="int32"),
-                    "place": _field("string", "Both in one word, for tables: 2/5.", maxLength=32),
-                    "waitingFor": _field("string", "Amount and name of the resource.", maxLength=256),
+                    "position": _field("integer", "Position in the queue, starting at 1.", format="int32"),
+                    "of": _field("integer", "Length of the queue.", format="int32"),
+                    "summary": _field("string", "Position and length, such as 2/5.", maxLength=32),
+                    "waitingFor": _field(
+                        "string", "Amount and name of the resource that the model waits for.", maxLength=256
+                    ),
                 },
             },
             "preemptedBy": _field(
-                "string", "Who took the place that it has lost, until all its pods are back.", maxLength=512
+                "string", "The preemptor of the last preempted pod, until all replicas are ready again.", maxLength=512
             ),
             "preemption": _preemption_schema(),
             "resolved": {
                 "type": "object",
-                "description": "What the engine said of itself after loading.",
+                "description": "What the engine reported after it loaded the model.",
                 "properties": resolved,
             },
             "shape": shape_schema(),
@@ -171,7 +179,7 @@ def status_schema() -> Schema:
             "startup": startup_schema(),
             "conditions": {
                 "type": "array",
-                "description": "The state, aspect by aspect.",
+                "description": "Conditions of the model.",
                 "maxItems": len(ConditionType),
                 "x-kubernetes-list-type": "map",
                 "x-kubernetes-list-map-keys": ["type"],
@@ -196,20 +204,29 @@ def _column(name: str, path: str, *, kind: str = "string", wide: bool = False, d
 def _columns() -> list[Schema]:
     ready = '.status.conditions[?(@.type=="Ready")]'
     return [
-        _column("Ready", f"{ready}.status", description="Whether a request sent now is answered."),
-        _column("Status", f"{ready}.reason", description="Why."),
+        _column("Ready", f"{ready}.status", description="Whether the model serves requests."),
+        _column("Status", f"{ready}.reason", description="The reason of the condition Ready."),
         _column("Framework", ".spec.framework", description="The engine."),
-        _column("GPUs", ".spec.gpu.count", kind="integer", description="GPUs of each replica."),
-        _column("Replicas", ".status.readyOfWanted", description="Pods that answer requests, of those wanted."),
-        _column("Priority", ".spec.priority", kind="integer", description="Importance, 10 the highest."),
-        _column("Queue", ".status.queue.place", description="Place among those that wait for the same resource."),
-        _column("Preempted-By", ".status.preemptedBy", description="Who took its place, until it is back."),
+        _column("GPUs", ".spec.gpu.count", kind="integer", description="GPUs per replica."),
+        _column("Replicas", ".status.readyOfDesired", description="Ready and desired replicas."),
+        _column("Priority", ".spec.priority", kind="integer", description="Scheduling priority, 10 is the highest."),
+        _column(
+            "Queue",
+            ".status.queue.summary",
+            description="Position in the queue of models that wait for the same resource.",
+        ),
+        _column(
+            "Preempted-By", ".status.preemptedBy", description="The preemptor, until all replicas are ready again."
+        ),
         _column("URL", ".status.url", wide=True, description="Address of the API."),
         _column(
-            "Quantization", ".status.resolved.quantization", wide=True, description="What the weights really have."
+            "Quantization",
+            ".status.resolved.quantization",
+            wide=True,
+            description="The precision of the loaded weights.",
         ),
-        _column("Message", f"{ready}.message", wide=True, description="Why, in a sentence."),
-        _column("Age", ".metadata.creationTimestamp", kind="date", description="Time since it was made."),
+        _column("Message", f"{ready}.message", wide=True, description="The message of the condition Ready."),
+        _column("Age", ".metadata.creationTimestamp", kind="date", description="Time since creation."),
     ]
 
 
@@ -224,7 +241,7 @@ def custom_resource_definition() -> Schema:
             "apiVersion": _field("string", "Version of the schema of this object: moorage.dev/v1alpha1."),
             "kind": _field("string", "The kind of this object: InferenceModel."),
             "metadata": {"type": "object"},
-            "spec": {**spec_schema(), "description": "What is wanted."},
+            "spec": {**spec_schema(), "description": "Desired state."},
             "status": status_schema(),
         },
     }

@@ -93,7 +93,7 @@ class Resources(ApiModel):
 
 
 class InferenceModelSpec(ApiModel):
-    """What is wanted."""
+    """Desired state."""
 
     display_name: str | None = Field(
         None,
@@ -159,7 +159,9 @@ class InferenceModelSpec(ApiModel):
     )
     priority: int = Field(
         5,
-        description="Importance, 10 the highest: a model without room takes the place of models of lower priority.",
+        description=(
+            "Scheduling priority, 10 is the highest. A model preempts models of lower priority if no resources are free."
+        ),
         examples=[8],
         ge=1,
         le=10,

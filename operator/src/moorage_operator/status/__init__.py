@@ -50,7 +50,7 @@ def status(model: InferenceModel, seen: Observation, now: str) -> dict[str, Any]
         "observedGeneration": model.metadata.generation,
         "replicas": len([pod for pod in view.pods if not pod.terminating]),
         "readyReplicas": len(view.ready),
-        "readyOfWanted": f"{len(view.ready)}/{view.wanted}",
+        "readyOfDesired": f"{len(view.ready)}/{view.wanted}",
         "selector": ",".join(f"{key}={value}" for key, value in names.selector(model.metadata.name).items()),
         "servedName": model.served_name,
         **parts,

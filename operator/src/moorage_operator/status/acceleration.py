@@ -1,4 +1,4 @@
-"""Whether engines run on what was asked for: the GPU, and the precision. Pure."""
+"""Whether engines run as requested: on the GPU, and at the precision of the spec. Pure."""
 
 from typing import Final, NamedTuple
 
@@ -9,13 +9,13 @@ from moorage_operator.status.observe import PodState
 from moorage_operator.status.view import Verdict, View
 
 NAMED_PODS: Final = 5
-"""Pods that a message names; of more it gives the number."""
+"""Pods that a message names; it counts the others."""
 
 _NOT_QUANTIZED: Final = {"none", "f32", "f16", "bf16", "float32", "float16", "bfloat16"}
 
 
 class Fallback(NamedTuple):
-    """A pod whose engine does not run as was asked, and in which words."""
+    """A pod whose engine does not run as requested, with the reason and message."""
 
     pod: str
     reason: Reason
@@ -23,29 +23,29 @@ class Fallback(NamedTuple):
 
 
 def fallbacks(view: View) -> list[Fallback]:
-    """The pods that are slower, or less exact, than was asked for."""
+    """The pods that are slower, or less exact, than requested."""
     spec = view.model.spec
-    told = [(pod.name, _fallback(spec, facts)) for pod, facts in _asked_for_gpus(view)]
-    return [Fallback(pod, *found) for pod, found in told if found]
+    found = [(pod.name, _fallback(spec, facts)) for pod, facts in _gpu_engines(view)]
+    return [Fallback(pod, *fallback) for pod, fallback in found if fallback]
 
 
-def _asked_for_gpus(view: View) -> list[tuple[PodState, EngineFacts]]:
-    """The engines that have told what they run on; a pod of an earlier spec may not have been to have a GPU."""
+def _gpu_engines(view: View) -> list[tuple[PodState, EngineFacts]]:
+    """The engines that report their device. Those of an earlier spec, which may have requested no GPU, do not count."""
     if not view.model.spec.gpu.count:
         return []
     return [(pod, facts) for pod, facts in view.engines if facts.device and pod in view.current]
 
 
 def accelerated(view: View) -> Verdict | None:
-    """Whether the engines run on the device and at the precision that were asked for; None when nothing is known."""
+    """Whether the engines run on the requested device and at the requested precision; None while unknown."""
     spec = view.model.spec
-    known = _asked_for_gpus(view)
+    known = _gpu_engines(view)
     if not known:
         return view.verdict_before(ConditionType.ACCELERATED) if spec.gpu.count and view.about_to_tell else None
     slow = fallbacks(view)
     if not slow:
         _, facts = known[0]
-        return "True", Reason.ACCELERATED, f"the engine runs on {_cut(facts.device)} with {_precision(facts)}"
+        return "True", Reason.ACCELERATED, f"The engine runs on {_cut(facts.device)} with {_precision(facts)}"
     first = min(slow, key=lambda fallback: fallback.reason is not Reason.CPU_FALLBACK)
     same = [fallback.pod for fallback in slow if fallback.reason is first.reason]
     more = f" and {len(same) - NAMED_PODS} more" if len(same) > NAMED_PODS else ""
@@ -54,13 +54,13 @@ def accelerated(view: View) -> Verdict | None:
 
 def _fallback(spec: InferenceModelSpec, facts: EngineFacts) -> tuple[Reason, str] | None:
     if facts.device and facts.device.lower().split(":")[0] == CPU:
-        asked = f"gpu.count asks for {spec.gpu.count} {spec.gpu.resource_name}"
-        return Reason.CPU_FALLBACK, f"{asked}, but the engine runs on {_cut(facts.device)}"
-    asked_for, real = spec.quantization, facts.quantization
-    if asked_for and real and not _same(asked_for, real):
+        gpus = f"{spec.gpu.count} {spec.gpu.resource_name}"
+        return Reason.CPU_FALLBACK, f"Requested {gpus}, but the engine runs on {_cut(facts.device)}"
+    requested, actual = spec.quantization, facts.quantization
+    if requested and actual and not _same(requested, actual):
         return (
             Reason.PRECISION_FALLBACK,
-            f"quantization asks for {asked_for}, but the engine runs with {_cut(real)}",
+            f"Requested quantization {requested}, but the engine runs with {_cut(actual)}",
         )
     return None
 
@@ -71,7 +71,7 @@ def _same(asked: str, real: str) -> bool:
 
 
 def _precision(facts: EngineFacts) -> str:
-    return f"quantization {_cut(facts.quantization)}" if facts.quantization else "a precision that it does not tell"
+    return f"quantization {_cut(facts.quantization)}" if facts.quantization else "an unknown precision"
 
 
 def _cut(text: str | None) -> str:

@@ -3,19 +3,20 @@
 from moorage_common.facts import Health
 from moorage_common.facts import Phase as RuntimePhase
 from moorage_operator.api.conditions import ConditionType, Reason
+from moorage_operator.status.texts import counted
 from moorage_operator.status.view import WAITING_FOR_RESOURCES, Verdict, View
 
 
 def ready(view: View) -> Verdict:
-    """Whether a request that is sent now is answered."""
+    """Whether a request that is sent now gets a response."""
     if view.ready:
-        return "True", Reason.SERVING, f"{len(view.ready)} of {view.wanted} replicas answer requests"
+        return "True", Reason.SERVING, _ready_replicas(view)
     if view.asleep:
         return _sleeping(view)
     staying = any(not pod.terminating for pod in view.pods)
     if view.stopped and not (view.seen.blocked and staying):
         if view.pods:
-            return "False", Reason.STOPPING, f"{len(view.pods)} pods are finishing their requests"
+            return "False", Reason.STOPPING, f"Waiting for {counted(len(view.pods), 'pod')} to terminate"
         return "False", Reason.STOPPED, _why_stopped(view)
     if view.problem:
         return "False", view.problem.reason, view.problem.message
@@ -28,47 +29,47 @@ def _sleeping(view: View) -> Verdict:
         return (
             "True",
             Reason.SLEEPING,
-            f"without use for {idle}; the next request through the gateway wakes it, and waits",
+            f"Scaled to zero after {idle} without requests; the next request through the gateway wakes the model",
         )
-    return "False", Reason.NO_GATEWAY, "the model sleeps, and there is no gateway that would wake it"
+    return "False", Reason.NO_GATEWAY, "Scaled to zero, and no gateway serves the model that could wake it"
 
 
 def _why_stopped(view: View) -> str:
     if view.deleted:
-        return "the model is being deleted"
+        return "The model is being deleted"
     return "spec.suspend is true" if view.model.spec.suspend else "spec.replicas is 0"
 
 
 def _start_message(view: View) -> str:
     starting = [pod for pod in view.current if not pod.terminating]
     if any(pod.running for pod in starting):
-        return "the model is loading"
+        return "Loading the model"
     if view.download:
-        return f"the model is being fetched: {view.download}"
+        return view.download
     if any(pod.scheduled for pod in starting):
-        return "the container is being started"
-    return "the pod has not been placed yet"
+        return "Starting the container"
+    return "The pod is not scheduled yet"
 
 
 def scheduled(view: View) -> Verdict:
-    """Whether every wanted pod has a node."""
+    """Whether all replicas are scheduled."""
     wanted = view.wanted
-    placed = min(wanted, len([pod for pod in view.current if pod.scheduled and not pod.terminating]))
+    bound = min(wanted, len([pod for pod in view.current if pod.scheduled and not pod.terminating]))
     if view.asleep:
-        return "False", Reason.SLEEPING, "the model sleeps"
+        return "False", Reason.SLEEPING, "Scaled to zero"
     if view.stopped:
         return "False", Reason.STOPPED, _why_stopped(view)
-    if placed >= wanted > 0:
-        return "True", Reason.SCHEDULED, f"{placed} of {wanted} pods have a node"
+    if bound >= wanted > 0:
+        return "True", Reason.SCHEDULED, f"{bound} of {wanted} replicas scheduled"
     if problem := view.seen.blocked or view.waiting or view.refused:
         return "False", problem.reason, problem.message
-    return "False", Reason.STARTING, f"{placed} of {wanted} pods have a node"
+    return "False", Reason.STARTING, f"{bound} of {wanted} replicas scheduled"
 
 
 def model_loaded(view: View) -> Verdict:
     """Whether an engine has the model in memory."""
     if view.ready:
-        return _told(view)
+        return _reported(view)
     return _not_loaded(view)
 
 
@@ -77,24 +78,24 @@ def _not_loaded(view: View) -> Verdict:
     if problem := next((problem for problem in problems if problem), None):
         return "False", problem.reason, problem.message
     if any(pod.running and not pod.terminating for pod in view.current):
-        return "False", Reason.LOADING, "the model is loading"
+        return "False", Reason.LOADING, "Loading the model"
     if view.download:
         return "False", Reason.DOWNLOADING, view.download
     if any(pod.running and pod.terminating for pod in view.pods):
-        return "False", Reason.STOPPING, "the engines that run are finishing their requests"
+        return "False", Reason.STOPPING, "Waiting for running engines to finish their requests"
     if view.asleep:
-        return "False", Reason.UNLOADED, "the model sleeps"
-    return "False", Reason.UNLOADED, _why_stopped(view) if view.stopped else "no engine runs"
+        return "False", Reason.UNLOADED, "Scaled to zero"
+    return "False", Reason.UNLOADED, _why_stopped(view) if view.stopped else "No engine is running"
 
 
-def _told(view: View) -> Verdict:
-    """What the pods that are ready say."""
+def _reported(view: View) -> Verdict:
+    """What the ready pods report."""
     facts = view.facts(view.ready)
     states = {health.status for health in facts if health}
     if RuntimePhase.READY in states:
-        return "True", Reason.LOADED, "an engine has the model in memory"
+        return "True", Reason.LOADED, "The engine has the model in memory"
     if RuntimePhase.UNLOADED in states:
-        return "False", Reason.UNLOADED, "unloaded after an idle time; the next request loads it again, and waits"
+        return "False", Reason.UNLOADED, "Unloaded after its idle time; the next request loads the model again"
     return _loaded_before(view) or ("Unknown", Reason.FACTS_UNAVAILABLE, _why_no_facts(view, facts))
 
 
@@ -105,39 +106,53 @@ def _loaded_before(view: View) -> Verdict | None:
 
 def _why_no_facts(view: View, facts: list[Health | None]) -> str:
     if view.seen.facts is None:
-        return "pods are ready; the operator is set not to ask them what they run"
+        return "Pods are ready; the operator is configured not to query them"
     if facts:
-        return "pods are ready, but do not tell what they run"
-    return "pods are ready and about to be asked what they run"
+        return "Pods are ready, but do not report what they run"
+    return "Pods are ready, but the operator has not queried them yet"
 
 
 def progressing(view: View) -> Verdict:
-    """Whether a change of the spec is on its way; a first start is a change too."""
+    """Whether a change of the spec is being rolled out; a first start is a change too."""
     blocked, deployment = view.seen.blocked, view.seen.deployment
     if blocked:
         return "False", blocked.reason, blocked.message
     if deployment and deployment.rolled_out:
-        return "False", Reason.COMPLETE, "all pods are as the spec says"
+        return "False", Reason.COMPLETE, f"All replicas are updated to generation {view.model.metadata.generation}"
     if view.arrived:
-        return "False", Reason.COMPLETE, "the last change of the spec has reached all pods"
-    # Who waits for room is not stuck, however long it takes.
+        return "False", Reason.COMPLETE, f"Generation {view.model.metadata.generation} was rolled out to all replicas"
+    # A model that waits for resources is not stuck, however long it takes.
     problem = view.problem
     why = f"{problem.reason}: {problem.message}" if problem else deployment.stuck if deployment else None
     if deployment and why and not (problem and problem.reason in WAITING_FOR_RESOURCES):
-        return "False", Reason.ROLLOUT_STUCK, f"new pods do not get ready: {why}"
+        return "False", Reason.ROLLOUT_STUCK, f"New pods do not become ready: {why}"
     if deployment and deployment.makes_room:
-        dark = "; with one replica, the model does not answer meanwhile" if view.wanted == 1 else ""
-        return "True", Reason.MAKING_ROOM, f"no room for a new pod beside the old ones, so an old one ends first{dark}"
-    return "True", Reason.ROLLING_OUT, "pods are being brought to the last change of the spec"
+        return "True", Reason.MAKING_ROOM, _making_room(view)
+    return "True", Reason.ROLLING_OUT, _rolling_out(view)
+
+
+def _making_room(view: View) -> str:
+    unavailable = "; the model is unavailable until the new pod is ready" if view.wanted == 1 else ""
+    return f"Insufficient resources for a new pod beside the old ones; an old pod is terminated first{unavailable}"
+
+
+def _rolling_out(view: View) -> str:
+    # Only ready ones count: pods come and go in moments, and each other message is a write.
+    updated = min(view.wanted, len([pod for pod in view.ready if pod in view.current]))
+    return f"Rolling out generation {view.model.metadata.generation}: {updated} of {view.wanted} replicas updated"
 
 
 def preempted(view: View) -> Verdict:
-    """Whether a pod of this model lost its place and the model has not recovered."""
+    """Whether a pod of this model was preempted and the model has not recovered."""
     if not view.preemption:
-        return "False", Reason.NEVER, "no replica has ever lost its place"
+        return "False", Reason.NEVER, "No replicas have been preempted"
     last = view.preemption["last"]
-    by, node = last["by"] or "a pod of higher priority", f" on {last['node']}" if last["node"] else ""
-    lost = f"{last['pod']} lost its place{node} to {by} at {last['time']}"
+    by, node = last["by"] or "a pod of higher priority", f" on node {last['node']}" if last["node"] else ""
+    preemption = f"pod {last['pod']} was preempted by {by}{node} at {last['time']}"
     if view.preempted:
-        return "True", Reason.PREEMPTED, f"{lost}; {len(view.ready)} of {view.wanted} replicas answer requests"
-    return "False", Reason.RECOVERED, f"all replicas are back; {lost}"
+        return "True", Reason.PREEMPTED, f"P{preemption[1:]}; {_ready_replicas(view)}"
+    return "False", Reason.RECOVERED, f"All replicas have recovered; {preemption}"
+
+
+def _ready_replicas(view: View) -> str:
+    return f"{len(view.ready)} of {view.wanted} replicas ready"

@@ -1,4 +1,4 @@
-"""What a status says of a model's memory: its shape, the estimate, and whether that fits a GPU. Pure."""
+"""The parts of a status about memory: the model's shape, the estimate, and whether that fits a GPU. Pure."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _TERMS = ("weightsBytes", "kvCacheBytes", "overheadBytes", "totalBytes")
 
 
 def shape(view: View) -> dict[str, Any]:
-    """What the files of the model say; it stays while no pod runs, so that the estimate can be made anew."""
+    """The shape of the model by its files; kept while no pod runs, so that the estimate can be updated."""
     if view.shape is None:
         return {}
     known = msgspec.to_builtins(msgspec.structs.replace(view.shape, tensor_bytes={}))
@@ -39,12 +39,12 @@ def estimate(view: View) -> dict[str, Any]:
 
 
 def _measured(view: View, terms: dict[str, int]) -> int | None:
-    told = [facts.memory_bytes for pod, facts in view.engines if pod in view.current]
-    held = next((size for size in told if size is not None and 0 < size <= LARGEST), None)
+    reported = [facts.memory_bytes for pod, facts in view.engines if pod in view.current]
+    held = next((size for size in reported if size is not None and 0 < size <= LARGEST), None)
     if held is not None:
         return held
     before = view.model.status.get("estimate") or {}
-    # What was measured once is worth as much later, as long as the same is asked for.
+    # A measurement stays valid as long as the spec requests the same.
     return before.get("measuredBytes") if terms.items() <= before.items() else None
 
 
@@ -55,13 +55,13 @@ def fits_gpu(view: View) -> Verdict | None:
     memory = _gpu_memory(view) if found else None
     if found is None or memory is None:
         return None
-    size, says = memory
+    size, source = memory
     gpus, share = split(spec), usable_share(spec)
     each, room = -(-found.total // gpus), int(size * share)
     used = f", of which the engine uses {share:.0%}" if share < 1 else ""
     terms = f"weights {gib(found.weights)}, KV cache {gib(found.kv_cache)}, overhead {gib(found.overhead)}"
     over = f", on {gpus} GPUs" if gpus > 1 else ""
-    text = f"a GPU needs about {gib(each)} ({terms}{over}); {says} {gib(size)}{used}"
+    text = f"Requires about {gib(each)} per GPU ({terms}{over}); {source} {gib(size)}{used}"
     if each <= room:
         return "True", Reason.FITS, text
     return (
@@ -72,11 +72,11 @@ def fits_gpu(view: View) -> Verdict | None:
 
 
 def _gpu_memory(view: View) -> tuple[int, str] | None:
-    """Bytes of one GPU that the model could get, and who says so."""
+    """Bytes of one GPU that the model could get, and where that is known from."""
     gpu = view.model.spec.gpu
     asked = gpu_memory_asked(view.model.spec)
     if asked is not None:
-        return asked, "by gpu.memory one has"
+        return asked, "gpu.memory is"
     by_count = view.seen.gpu_memory.get(gpu.resource_name, {})
     enough = [memory for count, memory in by_count.items() if count >= gpu.count]
-    return (max(enough), f"the largest {gpu.resource_name} of a node with {gpu.count} or more has") if enough else None
+    return (max(enough), f"the largest {gpu.resource_name} on a node with at least {gpu.count} has") if enough else None

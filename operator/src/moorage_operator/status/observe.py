@@ -254,10 +254,10 @@ def _death(ended: Mapping[str, Any], *, again: bool) -> Problem | None:
     if ended.get("reason") == "OOMKilled":
         return Problem(
             Reason.OUT_OF_MEMORY,
-            "the kernel ended the container because it went over its memory limit; raise spec.resources.memory",
+            "The container was killed because it exceeded its memory limit; raise spec.resources.memory",
         )
     # A server that ends by itself with code 0 is told to, once; again and again is a failure like any other.
-    return Problem(Reason.CRASH_LOOPING, f"the container ended with exit code {code}") if code or again else None
+    return Problem(Reason.CRASH_LOOPING, f"The container exited with code {code}") if code or again else None
 
 
 def _cut(text: str) -> str:

@@ -1,6 +1,6 @@
-"""Reads what the scheduler and the API server say about pods that cannot run. Pure.
+"""Reads the messages of the scheduler and the API server about pods that cannot run. Pure.
 
-The cause is told in words only. Those of the scheduler are made by `FitError` in Kubernetes'
+The cause is only in the message. Messages of the scheduler are made by `FitError` in Kubernetes'
 pkg/scheduler/framework/types.go (1.36), those of a quota, of Pod Security and of a LimitRange by the admission plugins
 of these names.
 """
@@ -42,24 +42,24 @@ that a policy cannot avoid."""
 
 def lacks(message: str) -> tuple[str, ...]:
     """The resources that the scheduler found too little of, accelerators first; from its message about one pod."""
-    # What follows says why evicting others would not help, in the same words.
+    # The rest of the message says in the same words why preemption would not help.
     return tuple(sorted(set(_INSUFFICIENT.findall(cause(message))), key=lambda name: ("/" not in name, name)))
 
 
 def cause(message: str) -> str:
-    """The scheduler's words on why no node fits, without those on whom it might evict."""
+    """Why no node fits, from the scheduler's message, without its part on preemption."""
     return message.partition(_EVICTION)[0].removesuffix(_CLAIMS).rstrip(" ,.;")
 
 
 def unschedulable(message: str) -> Problem:
-    """Why the scheduler places a pod nowhere, when it is not for lack of GPUs."""
+    """Why a pod cannot be scheduled, when it is not for lack of GPUs."""
     if found := _CLAIM.search(message):
-        return Problem(Reason.VOLUME_NOT_FOUND, f"{found.group()}: create it, or mend spec.source.uri")
+        return Problem(Reason.VOLUME_NOT_FOUND, f"{found.group()}: create it, or correct spec.source.uri")
     return Problem(Reason.UNSCHEDULABLE, message)
 
 
 def refused(message: str) -> Problem:
-    """Why the API server lets no pod be made."""
+    """Why the API server refuses to create pods."""
     reason = next((reason for words, reason in _REFUSALS if words in message), Reason.PODS_REFUSED)
     remedy = next((remedy for words, remedy in _REMEDIES if words.search(message)), None)
     return Problem(reason, f"{message}; {remedy}" if remedy and reason is Reason.PODS_REFUSED else message)

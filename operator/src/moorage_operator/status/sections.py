@@ -22,7 +22,7 @@ def queue(view: View) -> dict[str, Any]:
     return {
         "position": queue.position,
         "of": queue.of,
-        "place": f"{queue.position}/{queue.of}",
+        "summary": f"{queue.position}/{queue.of}",
         "waitingFor": queue.waiting_for[:256],
     }
 

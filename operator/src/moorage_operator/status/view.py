@@ -55,7 +55,7 @@ class View:
 
     @property
     def stopped(self) -> bool:
-        """Whether nobody wants it to run: what would keep it from running is no failure then. Not while it sleeps."""
+        """Whether the spec stops it, which scaling to zero does not: errors that prevent a start are no failure then."""
         return self.wanted == 0 and (self.deleted or self.seen.replicas is None)
 
     @property
@@ -183,11 +183,11 @@ class View:
         told = [self.seen.downloads[pod.uid] for pod in fetching if pod.uid in self.seen.downloads]
         farthest = max(told, key=lambda download: download.bytes_done, default=None)
         if not fetching or farthest:
-            return farthest.words() if farthest else ""
+            return f"Downloading the model: {farthest.words()}" if farthest else ""
         # An operator that has just started has not asked yet, and must not take back what is about as true as before.
         before = self.before(ConditionType.MODEL_LOADED)
-        said = before.get("reason") == Reason.DOWNLOADING and self.seen.facts is not None
-        return before["message"] if said else "the model's files are being fetched"
+        reported = before.get("reason") == Reason.DOWNLOADING and self.seen.facts is not None
+        return before["message"] if reported else "Downloading the model"
 
     @property
     def refused(self) -> Problem | None:
@@ -207,16 +207,16 @@ class View:
             return unschedulable(pod.unschedulable)
         most = self.seen.most.get(gpu.resource_name, 0) if self.seen.most is not None else None
         if most is not None and most < quantity(str(gpu.count)):
-            text = f"a replica needs {gpu.count} {gpu.resource_name}; the most that one node has is {most}"
+            text = f"Each replica requests {gpu.count} {gpu.resource_name}, but no node has more than {most}"
             return Problem(Reason.NO_SUCH_RESOURCE, text)
         return Problem(Reason.WAITING_FOR_GPU, self._waiting_for_gpu(pod))
 
     def _waiting_for_gpu(self, pod: PodState) -> str:
         queue, gpu = self.seen.queue_position, self.model.spec.gpu
         if queue is None:
-            what = f"waiting for {gpu.count} {gpu.resource_name}"
+            what = f"Waiting for {gpu.count} {gpu.resource_name}"
         else:
-            what = f"waiting for {queue.waiting_for}, position {queue.position} of {queue.of}"
+            what = f"Waiting for {queue.waiting_for}, queue position {queue.position} of {queue.of}"
         if pod.nominated:
-            return f"{what}; its place on {pod.nominated} is being cleared"
+            return f"{what}; preempting pods on node {pod.nominated}"
         return f"{what}: {cause(pod.unschedulable or '')}"

@@ -1,4 +1,4 @@
-"""Who waits for the same resource, in which order: by priority, then by how long (docs/conditions.md). Pure."""
+"""The queues of models that wait for a resource: by priority, then by age (docs/conditions.md). Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ class Waiter:
 
     @property
     def order(self) -> tuple[int, str]:
-        """Waiters stand in the order of this; those of the same second in any."""
+        """The queue is sorted by this; the order within one second is free."""
         return -self.priority, self.since
 
 
 @dataclass(frozen=True)
-class Spot:
-    """The places from `first` to `last`, of `of`: more than one where several have come in the same second."""
+class QueueRange:
+    """The positions from `first` to `last`, of `of`: more than one where several began to wait in the same second."""
 
     first: int
     last: int
@@ -35,20 +35,20 @@ class Spot:
     waiter: Waiter
 
     def __str__(self) -> str:
-        places = str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
-        return f"place {places} of {self.of}, for {self.waiter.amount.normalize():f} {self.waiter.resource}"
+        positions = str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
+        return f"position {positions} of {self.of}, for {self.waiter.amount.normalize():f} {self.waiter.resource}"
 
 
-def line(world: World) -> Mapping[str, Spot]:
-    """The places of all that wait, by the uid of the model."""
+def queue_positions(world: World) -> Mapping[str, QueueRange]:
+    """The positions of all models that wait, by uid."""
     waiters = {objects.uid(model): found for model in world.models if (found := _waiter(world, model))}
-    return {uid: _spot(waiter, waiters) for uid, waiter in waiters.items()}
+    return {uid: _range(waiter, waiters) for uid, waiter in waiters.items()}
 
 
-def _spot(waiter: Waiter, waiters: Mapping[str, Waiter]) -> Spot:
+def _range(waiter: Waiter, waiters: Mapping[str, Waiter]) -> QueueRange:
     orders = sorted(other.order for other in waiters.values() if other.resource == waiter.resource)
     first = orders.index(waiter.order) + 1
-    return Spot(first, first + orders.count(waiter.order) - 1, len(orders), waiter)
+    return QueueRange(first, first + orders.count(waiter.order) - 1, len(orders), waiter)
 
 
 def _waiter(world: World, model: Object) -> Waiter | None:
@@ -57,7 +57,7 @@ def _waiter(world: World, model: Object) -> Waiter | None:
     own = str((model["spec"].get("gpu") or {}).get("resourceName", "nvidia.com/gpu"))
     for resource in sorted(short, key=lambda name: (name != own, "/" not in name, name)):
         pending = [pod for pod in pods if resource in lacks(objects.refusal_of(pod) or "")]
-        if "/" in resource:  # who asks for more than any node has waits in vain, and says so
+        if "/" in resource:  # a pod that requests more than any node has is in no queue
             pending = [pod for pod in pending if objects.requests(pod, resource) <= world.most(resource)]
         if not pending:
             return None

@@ -1,10 +1,10 @@
-"""Places in the line: by priority, then by how long, among those that wait for the same resource."""
+"""Queue positions: by priority, then by age, among models that wait for the same resource."""
 
 import pytest
 
-from tests.truth.line import line
 from tests.truth.objects import Object, name_of, uid
 from tests.truth.pods import lacks
+from tests.truth.queue import queue_positions
 from tests.unit.truth.scene import GPU, NO_GPU, Scene, says_it_waits
 
 
@@ -13,27 +13,27 @@ def scene() -> Scene:
     return Scene()
 
 
-def places(scene: Scene) -> dict[str, str]:
-    """The places of all that wait, by name."""
-    spots = line(scene.world())
-    return {name_of(model).partition("/")[2]: str(spots.get(uid(model))) for model in scene.found["InferenceModel"]}
+def position_texts(scene: Scene) -> dict[str, str]:
+    """The positions of all models that wait, by name."""
+    positions = queue_positions(scene.world())
+    return {name_of(model).partition("/")[2]: str(positions.get(uid(model))) for model in scene.found["InferenceModel"]}
 
 
-def test_the_line_is_by_priority_then_by_age_and_by_resource(scene: Scene) -> None:
+def test_the_queue_is_by_priority_then_by_age_and_by_resource(scene: Scene) -> None:
     scene.waiting("old", second=1)
     scene.waiting("young", second=2)
     scene.waiting("important", second=3, priority=8)
     cpu = scene.model("cpu")
     scene.pod(cpu, words="0/1 nodes are available: 1 Insufficient cpu.")
-    assert places(scene) == {
-        "old": f"place 2 of 3, for 2 {GPU}",
-        "young": f"place 3 of 3, for 2 {GPU}",
-        "important": f"place 1 of 3, for 2 {GPU}",
-        "cpu": "place 1 of 1, for 1 cpu",
+    assert position_texts(scene) == {
+        "old": f"position 2 of 3, for 2 {GPU}",
+        "young": f"position 3 of 3, for 2 {GPU}",
+        "important": f"position 1 of 3, for 2 {GPU}",
+        "cpu": "position 1 of 1, for 1 cpu",
     }
 
 
-def test_those_of_the_same_second_stand_in_any_order_but_each_alone(scene: Scene) -> None:
+def test_those_of_the_same_second_are_in_any_order_but_each_alone(scene: Scene) -> None:
     first, second = scene.waiting("a", second=1), scene.waiting("b", second=1)
     says_it_waits(first, 2, 2)
     says_it_waits(second, 1, 2)
@@ -46,7 +46,7 @@ def test_the_order_is_not_free_otherwise(scene: Scene) -> None:
     first, second = scene.waiting("a", second=1), scene.waiting("b", second=2)
     says_it_waits(first, 2, 2)
     says_it_waits(second, 1, 2)
-    assert scene.false_fields() == {"queue.position", "queue.place"}
+    assert scene.false_fields() == {"queue.position", "queue.summary"}
 
 
 def test_all_pods_of_a_model_wait_together(scene: Scene) -> None:
@@ -83,7 +83,7 @@ def test_who_does_not_wait_has_no_place(scene: Scene, change: str) -> None:
     }
     place, field, value = changes[change]
     place[field] = value
-    assert line(scene.world()) == {}
+    assert queue_positions(scene.world()) == {}
 
 
 def test_what_the_scheduler_says_of_preemption_is_not_what_a_pod_lacks() -> None:
