@@ -160,7 +160,7 @@ class InferenceModelSpec(ApiModel):
     priority: int = Field(
         5,
         description=(
-            "Scheduling priority, 10 is the highest. A model preempts models of lower priority if no resources are free."
+            "Scheduling priority, 10 is the highest. A model preempts others of lower priority if nothing is free."
         ),
         examples=[8],
         ge=1,

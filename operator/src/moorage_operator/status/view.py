@@ -55,7 +55,7 @@ class View:
 
     @property
     def stopped(self) -> bool:
-        """Whether the spec stops it, which scaling to zero does not: errors that prevent a start are no failure then."""
+        """Whether the spec stops it, unlike scaling to zero: errors that prevent a start are then no failure."""
         return self.wanted == 0 and (self.deleted or self.seen.replicas is None)
 
     @property
