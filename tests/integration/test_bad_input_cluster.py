@@ -1,6 +1,7 @@
 """What the API server takes and the cluster has to answer, by the rows of reliability.md, and what a refusal leaves."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,10 +86,24 @@ def test_bad_input_35_more_gpus_than_any_node_has(
     api.create(model("huge", gpu=gpu))
     seen = api.wait("InferenceModel", "huge", lambda im: reason(im) == "NoSuchResource", what="NoSuchResource")
     name = gpu.get("resourceName", "nvidia.com/gpu")
-    assert_says(condition(seen, "Scheduled")["message"], f"needs {gpu['count']} {name}", f"has is {most}")
+    assert_says(condition(seen, "Scheduled")["message"], f"requests {gpu['count']} {name}", f"more than {most}")
     # It clears by itself once the spec asks for what there is.
     api.patch("InferenceModel", "huge", {"spec": {"gpu": {"count": 1, "resourceName": "nvidia.com/gpu"}}})
     api.wait("InferenceModel", "huge", is_ready, what="Ready")
+
+
+def test_cluster_03_where_nodes_are_autoscaled_no_request_is_too_large(
+    api: Api, operator_kubeconfig: Path, tmp_path: Path
+) -> None:
+    operator = OperatorProcess(operator_kubeconfig, tmp_path / "operator.log", MOORAGE_AUTOSCALED_NODES="true")
+    operator.start()
+    api.create(model("huge", gpu={"count": 9}))
+    seen = api.wait("InferenceModel", "huge", lambda im: reason(im) == "WaitingForGPU", what="WaitingForGPU")
+    told = condition(seen, "Ready")["message"]
+    assert_says(told, "Waiting for 9 nvidia.com/gpu", "no node has so many now, but an autoscaler may add one")
+    Truth(api, autoscaled=True).hold()
+    operator.stop()
+    assert operator.errors() == []
 
 
 def test_a_node_selector_that_no_node_has_is_told_in_the_scheduler_s_words(api: Api, operator: OperatorProcess) -> None:

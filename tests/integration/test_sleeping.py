@@ -144,6 +144,34 @@ def test_it_sleeps_is_woken_by_a_request_answers_it_and_sleeps_again(
     assert described(audit.writes(since, GATEWAY_USER)) == []
 
 
+def test_cluster_03_a_request_is_held_while_no_node_has_the_gpus_that_one_had(bed: Bed, truth: Truth) -> None:
+    gateway = bed.gateway("one")
+    # Cordoned, so that nobody runs the pod.
+    name, offer = f"pool-of-{bed.api.namespace}", {"moorage.test/pool": "1", "cpu": "1", "memory": "1Gi", "pods": "1"}
+    node = {"metadata": {"name": name}, "spec": {"unschedulable": True}}
+    bed.api.request("POST", "/api/v1/nodes", json={**node, "status": {"capacity": offer, "allocatable": offer}})
+    gpu = {"count": 1, "resourceName": "moorage.test/pool"}
+    bed.api.create(model("tiny", gpu=gpu, scaling=SLEEPER))
+    bed.wait("tiny", "WaitingForGPU", "Unschedulable")
+    truth.hold()
+    bed.api.request("DELETE", f"/api/v1/nodes/{name}")
+    bed.wait("tiny", "Sleeping")
+    bed.knows(gateway)
+    with AnsweringPod().serving() as pod:
+        first = Asking(gateway.url, bed.key, "tiny")
+        waiting = bed.wait("tiny", "WaitingForGPU", "NoSuchResource")
+        told = condition(waiting, "Ready")["message"]
+        assert "no node has so many now, but an autoscaler may add one" in told
+        truth.hold()
+        # No node has ever had these, so nothing is held; and what comes later on the same watch is known by then.
+        bed.api.create(model("never", gpu={"count": 1, "resourceName": "moorage.test/none"}))
+        bed.wait("never", "NoSuchResource")
+        eventually(lambda: Asking(gateway.url, bed.key, "never").join() == [503], "503 of what nobody can bring")
+        assert not first.answers
+        becomes_ready(bed.api, "tiny", pod.port)
+        assert first.join() == [200]
+
+
 def test_requests_write_nothing(bed: Bed, audit: Audit) -> None:
     gateway = bed.gateway("one")
     bed.sleeper(idleTimeout="1m")

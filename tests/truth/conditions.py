@@ -1,8 +1,9 @@
 """What each condition of an InferenceModel must say, from docs/conditions.md and what is true for its user. Pure."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from typing import Final
 
 from tests.truth import memory, objects, pods
@@ -25,6 +26,8 @@ class Case:
     model: Object
     past: Past
     images: Collection[str] | None = None
+    attainable: Callable[[str], float] = lambda _resource: inf
+    """The most of a resource that a node has, or may come to have."""
 
     @cached_property
     def wanted(self) -> int:
@@ -75,7 +78,9 @@ class Case:
     @cached_property
     def no_room(self) -> Because:
         """Why the pods of the spec as it is now have no node, or cannot be made."""
-        return pods.waiting(self.world, self.model, self.current) | pods.refused(self.world.newest(self.model))
+        return pods.waiting(self.world, self.model, self.current, self.attainable) | pods.refused(
+            self.world.newest(self.model)
+        )
 
     @cached_property
     def broken(self) -> Because:

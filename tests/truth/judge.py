@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import inf
 from typing import Any, Final
 
 from tests.truth import conditions, objects
@@ -43,14 +44,20 @@ class Falsehood:
 
 
 def falsehoods(
-    world: World, memory: Memory, *, namespaces: Collection[str] | None = None, images: Collection[str] | None = None
+    world: World,
+    memory: Memory,
+    *,
+    namespaces: Collection[str] | None = None,
+    images: Collection[str] | None = None,
+    autoscaled: bool = False,
 ) -> list[Falsehood]:
-    """All false fields of the models of `namespaces` (None: of all)."""
-    positions = queue_positions(world)
+    """All false fields of the models of `namespaces` (None: of all); `autoscaled`: nodes of any size may be added."""
+    attainable = (lambda _resource: inf) if autoscaled else memory.most
+    positions = queue_positions(world, attainable)
     found: list[Falsehood] = []
     for model in world.models:
         if namespaces is None or model["metadata"]["namespace"] in namespaces:
-            case = Case(world, model, memory.past(model), images)
+            case = Case(world, model, memory.past(model), images, attainable)
             found += _judge(case, positions.get(objects.uid(model)), memory.preemptor)
     shared = _shared_positions(world, positions)
     return found + [lie for model, lie in shared if namespaces is None or model["metadata"]["namespace"] in namespaces]
@@ -248,9 +255,19 @@ def _message(case: Case, queued: QueueRange | None) -> Expected:
             of == queued.of and queued.first <= position <= queued.last for position, of in positions
         )
         numbers = all(found == answering for found in counts) and all(found == current for found in updated)
-        return bool(said and numbers and preempting <= nominated) and (right or not positions)
+        nodes = _says_of_nodes(case, str(said))
+        return bool(said and numbers and nodes and preempting <= nominated) and (right or not positions)
 
     return Such(f"{answering[0]} of {answering[1]} replicas ready; {queued or 'no queue position'}", holds)
+
+
+def _says_of_nodes(case: Case, said: str) -> bool:
+    """Whether what a message says of the nodes as they are now is true."""
+    gpu = case.model["spec"].get("gpu") or {}
+    most = case.world.most(str(gpu.get("resourceName", "nvidia.com/gpu")))
+    told = re.findall(r"no node has more than (\d+)", said)
+    none_now = "no node has so many now" in said
+    return all(int(number) == most for number in told) and (not none_now or int(gpu.get("count") or 0) > most)
 
 
 def _text(said: object) -> str:

@@ -76,11 +76,19 @@ class Truth:
 
     As a context manager it watches all the time: `lies` has every field that was false, with the seconds. That is also
     how it knows what has happened, such as who preempted whom; without, it knows what it saw when asked, and
-    the cluster's Events. `images` are the FRAMEWORK/DEVICE that the operator has images for, if that is in question.
+    the cluster's Events. `images` are the FRAMEWORK/DEVICE that the operator has images for, if that is in question;
+    `autoscaled` is whether it is told that nodes of any size may be added.
     """
 
-    def __init__(self, api: Api, *, namespaces: Collection[str] = (), images: Collection[str] | None = None) -> None:
-        self._api, self._images = api, images
+    def __init__(
+        self,
+        api: Api,
+        *,
+        namespaces: Collection[str] = (),
+        images: Collection[str] | None = None,
+        autoscaled: bool = False,
+    ) -> None:
+        self._api, self._images, self._autoscaled = api, images, autoscaled
         self._namespaces = namespaces or (api.namespace,)
         self._memory, self._clock, self._lock = Memory(), Clock(), threading.Lock()
         self._watcher: Watcher | None = None
@@ -145,7 +153,13 @@ class Truth:
     def _judge(self, world: World) -> list[Falsehood]:
         with self._lock:
             self._memory.see(world)
-            return falsehoods(world, self._memory, namespaces=self._namespaces, images=self._images)
+            return falsehoods(
+                world,
+                self._memory,
+                namespaces=self._namespaces,
+                images=self._images,
+                autoscaled=self._autoscaled,
+            )
 
     def _look(self) -> World:
         """All objects as they were at one and the same moment.

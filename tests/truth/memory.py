@@ -54,10 +54,15 @@ class Memory:
         self._replica_set_names: dict[str, str] = {}
         self._pods: dict[str, str] = {}
         self._past: defaultdict[str, Past] = defaultdict(Past)
+        self._most: dict[str, int] = {}
 
     def past(self, model: Object) -> Past:
         """What has happened to a model."""
         return self._past[objects.uid(model)]
+
+    def most(self, resource: str) -> int:
+        """The most of a resource that one node has had so far; no memory is older than a day."""
+        return self._most.get(resource, 0)
 
     def preemptor(self, preemption: Preemption) -> str:
         """The preemptor, as a status names it: NAMESPACE/NAME of a model, or `pod UID`."""
@@ -67,6 +72,8 @@ class Memory:
     def see(self, world: World) -> None:
         """Take in a moment."""
         self._note_owners(world)
+        for resource in world.resources:
+            self._most[resource] = max(self.most(resource), world.most(resource))
         alive = {objects.uid(pod) for pod in world.found["Pod"] if not objects.is_victim(pod)}
         for pod in world.found["Pod"]:
             owner = self._pods.get(objects.uid(pod))

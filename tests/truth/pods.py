@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -63,23 +63,23 @@ def lacks(words: str) -> list[str]:
     return sorted(set(told), key=lambda name: ("/" not in name, name))
 
 
-def waiting(world: World, model: Object, pods: Iterable[Object]) -> Because:
-    """Why the scheduler has no node for pods."""
+def waiting(world: World, model: Object, pods: Iterable[Object], attainable: Callable[[str], float]) -> Because:
+    """Why the scheduler has no node for pods; `attainable` is the most of a resource that a node may come to have."""
     found = because()
     for pod in pods:
         words = objects.refusal_of(pod)
         if words is not None:
-            found |= _unscheduled(world, model, words)
+            found |= _unscheduled(world, model, words, attainable)
     return found
 
 
-def _unscheduled(world: World, model: Object, words: str) -> Because:
+def _unscheduled(world: World, model: Object, words: str, attainable: Callable[[str], float]) -> Because:
     gpu, uri = model["spec"].get("gpu") or {}, str(model["spec"]["source"]["uri"])
     resource, count = str(gpu.get("resourceName", "nvidia.com/gpu")), int(gpu.get("count") or 0)
     claim = f"{model['metadata']['namespace']}/{uri.removeprefix('pvc://').split('/')[0]}"
     if uri.startswith("pvc://") and claim not in world.claims:
         return because("VolumeNotFound")
-    too_many = count > world.most(resource)
+    too_many = count > attainable(resource)
     if count and resource in lacks(words):
         return because("NoSuchResource" if too_many else "WaitingForGPU")
     # The scheduler names another cause for each node; that none has as many GPUs is true as well.

@@ -1,6 +1,6 @@
 """The queues of models that wait for a resource: by priority, then by age (docs/conditions.md). Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -39,9 +39,9 @@ class QueueRange:
         return f"position {positions} of {self.of}, for {self.waiter.amount.normalize():f} {self.waiter.resource}"
 
 
-def queue_positions(world: World) -> Mapping[str, QueueRange]:
-    """The positions of all models that wait, by uid."""
-    waiters = {objects.uid(model): found for model in world.models if (found := _waiter(world, model))}
+def queue_positions(world: World, attainable: Callable[[str], float]) -> Mapping[str, QueueRange]:
+    """The positions of all models that wait, by uid; `attainable` is the most of a resource that a node may have."""
+    waiters = {objects.uid(model): found for model in world.models if (found := _waiter(world, model, attainable))}
     return {uid: _range(waiter, waiters) for uid, waiter in waiters.items()}
 
 
@@ -51,14 +51,14 @@ def _range(waiter: Waiter, waiters: Mapping[str, Waiter]) -> QueueRange:
     return QueueRange(first, first + orders.count(waiter.order) - 1, len(orders), waiter)
 
 
-def _waiter(world: World, model: Object) -> Waiter | None:
+def _waiter(world: World, model: Object, attainable: Callable[[str], float]) -> Waiter | None:
     pods = [pod for pod in world.pods(model) if not objects.is_ending(pod)]
     short = {resource for pod in pods for resource in lacks(objects.refusal_of(pod) or "")}
     own = str((model["spec"].get("gpu") or {}).get("resourceName", "nvidia.com/gpu"))
     for resource in sorted(short, key=lambda name: (name != own, "/" not in name, name)):
         pending = [pod for pod in pods if resource in lacks(objects.refusal_of(pod) or "")]
-        if "/" in resource:  # a pod that requests more than any node has is in no queue
-            pending = [pod for pod in pending if objects.requests(pod, resource) <= world.most(resource)]
+        if "/" in resource:  # a pod that requests more than any node may have is in no queue
+            pending = [pod for pod in pending if objects.requests(pod, resource) <= attainable(resource)]
         if not pending:
             return None
         first = min(pending, key=lambda pod: (-_priority(pod), pod["metadata"]["creationTimestamp"]))

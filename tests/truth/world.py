@@ -107,8 +107,16 @@ class World:
 
     def most(self, resource: str) -> int:
         """The most of a resource that one node has."""
-        offers = [(node.get("status") or {}).get("allocatable") or {} for node in self.found["Node"]]
-        return max((int(objects.quantity(str(offer.get(resource, 0)))) for offer in offers), default=0)
+        return max((int(objects.quantity(str(offer.get(resource, 0)))) for offer in self._offers), default=0)
+
+    @property
+    def resources(self) -> set[str]:
+        """What nodes have beside CPU, memory and the like."""
+        return {name for offer in self._offers for name in offer if "/" in name}
+
+    @cached_property
+    def _offers(self) -> list[Object]:
+        return [(node.get("status") or {}).get("allocatable") or {} for node in self.found["Node"]]
 
 
 def _is_of(obj: Object, model: Object) -> bool:

@@ -44,7 +44,12 @@ class Operator:
         self.namespaces: tuple[str | None, ...] = settings.watch_namespaces or EVERYWHERE
         self._scope = Scope(self.namespaces, settings.gateway_service, settings.namespace)
         clock = asyncio.get_running_loop().time
-        self._view = ClusterView(sees_nodes=self.namespaces == EVERYWHERE, on_queue_change=self._add_moved, clock=clock)
+        self._view = ClusterView(
+            sees_nodes=self.namespaces == EVERYWHERE,
+            autoscaled_nodes=settings.autoscaled_nodes,
+            on_queue_change=self._add_moved,
+            clock=clock,
+        )
         self._store = self._view.store
         self._models: WorkQueue[Key] = WorkQueue(PAUSE_SECONDS, lane=lambda key: key.namespace)
         self._unsynced = {(resource, ns) for resource, ns in self._scope.watches() if resource is not INFERENCE_MODELS}

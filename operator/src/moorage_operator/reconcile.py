@@ -274,6 +274,7 @@ class Reconciler:
             woken=scale is not None and scale.woken,
             queue_position=self._view.queue.position(key),
             most=self._view.most,
+            attainable=self._view.attainable,
             shapes=self._store.shapes(key),
             downloads=self._store.downloads(key),
             gpu_memory=self._view.gpu_memory,

@@ -44,6 +44,10 @@ class Settings(BaseSettings):
     facts: bool = Field(
         True, description="Whether pods are asked what they really run; off where they cannot be reached."
     )
+    autoscaled_nodes: bool = Field(
+        False,
+        description="Whether an autoscaler can add nodes of any size: a model whose request no node has then waits.",
+    )
     gateway_service: str = Field(
         "",
         description="Service of the gateways' administrative ports, in the operator's namespace: there it learns how "

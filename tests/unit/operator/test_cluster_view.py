@@ -202,13 +202,19 @@ def test_nodes_are_summed_up_and_a_change_concerns_every_model() -> None:
     assert seen.event(NODES, "DELETED", node()) == [TINY]
     assert seen.most == {GPU: 4}
     seen.listed_nodes(set())
-    assert seen.most == {}
+    assert (seen.most, seen.attainable) == ({}, {GPU: 8}), "what a node had may come back"
+
+
+def test_where_nodes_are_autoscaled_no_request_is_too_large() -> None:
+    seen = ClusterView(sees_nodes=True, autoscaled_nodes=True)
+    seen.event(NODES, None, node())
+    assert (seen.most, seen.attainable) == ({GPU: 8}, None)
 
 
 def test_without_the_right_to_see_nodes_nothing_is_said_of_them() -> None:
     seen = view()
     assert seen.event(NODES, None, node()) == []
-    assert seen.most is None
+    assert (seen.most, seen.attainable) == (None, None)
 
 
 def test_all_who_wait_are_in_line_before_anybody_is_told() -> None:

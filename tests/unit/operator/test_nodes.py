@@ -2,8 +2,8 @@
 
 import pytest
 
-from moorage_operator.cluster.nodes import Nodes
-from tests.unit.operator.support import Object
+from moorage_operator.cluster.nodes import DAY_SECONDS, Nodes
+from tests.unit.operator.support import Clock, Object
 
 GPU = "nvidia.com/gpu"
 MIB = 1024**2
@@ -50,3 +50,33 @@ def test_a_node_without_free_gpus_of_the_kind_says_nothing() -> None:
     nodes = Nodes()
     nodes.put(node("n", 0, "81559"))
     assert nodes.gpu_memory == {}
+
+
+def test_what_a_node_had_counts_for_a_day() -> None:
+    clock = Clock()
+    nodes = Nodes(clock)
+    nodes.put(node("large", 8))
+    nodes.put(node("small", 2))
+    assert nodes.most_lately() == {GPU: 8}
+    nodes.remove("large")
+    assert (nodes.most, nodes.most_lately()) == ({GPU: 2}, {GPU: 8})
+    clock.advance(DAY_SECONDS / 2)
+    nodes.put(node("small", 0))
+    assert nodes.most_lately() == {GPU: 8}, "a node whose device plugin has ended is still there"
+    clock.advance(DAY_SECONDS / 2 - 1)
+    assert nodes.most_lately() == {GPU: 8}
+    clock.advance(1)
+    assert nodes.most_lately() == {GPU: 2}
+    clock.advance(DAY_SECONDS / 2)
+    assert nodes.most_lately() == {GPU: 0}
+
+
+def test_nodes_that_come_and_go_for_ever_take_bounded_memory() -> None:
+    clock = Clock()
+    nodes = Nodes(clock)
+    for count in range(1, 100):
+        nodes.put(node("n", count))
+        nodes.remove("n")
+        clock.advance(DAY_SECONDS / 10)
+    assert nodes.most_lately() == {GPU: 99}
+    assert len(nodes._lost[GPU]) <= 10

@@ -209,8 +209,18 @@ SITUATIONS: dict[str, tuple[dict[str, Any], Observation, str]] = {
     ),
     "more GPUs than any node has": (
         GPU,
-        Observation(UNREADY, (SURGE,), most={"nvidia.com/gpu": 1}),
+        Observation(UNREADY, (SURGE,), most={"nvidia.com/gpu": 1}, attainable={"nvidia.com/gpu": 1}),
         "WaitingForResources | False NoSuchResource | False NoSuchResource | False Unloaded | True RollingOut",
+    ),
+    "more GPUs than any node has, but one had them": (
+        GPU,
+        Observation(UNREADY, (SURGE,), most={}, attainable={"nvidia.com/gpu": 2}),
+        "WaitingForResources | False WaitingForGPU | False WaitingForGPU | False Unloaded | True RollingOut",
+    ),
+    "more GPUs than any node has, and nodes of any size may come": (
+        GPU,
+        Observation(UNREADY, (SURGE,), most={}),
+        "WaitingForResources | False WaitingForGPU | False WaitingForGPU | False Unloaded | True RollingOut",
     ),
     "a claim that does not exist": (
         {},
@@ -371,9 +381,14 @@ def test_facts_of_a_pod_that_is_not_ready_are_not_shown() -> None:
             "Waiting for 2 nvidia.com/gpu, queue position 1 of 5; preempting pods on node gpu-7",
         ),
         (
-            Observation(UNREADY, (SURGE,), most={"nvidia.com/gpu": 1}),
+            Observation(UNREADY, (SURGE,), most={"nvidia.com/gpu": 1}, attainable={"nvidia.com/gpu": 1}),
             "Ready",
             "Each replica requests 2 nvidia.com/gpu, but no node has more than 1",
+        ),
+        (
+            Observation(UNREADY, (SURGE,), most={"nvidia.com/gpu": 1}),
+            "Ready",
+            "Waiting for 2 nvidia.com/gpu; no node has so many now, but an autoscaler may add one",
         ),
         (Observation(UNREADY, (BAD_FILE,)), "Ready", "because of new"),
         (Observation(ROLLING, (OLD, BAD_FILE)), "Progressing", "ModelFileInvalid: because of new"),

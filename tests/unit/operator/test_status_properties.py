@@ -99,6 +99,7 @@ observations = st.builds(
     blocked=st.none() | blocked,
     queue_position=st.none() | st.builds(QueuePosition, st.integers(1, 5), st.just(5), texts),
     most=st.none() | st.dictionaries(st.just("nvidia.com/gpu"), st.integers(0, 2)),
+    attainable=st.none() | st.dictionaries(st.just("nvidia.com/gpu"), st.integers(0, 2)),
     preemptions=st.lists(preemptions, max_size=12).map(tuple),
     shapes=st.dictionaries(st.sampled_from(NAMES), st.none() | shapes),
     gpu_memory=st.dictionaries(

@@ -351,6 +351,23 @@ def test_a_model_that_is_being_deleted_has_nothing_to_tell(scene: Scene) -> None
     assert scene.lies() == []
 
 
+def test_a_node_that_has_gone_may_come_back_and_one_that_never_was_only_by_an_autoscaler(scene: Scene) -> None:
+    node = scene.found["Node"][0]
+    model = scene.waiting(gpus=8)
+    says_it_waits(model, 1, 1, "8")
+    assert scene.lies() == []
+    scene.remove(node)
+    assert scene.lies() == []
+    model["status"]["conditions"][0]["message"] = "Waiting for 8 nvidia.com/gpu; no node has so many now, but …"
+    assert scene.lies() == []
+    scene.add("Node", "gpu-1", status={"allocatable": {"nvidia.com/gpu": "8"}})
+    assert scene.false_fields() == {"conditions.Ready.message"}
+    scene.remove(model)
+    no_such_resource(scene)
+    assert scene.lies() == []
+    assert "conditions.Ready" in scene.false_fields(autoscaled=True)
+
+
 def test_a_stopped_model_without_an_image_is_stopped(scene: Scene) -> None:
     model = stopped(scene)
     images = {"vllm/cpu"}

@@ -15,7 +15,7 @@ def scene() -> Scene:
 
 def position_texts(scene: Scene) -> dict[str, str]:
     """The positions of all models that wait, by name."""
-    positions = queue_positions(scene.world())
+    positions = queue_positions(scene.world(), scene.world().most)
     return {name_of(model).partition("/")[2]: str(positions.get(uid(model))) for model in scene.found["InferenceModel"]}
 
 
@@ -83,7 +83,7 @@ def test_who_does_not_wait_has_no_place(scene: Scene, change: str) -> None:
     }
     place, field, value = changes[change]
     place[field] = value
-    assert queue_positions(scene.world()) == {}
+    assert queue_positions(scene.world(), scene.world().most) == {}
 
 
 def test_what_the_scheduler_says_of_preemption_is_not_what_a_pod_lacks() -> None:

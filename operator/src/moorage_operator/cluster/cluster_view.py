@@ -28,14 +28,15 @@ MOST_HELD: Final = 1024
 class ClusterView:
     """The store of what belongs to models, the nodes, the scheduling queue, and how models are used.
 
-    `sees_nodes`: whether the operator may list nodes. `on_queue_change` is called with the models whose queue position
-    has changed because of another model.
+    `sees_nodes`: whether the operator may list nodes. `autoscaled_nodes`: whether nodes of any size may be added.
+    `on_queue_change` is called with the models whose queue position has changed because of another model.
     """
 
     def __init__(
         self,
         *,
         sees_nodes: bool = False,
+        autoscaled_nodes: bool = False,
         on_queue_change: Callable[[Iterable[Key]], None] = lambda _keys: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -45,7 +46,8 @@ class ClusterView:
         self.queue: SchedulingQueue[Key] = SchedulingQueue()
         self.usage = Usage(clock)
         self.scaler = Scaler(self.usage, clock)
-        self._nodes = Nodes() if sees_nodes else None
+        self._nodes = Nodes(clock) if sees_nodes else None
+        self._autoscaled_nodes = autoscaled_nodes
         self._early_events: list[Object] | None = []
         self._held_events: dict[str, tuple[float, Object]] = {}
 
@@ -53,6 +55,14 @@ class ClusterView:
     def most(self) -> dict[str, int] | None:
         """The most of each extended resource that one node has; None when the nodes cannot be seen."""
         return self._nodes.most if self._nodes else None
+
+    @property
+    def attainable(self) -> dict[str, int] | None:
+        """The most of each extended resource that one node can be hoped to have; None where that has no known end.
+
+        What a node had in the last day may come back, even if nobody has said that there is an autoscaler.
+        """
+        return None if self._autoscaled_nodes or self._nodes is None else self._nodes.most_lately()
 
     @property
     def gpu_memory(self) -> Mapping[str, Mapping[int, int]]:
@@ -85,12 +95,13 @@ class ClusterView:
 
     def update_queue(self, key: Key, pods: Iterable[PodState]) -> None:
         """Updates the scheduling queue from all pods of a model."""
-        self._on_queue_change(self.queue.update(key, queue_entry(pods, self.most)) - {key})
+        self._on_queue_change(self.queue.update(key, queue_entry(pods, self.attainable)) - {key})
 
     def rebuild_queue(self) -> None:
         """Enters all models that wait at once: one by one, the first would get position 1 of 1."""
+        attainable = self.attainable
         for key in self.store.models():
-            self.queue.update(key, queue_entry(self._own_pods(key), self.most))
+            self.queue.update(key, queue_entry(self._own_pods(key), attainable))
 
     def _own_pods(self, key: Key) -> list[PodState]:
         deployment = self.store.child(key, "Deployment")

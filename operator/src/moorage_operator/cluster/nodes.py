@@ -5,17 +5,25 @@ discovery puts on nodes: the name of the resource and `.memory`, in MiB, such as
 NVIDIA's k8s-device-plugin, docs/gpu-feature-discovery).
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 _MIB: Final = 1024**2
 _MOST_DIGITS: Final = 12
 
+DAY_SECONDS: Final = 24 * 3600.0
+"""How long what a node had still counts after it went: an autoscaler that took it away can bring another one."""
+
 
 class Nodes:
-    """The nodes of the cluster, fed by their watch."""
+    """The nodes of the cluster, fed by their watch; `clock` is monotonic, in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lost: dict[str, dict[int, float]] = {}
+        """When an amount ceased to be the most of a resource that one node has."""
+
         self._offers: dict[str, dict[str, tuple[int, int]]] = {}
         self.most: dict[str, int] = {}
         """The most of each extended resource that one node has for pods."""
@@ -44,6 +52,21 @@ class Nodes:
         self._offers = {name: offer for name, offer in self._offers.items() if name in names}
         return self._changed()
 
+    def most_lately(self) -> dict[str, int]:
+        """The most of each extended resource that one node has, or had in the last day."""
+        since = self._clock() - DAY_SECONDS
+        found = dict(self.most)
+        for name, amounts in self._lost.items():
+            found[name] = max([found.get(name, 0), *(amount for amount, at in amounts.items() if at > since)])
+        return found
+
+    def _lose(self, before: Mapping[str, int]) -> None:
+        now, since = self._clock(), self._clock() - DAY_SECONDS
+        for name, amount in before.items():
+            if amount > self.most.get(name, 0):
+                kept = {known: at for known, at in self._lost.get(name, {}).items() if at > since}
+                self._lost[name] = {**kept, amount: now}
+
     def _changed(self) -> bool:
         before, self.most, self.gpu_memory = (self.most, self.gpu_memory), {}, {}
         for offer in self._offers.values():
@@ -52,6 +75,7 @@ class Nodes:
                 if amount and memory:
                     by_count = self.gpu_memory.setdefault(name, {})
                     by_count[amount] = max(memory, by_count.get(amount, 0))
+        self._lose(before[0])
         return (self.most, self.gpu_memory) != before
 
 

@@ -145,6 +145,9 @@ class Observation:
     most: Mapping[str, int] | None = None
     """The most of each extended resource that one node has; None when the nodes cannot be seen."""
 
+    attainable: Mapping[str, int] | None = None
+    """The same of a node that can be hoped for; None where that has no known end."""
+
     shapes: Mapping[str, Shape | None] = field(default_factory=dict)
     """What pods have said of their model's files, by pod uid."""
 

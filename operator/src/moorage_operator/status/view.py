@@ -11,7 +11,6 @@ from moorage_common.facts import EngineFacts, Health, Phase
 from moorage_common.shape import Shape
 from moorage_operator.api.conditions import ConditionType, Problem, Reason
 from moorage_operator.api.v1alpha1 import InferenceModel
-from moorage_operator.desired.drift import quantity
 from moorage_operator.status.observe import Observation, PodState
 from moorage_operator.status.preemption import preemption_status
 from moorage_operator.status.scheduling import cause, refused, unschedulable
@@ -205,8 +204,8 @@ class View:
         gpu = self.model.spec.gpu
         if not gpu.count or gpu.resource_name not in pod.lacks:
             return unschedulable(pod.unschedulable)
-        most = self.seen.most.get(gpu.resource_name, 0) if self.seen.most is not None else None
-        if most is not None and most < quantity(str(gpu.count)):
+        attainable, most = self.seen.attainable, (self.seen.most or {}).get(gpu.resource_name, 0)
+        if attainable is not None and attainable.get(gpu.resource_name, 0) < gpu.count:
             text = f"Each replica requests {gpu.count} {gpu.resource_name}, but no node has more than {most}"
             return Problem(Reason.NO_SUCH_RESOURCE, text)
         return Problem(Reason.WAITING_FOR_GPU, self._waiting_for_gpu(pod))
@@ -217,6 +216,8 @@ class View:
             what = f"Waiting for {gpu.count} {gpu.resource_name}"
         else:
             what = f"Waiting for {queue.waiting_for}, queue position {queue.position} of {queue.of}"
+        if self.seen.most is not None and self.seen.most.get(gpu.resource_name, 0) < gpu.count:
+            return f"{what}; no node has so many now, but an autoscaler may add one"
         if pod.nominated:
             return f"{what}; preempting pods on node {pod.nominated}"
         return f"{what}: {cause(pod.unschedulable or '')}"
