@@ -17,6 +17,7 @@ from typing import Any
 
 from hack.cluster.api import Cluster, ClusterOptions, load_images, up
 from hack.cluster.errors import ClusterError
+from hack.cluster.options import DEFAULT_NAME
 from hack.images.api import Image, build_all
 from hack.images.errors import ImageError
 
@@ -40,8 +41,9 @@ print(urllib.request.urlopen(request, timeout=60).read().decode())
 
 @dataclass
 class Demo:
-    """The demo's steps; `seconds` says how long each took."""
+    """The demo's steps on a cluster of that name; `seconds` says how long each took."""
 
+    cluster: str = DEFAULT_NAME
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -49,7 +51,7 @@ class Demo:
         with self._timed("images"):
             images = build_all()
         with self._timed("cluster"):
-            cluster = up(ClusterOptions())
+            cluster = up(ClusterOptions(self.cluster))
         with self._timed("load images"):
             load_images(cluster.options.name, [image.archive for image in images.values()])
         with self._timed("install"):

@@ -20,12 +20,13 @@ from typing import Any, Final
 import yaml
 
 from hack import demo
-from hack.cluster.api import Cluster, ClusterOptions, load_images, up
+from hack.cluster.api import Cluster, ClusterOptions, down, load_images, up
 from hack.cluster.errors import ClusterError
 from hack.images.api import Image, build_all
 from hack.images.errors import ImageError
 
 PAGE: Final = demo.ROOT / "docs" / "preemption.md"
+CLUSTER: Final = "transcript"
 NODE: Final = "gpu-node"
 GPUS: Final = 8
 TEAMS: Final = ("team-a", "team-b")
@@ -206,9 +207,6 @@ def theatre(cluster: Cluster) -> Iterator[Stage]:
 def _on_stage(cluster: Cluster, stage: Stage) -> Iterator[Stage]:
     cluster.add_fake_node(NODE, GPUS)
     try:
-        # Models tolerate no taint; others than those that need a GPU had better not go where no container runs.
-        taints = json.dumps({"spec": {"taints": [{"key": "fake", "effect": "PreferNoSchedule"}]}})
-        stage.kubectl("patch", "node", NODE, "--type=merge", "-p", taints)
         for namespace in TEAMS:
             stage.kubectl("create", "namespace", namespace)
             stage.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
@@ -236,10 +234,10 @@ def written(page: str, blocks: Mapping[str, str]) -> str:
 
 
 def main() -> int:
-    """Plays the stories and writes the page; leaves the cluster running."""
+    """Plays the stories on a cluster of its own, and writes the page."""
     try:
         images = build_all()
-        cluster = up(ClusterOptions())
+        cluster = up(ClusterOptions(CLUSTER))
         load_images(cluster.options.name, [image.archive for image in images.values()])
         demo.install(cluster, images, *gpu_image(images))
         with theatre(cluster) as stage:
@@ -251,7 +249,9 @@ def main() -> int:
     except (ClusterError, ImageError, RuntimeError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
-    print(f"wrote {PAGE.relative_to(demo.ROOT)}; the cluster is still there (make cluster-down)")
+    finally:
+        down(CLUSTER)
+    print(f"wrote {PAGE.relative_to(demo.ROOT)}")
     return 0
 
 

@@ -22,6 +22,8 @@ NODE_PROGRAMS = {
     "ip": "iproute2",
     "mount": "mount",
     "umount": "mount",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
 }
 NODE_CNI_PLUGINS = ("bridge", "host-local", "loopback")
 

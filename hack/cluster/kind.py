@@ -17,7 +17,7 @@ from hack.cluster.cluster import Cluster, ComponentStatus
 from hack.cluster.doctor import Missing, missing_go
 from hack.cluster.errors import ClusterError
 from hack.cluster.host.client import ApiClient
-from hack.cluster.host.control_plane import AUDIT_POLICY, Site
+from hack.cluster.host.control_plane import ADMISSION_PLUGINS, AUDIT_POLICY, Site
 from hack.cluster.host.fakenodes import reconcile_fake_nodes
 from hack.cluster.host.layout import Layout
 from hack.cluster.host.process import kill_all, read_records
@@ -44,7 +44,8 @@ def kind_name(cluster: str) -> str:
 
 def kind_config(layout: Layout) -> dict[str, Any]:
     """Give kind's configuration: one node, the audit log on the host, containers that come back soon after a crash."""
-    audit = {
+    arguments = {
+        "enable-admission-plugins": ADMISSION_PLUGINS,
         "audit-policy-file": _POLICY,
         "audit-log-path": f"{_AUDIT_FOLDER}/{layout.audit_log.name}",
     }
@@ -53,11 +54,13 @@ def kind_config(layout: Layout) -> dict[str, Any]:
         {"name": "audit-log", "hostPath": _AUDIT_FOLDER, "mountPath": _AUDIT_FOLDER, "pathType": "DirectoryOrCreate"},
     ]
     # kubeadm v1beta4, which kind uses from Kubernetes 1.36 on, takes arguments as a list.
-    arguments = [{"name": name, "value": value} for name, value in audit.items()]
     cluster_patch = {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "ClusterConfiguration",
-        "apiServer": {"extraArgs": arguments, "extraVolumes": volumes},
+        "apiServer": {
+            "extraArgs": [{"name": name, "value": value} for name, value in arguments.items()],
+            "extraVolumes": volumes,
+        },
     }
     kubelet_patch = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",

@@ -6,15 +6,21 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from hack.cluster.api import Cluster, ClusterOptions, down, status, up
 from hack.cluster.errors import ClusterError
+from hack.cluster.host.client import ApiClient
 from hack.cluster.host.layout import Layout
 from hack.cluster.host.leftovers import Footprint
+from hack.cluster.host.objects import NODES_PATH, fake_node
+from hack.cluster.paths import clusters_root
+from tests.support.clusters import cluster_name, own_cluster
+from tests.support.operator import ROOT, install
 
-OPTIONS = ClusterOptions(name="selftest", provider="host", control_plane_only=True, gpus=8)
+OPTIONS = ClusterOptions(name=cluster_name("selftest"), provider="host", control_plane_only=True, gpus=8)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,6 +61,21 @@ def test_fake_nodes_carry_the_gpus_that_were_asked_for(selftest: Cluster) -> Non
     path = r"jsonpath={range .items[*]}{.metadata.name}={.status.allocatable.nvidia\.com/gpu} {end}"
     assert kubectl(selftest, "get", "nodes", "-o", path).split() == ["gpu-0=8", "gpu-1=2", "mine=4"]
     kubectl(selftest, "delete", "node", "mine")
+
+
+def test_only_pods_that_ask_for_gpus_go_to_a_fake_node_beside_a_real_one(selftest: Cluster) -> None:
+    node = fake_node("beside", 1, tainted=True)
+    node["metadata"]["labels"]["beside"] = "yes"
+    ApiClient(selftest.kubeconfig).create(NODES_PATH, node)
+    for name, resources in (("plain", {}), ("gpu", {"limits": {"nvidia.com/gpu": "1"}})):
+        container = {"name": "a", "image": "localhost/a", "resources": resources}
+        pod = {"spec": {"nodeSelector": {"beside": "yes"}, "containers": [container]}}
+        kubectl(selftest, "run", name, "--image=localhost/a", f"--overrides={json.dumps(pod)}")
+    kubectl(selftest, "wait", "pod/gpu", "--for=condition=PodScheduled", "--timeout=30s")
+    untolerated = 'jsonpath={.status.conditions[?(@.type=="PodScheduled")].reason}=Unschedulable'
+    kubectl(selftest, "wait", "pod/plain", f"--for={untolerated}", "--timeout=30s")
+    kubectl(selftest, "delete", "pod", "plain", "gpu", "--now")
+    kubectl(selftest, "delete", "node", "beside")
 
 
 def test_a_killed_api_server_comes_back_with_its_data(selftest: Cluster) -> None:
@@ -99,3 +120,56 @@ def test_down_leaves_nothing(selftest: Cluster) -> None:
     down(selftest.options.name)
     assert Footprint.of(Layout.of(selftest.options.name)).describe(with_node=False) == []
     assert status(selftest.options.name) == []
+
+
+@pytest.fixture
+def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """The cluster of `make demo`, in a folder where nobody has one yet, with a release and what people make."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    cluster = up(ClusterOptions(provider="host", control_plane_only=True, gpus=8))
+    try:
+        release = ("upgrade", "--install", "moorage", str(ROOT / "charts" / "moorage"), "--set", "clusterWide=true")
+        command = [str(cluster.helm), "--kubeconfig", str(cluster.kubeconfig), *release]
+        subprocess.run([*command, "-n", "moorage-system", "--create-namespace"], check=True, capture_output=True)
+        kubectl(cluster, "create", "namespace", "team-a")
+        kubectl(cluster, "-n", "team-a", "create", "secret", "generic", "mine", "--from-literal=a=b")
+        yield cluster
+    finally:
+        down(cluster.options.name)
+
+
+def contents(cluster: Cluster) -> str:
+    """What is there, in which version; of nodes only that they are there, as they tell the time."""
+    version = (
+        "jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.uid} {.metadata.resourceVersion}{'\\n'}{end}"
+    )
+    kinds = "namespaces,secrets,deployments,serviceaccounts,priorityclasses,customresourcedefinitions"
+    nodes = "jsonpath={range .items[*]}{.metadata.name} {.metadata.uid}{'\\n'}{end}"
+    return kubectl(cluster, "get", kinds, "-A", "-o", version) + kubectl(cluster, "get", "nodes", "-o", nodes)
+
+
+def test_cluster_17_a_test_run_leaves_the_cluster_of_the_demo_as_it_was(demo: Cluster) -> None:
+    before, running = contents(demo), status(demo.options.name)
+    assert "Secret sh.helm.release.v1.moorage.v1" in before
+    with own_cluster("beside", control_plane_only=True, gpus=8) as cluster:
+        assert cluster.options.name != demo.options.name
+        install(cluster)
+        kubectl(cluster, "delete", "node", "gpu-0")
+        kubectl(cluster, "create", "namespace", "team-a")
+    assert contents(demo) == before
+    assert status(demo.options.name) == running
+    assert all(component.alive for component in running)
+    assert Footprint.of(Layout.of(cluster.options.name)).describe(with_node=False) == []
+    assert [path.name for path in clusters_root().iterdir() if not path.name.startswith(".")] == [demo.options.name]
+
+
+def test_cluster_17_what_a_killed_test_run_left_is_gone_after_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    # Nobody ends it, and one of its parts has died: so a run that was killed leaves its cluster.
+    left = up(ClusterOptions(name=cluster_name("beside"), provider="host", control_plane_only=True))
+    left.kill("etcd")
+    with own_cluster("beside", control_plane_only=True) as cluster:
+        assert kubectl(cluster, "get", "--raw", "/readyz") == "ok"
+    assert Footprint.of(Layout.of(cluster.options.name)).describe(with_node=False) == []

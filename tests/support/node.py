@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from hack import demo
-from hack.cluster.api import Cluster, ClusterOptions, down, load_images, status, up
+from hack.cluster.api import Cluster, load_images
 from hack.images.api import Image
 from hack.models import model_path
 from tests.support.api import Api
+from tests.support.clusters import own_cluster
 from tests.support.operator import NAMESPACE, kubectl
 
 _numbers = itertools.count(1)
@@ -23,18 +24,12 @@ _OUTCOME = pytest.StashKey[bool]()
 
 @pytest.fixture(scope="session")
 def cluster(images: dict[str, Image]) -> Iterator[Cluster]:
-    """The cluster with Moorage on it; ended afterwards unless it ran before."""
-    options = ClusterOptions()
-    ran_before = bool(status(options.name)) and all(component.alive for component in status(options.name))
-    cluster = up(options)
-    try:
-        load_images(options.name, [image.archive for image in images.values()])
+    """The tests' own cluster with Moorage on it."""
+    with own_cluster("e2e") as cluster:
+        load_images(cluster.options.name, [image.archive for image in images.values()])
         demo.install(cluster, images)
         kubectl(cluster, "api-resources", "--api-group=moorage.dev")
         yield cluster
-    finally:
-        if not ran_before:
-            down(options.name)
 
 
 @pytest.fixture

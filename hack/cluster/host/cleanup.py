@@ -10,13 +10,16 @@ import contextlib
 import json
 import shutil
 import subprocess
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from hack.cluster import paths
 from hack.cluster.errors import LeftoverError
-from hack.cluster.host import network
-from hack.cluster.host.layout import Layout, Record
+from hack.cluster.host import network, sysctls
+from hack.cluster.host.layout import RUN_ROOT, Layout, Record
 from hack.cluster.host.leftovers import CGROUP_PARENT, CGROUPS, Footprint, bundles_of
 from hack.cluster.host.process import kill_all
+from hack.cluster.locking import locked
 
 # These are fixed in the code of containerd's shim, of the kubelet and of the CNI library, so a node writes there too.
 _SHIM_SOCKETS = Path("/run/containerd/s")
@@ -39,13 +42,21 @@ def remove_cluster(layout: Layout, *, keep_logs: bool = False) -> None:
     _unmount(footprint)
     if with_node:
         _remove_node_traces(footprint)
-        network.remove_network(layout.name)
-    if record:
-        network.restore_sysctls(record.sysctls)
-    _remove_folders(footprint, keep=_KEPT_WITH_LOGS if keep_logs else frozenset())
+        network.remove_network(layout)
+    with machine_lock():
+        _remove_folders(footprint, keep=_KEPT_WITH_LOGS if keep_logs else frozenset())
+        if with_node:
+            _remove_device_plugins()
+            sysctls.restore_sysctls()
+            _remove_empty(RUN_ROOT)
     found = footprint.describe(with_node=with_node)
     if found and not keep_logs:
         raise LeftoverError(f"Something of cluster {layout.name} is still there:", hint="\n".join(found))
+
+
+def machine_lock() -> AbstractContextManager[None]:
+    """Hold what clusters share on this machine: the choice of ports, and the settings that the last one puts back."""
+    return locked(paths.clusters_root() / ".machine.lock", "another cluster that starts or ends")
 
 
 def stop_processes(footprint: Footprint) -> None:
@@ -113,10 +124,17 @@ def _remove_node_traces(footprint: Footprint) -> None:
     for result in _CNI_RESULTS.glob("*"):
         if is_result_of(footprint.layout, result.read_text()):
             result.unlink()
+    for folder in (_CONTAINER_LOG_LINKS, _SHIM_SOCKETS, _CNI_RESULTS):
+        _remove_empty(folder, folder.parent)
+
+
+def _remove_device_plugins() -> None:
+    if RUN_ROOT.exists() and any(path.is_dir() for path in RUN_ROOT.iterdir()):
+        # All kubelets of the machine share this folder, and another one runs.
+        return
     for name in ("kubelet.sock", "kubelet_internal_checkpoint"):
         (_DEVICE_PLUGINS / name).unlink(missing_ok=True)
-    for folder in (_CONTAINER_LOG_LINKS, _SHIM_SOCKETS, _DEVICE_PLUGINS, _CNI_RESULTS):
-        _remove_empty(folder, folder.parent)
+    _remove_empty(_DEVICE_PLUGINS, _DEVICE_PLUGINS.parent)
 
 
 def _remove_folders(footprint: Footprint, *, keep: frozenset[str]) -> None:
@@ -125,7 +143,6 @@ def _remove_folders(footprint: Footprint, *, keep: frozenset[str]) -> None:
         return
     layout = footprint.layout
     shutil.rmtree(layout.run, ignore_errors=True)
-    _remove_empty(layout.run.parent)
     for path in layout.root.iterdir() if layout.root.exists() else ():
         if path.name in keep:
             continue

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from hack.cluster.errors import ApiError, StartError
+from hack.cluster.host.addresses import LOOPBACK
 
 POLL_SECONDS = 0.03
 REQUEST_SECONDS = 10.0
@@ -67,13 +68,13 @@ class ApiClient:
         return True
 
 
-def http_answers(port: int, path: str, *, tls: bool) -> bool:
-    """Say whether a component's health endpoint on loopback answers 200."""
+def http_answers(port: int, path: str, *, tls: bool, host: str = LOOPBACK) -> bool:
+    """Say whether a component's health endpoint answers 200."""
     connection = (
         # The serving certificates of the controllers are self-signed by themselves; health is no secret.
-        http.client.HTTPSConnection("127.0.0.1", port, timeout=2, context=ssl._create_unverified_context())  # noqa: S323
+        http.client.HTTPSConnection(host, port, timeout=2, context=ssl._create_unverified_context())  # noqa: S323
         if tls
-        else http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        else http.client.HTTPConnection(host, port, timeout=2)
     )
     try:
         connection.request("GET", path)

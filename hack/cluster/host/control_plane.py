@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hack.cluster.host.layout import LOOPBACK, NODE_ADDRESS, SERVICE_NETWORK, Endpoints, Layout
+from hack.cluster.host.addresses import LOOPBACK, Addresses
+from hack.cluster.host.layout import Endpoints, Layout
 from hack.cluster.host.process import Command
 
 FAKE_NODE_MARK = "kwok.x-k8s.io/node"
+# The second gives pods that ask for GPUs the toleration of GPU nodes' taint, as the clouds' clusters do.
+ADMISSION_PLUGINS = "NodeRestriction,ExtendedResourceToleration"
 
 AUDIT_POLICY: dict[str, Any] = {
     "apiVersion": "audit.k8s.io/v1",
@@ -42,6 +45,14 @@ class Plan(Site):
 
     endpoints: Endpoints
 
+    @property
+    def addresses(self) -> Addresses:
+        return self.endpoints.addresses
+
+    def node_command(self, component: str, *arguments: str) -> Command:
+        """A component that runs in the network namespace of the node."""
+        return replace(self.command(component, *arguments), netns=str(self.layout.netns))
+
 
 def etcd(plan: Plan) -> Command:
     """etcd on loopback. Nothing here outlives a crash of the machine, so nothing waits for the disk."""
@@ -68,10 +79,10 @@ def api_server(plan: Plan) -> Command:
         f"--bind-address={endpoints.api_address}",
         f"--secure-port={endpoints.api_port}",
         # Must not be loopback; without a node nobody ever connects to it.
-        f"--advertise-address={NODE_ADDRESS}",
-        f"--service-cluster-ip-range={SERVICE_NETWORK}",
+        f"--advertise-address={plan.addresses.host}",
+        f"--service-cluster-ip-range={plan.addresses.services}",
         "--authorization-mode=Node,RBAC",
-        "--enable-admission-plugins=NodeRestriction",
+        f"--enable-admission-plugins={ADMISSION_PLUGINS}",
         "--allow-privileged=true",
         "--profiling=false",
         f"--client-ca-file={layout.pki('ca.crt')}",
@@ -108,7 +119,7 @@ def controller_manager(plan: Plan) -> Command:
         *_server_arguments(kubeconfig, plan.endpoints.controller_manager),
         f"--root-ca-file={layout.pki('ca.crt')}",
         f"--service-account-private-key-file={layout.pki('sa.key')}",
-        f"--service-cluster-ip-range={SERVICE_NETWORK}",
+        f"--service-cluster-ip-range={plan.addresses.services}",
         # Its default is a folder of the host, which it would create.
         f"--flex-volume-plugin-dir={layout.root / 'volume-plugins'}",
         # The roles of the single controllers are bound to their service accounts only.

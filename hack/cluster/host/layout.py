@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import socket
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from hack.cluster import paths
 from hack.cluster.errors import ClusterError
+from hack.cluster.host.addresses import LOOPBACK, Addresses
 from hack.cluster.options import ClusterOptions
-
-NODE_NAME = "moorage-node"
-BRIDGE = "moorage0"
-NODE_ADDRESS = "10.244.0.1"
-POD_NETWORK = "10.244.0.0/24"
-SERVICE_NETWORK = "10.96.0.0/16"
-FIRST_SERVICE_ADDRESS = "10.96.0.1"
-LOOPBACK = "127.0.0.1"
 
 # Where Debian keeps them.
 CNI_PLUGINS = Path("/usr/lib/cni")
 
-_RUN_ROOT = Path("/run/moorage")
+RUN_ROOT = Path("/run/moorage")
 _API_PORT = 6443
 # Below both NodePorts (30000) and the kernel's ephemeral ports (32768): nobody's outgoing connection can take one of
 # these between the moment we look and the moment the component binds.
@@ -43,7 +38,9 @@ class Layout:
 
     @classmethod
     def of(cls, name: str) -> Layout:
-        return cls(name, paths.clusters_root() / name, _RUN_ROOT / name)
+        root = paths.clusters_root() / name
+        # A cluster is known by its state folder: one of the same name in another folder is another cluster.
+        return cls(name, root, RUN_ROOT / f"{name}-{hashlib.sha256(str(root).encode()).hexdigest()[:6]}")
 
     @property
     def record(self) -> Path:
@@ -64,6 +61,11 @@ class Layout:
     @property
     def containerd_socket(self) -> Path:
         return self.run / "containerd.sock"
+
+    @property
+    def netns(self) -> Path:
+        """Where the network namespace of the node is mounted."""
+        return self.run / "netns"
 
     @property
     def folders(self) -> list[Path]:
@@ -96,8 +98,9 @@ class Layout:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """The address that the API server binds to, and every port of the control plane."""
+    """The number of the cluster's networks, the address that the API server binds to, and every port."""
 
+    number: int
     api_address: str
     api_port: int
     etcd_client: int
@@ -108,6 +111,14 @@ class Endpoints:
     proxy_health: int
     proxy_metrics: int
     dns_ready: int
+
+    @property
+    def addresses(self) -> Addresses:
+        return Addresses(self.number)
+
+    @property
+    def ports(self) -> set[int]:
+        return {value for name, value in asdict(self).items() if name not in ("number", "api_address")}
 
     @property
     def api_url(self) -> str:
@@ -125,7 +136,6 @@ class Record:
     options: ClusterOptions
     endpoints: Endpoints
     ready: bool
-    sysctls: dict[str, str]
 
     def write(self, layout: Layout) -> None:
         temporary = layout.record.with_suffix(".tmp")
@@ -143,24 +153,31 @@ class Record:
     @classmethod
     def parse(cls, data: dict[str, Any]) -> Record:
         options, endpoints = ClusterOptions(**data["options"]), Endpoints(**data["endpoints"])
-        return cls(options, endpoints, bool(data["ready"]), dict(data["sysctls"]))
+        return cls(options, endpoints, bool(data["ready"]))
 
 
-def pick_endpoints(*, control_plane_only: bool) -> Endpoints:
-    """Choose free ports, so that clusters can live side by side."""
-    ports = _free_ports(9)
-    if control_plane_only:
-        return Endpoints(LOOPBACK, *ports)
-    return Endpoints(NODE_ADDRESS, _API_PORT, *ports[1:])
+def pick_endpoints(node: Addresses | None, taken: Collection[int] = ()) -> Endpoints:
+    """Choose free ports that no other cluster has chosen; `node` are the addresses of a cluster with a node."""
+    ports = _free_ports(9, taken)
+    if node is None:
+        return Endpoints(0, LOOPBACK, *ports)
+    return Endpoints(node.number, node.host, _API_PORT, *ports[1:])
 
 
-def _free_ports(count: int) -> list[int]:
+def chosen_ports() -> set[int]:
+    """Give the ports of all clusters that are recorded: one that starts right now does not listen yet."""
+    roots = paths.clusters_root().glob("*/cluster.json")
+    records = [Record.read(Layout.of(path.parent.name)) for path in roots]
+    return {port for record in records if record for port in record.endpoints.ports}
+
+
+def _free_ports(count: int, taken: Collection[int]) -> list[int]:
     found: list[int] = []
     candidates = random.sample(range(*_PORT_RANGE), 500)
     for port in candidates:
         if len(found) == count:
             break
-        if _is_free(port):
+        if port not in taken and _is_free(port):
             found.append(port)
     if len(found) < count:
         raise ClusterError(f"No {count} free ports were found between {_PORT_RANGE[0]} and {_PORT_RANGE[1]}.")

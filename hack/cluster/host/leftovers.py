@@ -1,8 +1,8 @@
 """Finds what a cluster has on this machine: processes, mounts, interfaces, nftables tables, control groups.
 
 Everything is recognised by the cluster's own folders, names or container ids, never by a program's name alone, so that
-nothing of a stranger's is found. `cleanup` ends what is found here, and looks again when it is done. The pods' network
-namespaces are mounted below the cluster's run folder, so they are among the mounts.
+nothing of a stranger's is found. `cleanup` ends what is found here, and looks again when it is done. The network
+namespaces of node and pods are mounted below the cluster's run folder, so they are among the mounts.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Footprint:
             "folders": [str(path) for path in self.folders()],
         }
         if with_node:
-            found["interfaces"] = network.interfaces()
-            found["nftables tables"] = [" ".join(table) for table in network.tables(self.layout.name)]
+            found["interfaces"] = network.interfaces(self.layout)
+            found["nftables tables"] = [" ".join(table) for table in network.tables(self.layout)]
         return [f"{kind}: {', '.join(names)}" for kind, names in found.items() if names]
 
     def _unrecorded(self, pid: int) -> ProcessRecord | None:

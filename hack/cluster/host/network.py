@@ -1,114 +1,149 @@
-"""The host's side of the pod network: a bridge, an nftables table, and the kernel settings that change on the way."""
+"""The network of a cluster with a node: a namespace of its own, and a pair of interfaces that joins it to the host.
+
+In one namespace a second node would take kube-proxy's table, whose name is fixed, and the kubelet's port from the
+first. What is in the namespace goes with it; on the host a cluster has one interface, which carries the cluster's name
+as its alias, and one nftables table.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import subprocess
-from pathlib import Path
 
 from hack.cluster.errors import ClusterError
-from hack.cluster.host.layout import BRIDGE, NODE_ADDRESS, POD_NETWORK
+from hack.cluster.host.addresses import BRIDGE, MAX_CLUSTERS, UPLINK, Addresses
+from hack.cluster.host.layout import Layout
 
-SYSCTL_ROOT = Path("/proc/sys")
-IP_FORWARD = "net/ipv4/ip_forward"
-# ip_forward is ours; the others are what the kubelet sets when it starts. All are put back when the cluster ends.
-CHANGED_SYSCTLS = (
-    IP_FORWARD,
-    "vm/overcommit_memory",
-    "vm/panic_on_oom",
-    "kernel/panic",
-    "kernel/panic_on_oops",
-    "kernel/keys/root_maxkeys",
-    "kernel/keys/root_maxbytes",
-)
-PROXY_TABLE = "kube-proxy"
+_FORWARD = "/proc/sys/net/ipv4/ip_forward"
+# Of the namespace that reads it; it is not there where the kernel does not know how to filter a bridge.
+_BRIDGE_FILTER = "/proc/sys/net/bridge/bridge-nf-call-iptables"
 
 
-def read_sysctls() -> dict[str, str]:
-    """Read the settings that a cluster changes."""
-    existing = [name for name in CHANGED_SYSCTLS if (SYSCTL_ROOT / name).exists()]
-    return {name: (SYSCTL_ROOT / name).read_text().strip() for name in existing}
+def claim_network(layout: Layout) -> Addresses:
+    """Make the cluster's namespace, and take the first number whose interface is not there yet."""
+    layout.netns.touch()
+    _run("unshare", f"--net={layout.netns}", "true")
+    for number in range(MAX_CLUSTERS):
+        addresses = Addresses(number)
+        if addresses.link in _link_names():
+            continue
+        try:
+            _run(
+                *("ip", "link", "add", addresses.link, "type", "veth"),
+                *("peer", "name", UPLINK, "netns", str(layout.netns)),
+            )
+        except ClusterError:
+            # Another cluster that starts at this moment was faster.
+            if addresses.link in _link_names():
+                continue
+            raise
+        return addresses
+    hint = "End one: python -m hack.cluster down --name NAME."
+    raise ClusterError(
+        f"{MAX_CLUSTERS} clusters with a node run on this machine; there is room for no more.", hint=hint
+    )
 
 
-def restore_sysctls(saved: dict[str, str]) -> None:
-    """Put back what differs from the saved settings."""
-    current = read_sysctls()
-    for name, value in saved.items():
-        if name in CHANGED_SYSCTLS and current.get(name) != value:
-            (SYSCTL_ROOT / name).write_text(value)
+def create_network(layout: Layout, addresses: Addresses) -> None:
+    """Give both ends their addresses and routes, make the pods' bridge, and let packets pass."""
+    _run("ip", "-batch", "-", script=host_commands(layout, addresses))
+    _inside(layout, "ip", "-batch", "-", script=node_commands(addresses))
+    _inside(layout, "sh", "-c", f"echo 1 > {_FORWARD}")
+    _run("sh", "-c", f"echo 1 > {_FORWARD}")
+    _run("nft", "--file", "-", script=masquerade_rules(layout, addresses))
 
 
-def table_name(cluster: str) -> str:
-    """Give the name of the cluster's own nftables table."""
-    return f"moorage-{cluster}"
+def bridge_is_filtered(layout: Layout) -> bool:
+    """Say whether packets between two pods pass through nftables."""
+    return _inside(layout, "sh", "-c", f"cat {_BRIDGE_FILTER} || true").strip() == "1"
 
 
-def masquerade_rules(cluster: str) -> str:
-    """Give the nftables script that lets pods speak to the world outside by the host's address."""
+def remove_network(layout: Layout) -> None:
+    """Remove what the cluster has on the host; its namespace ends with the last process and mount."""
+    for interface in interfaces(layout):
+        # The kernel may be faster: it removes the pair with the namespace, in its own time.
+        with contextlib.suppress(ClusterError):
+            _run("ip", "link", "delete", interface)
+    for family, name in tables(layout):
+        _run("nft", "delete", "table", family, name)
+
+
+def interfaces(layout: Layout) -> list[str]:
+    """Name the cluster's interface on the host."""
+    return parse_interfaces(_run("ip", "-json", "link", "show"), mark_of(layout))
+
+
+def tables(layout: Layout) -> list[tuple[str, str]]:
+    """Give family and name of the cluster's nftables table on the host."""
+    return parse_tables(_run("nft", "-j", "list", "tables"), {mark_of(layout)})
+
+
+def mark_of(layout: Layout) -> str:
+    """Give the name of the cluster's table and the alias of its interface.
+
+    >>> from pathlib import Path
+    >>> mark_of(Layout("e2e", Path("/state/e2e"), Path("/run/moorage/e2e-1f")))
+    'moorage-e2e-1f'
+    """
+    return f"moorage-{layout.run.name}"
+
+
+def host_commands(layout: Layout, addresses: Addresses) -> str:
+    """Give the input of `ip -batch` for the host's end."""
+    link = addresses.link
     return f"""\
-table ip {table_name(cluster)} {{
+link set {link} alias {mark_of(layout)}
+address add {addresses.host}/30 dev {link}
+link set {link} up
+route add {addresses.pods} via {addresses.uplink}
+route add {addresses.services} via {addresses.uplink}
+"""
+
+
+def node_commands(addresses: Addresses) -> str:
+    """Give the input of `ip -batch` for the cluster's namespace."""
+    return f"""\
+link set lo up
+address add {addresses.uplink}/30 dev {UPLINK}
+link set {UPLINK} up
+route add default via {addresses.host}
+link add {BRIDGE} type bridge
+address add {addresses.node}/24 dev {BRIDGE}
+link set {BRIDGE} up
+"""
+
+
+def masquerade_rules(layout: Layout, addresses: Addresses) -> str:
+    """Give the nftables script that lets node and pods speak to the world outside by the host's address."""
+    return f"""\
+table ip {mark_of(layout)} {{
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
-    ip saddr {POD_NETWORK} ip daddr != {POD_NETWORK} masquerade
+    ip saddr {{ {addresses.pods}, {addresses.transit} }} oifname != "{addresses.link}" masquerade
   }}
 }}
 """
 
 
-def require_free() -> None:
-    """Refuse to start a node beside another one: there is one bridge, and one set of kube-proxy's rules."""
-    taken = [f"interface {name}" for name in interfaces()]
-    taken += [f"nftables table {family} {name}" for family, name in _find_tables({PROXY_TABLE})]
-    if taken:
-        hint = "End the other cluster first (python -m hack.cluster down --name NAME), or use --control-plane-only."
-        raise ClusterError(f"Another cluster has a node on this machine: {', '.join(taken)}.", hint=hint)
-
-
-def create_network(cluster: str) -> None:
-    """Make the bridge that the API server and the kubelet bind to, and let packets pass."""
-    _run("ip", "link", "add", BRIDGE, "type", "bridge")
-    _run("ip", "address", "add", f"{NODE_ADDRESS}/24", "dev", BRIDGE)
-    _run("ip", "link", "set", BRIDGE, "up")
-    (SYSCTL_ROOT / IP_FORWARD).write_text("1")
-    _run("nft", "--file", "-", script=masquerade_rules(cluster))
-
-
-def remove_network(cluster: str) -> None:
-    """Remove the bridge, what hangs on it, and the tables of the cluster and of its kube-proxy."""
-    for interface in interfaces():
-        # The kernel may be faster: it removes a pod's interface with the pod's namespace, in its own time.
-        with contextlib.suppress(ClusterError):
-            _run("ip", "link", "delete", interface)
-    for family, name in tables(cluster):
-        _run("nft", "delete", "table", family, name)
-
-
-def interfaces() -> list[str]:
-    """Name the bridge and the interfaces on it, the bridge last."""
-    return parse_interfaces(_run("ip", "-json", "link", "show"))
-
-
-def tables(cluster: str) -> list[tuple[str, str]]:
-    """Give family and name of the nftables tables that a cluster makes."""
-    return _find_tables({PROXY_TABLE, table_name(cluster)})
-
-
-def _find_tables(names: set[str]) -> list[tuple[str, str]]:
-    return parse_tables(_run("nft", "-j", "list", "tables"), names)
-
-
-def parse_interfaces(text: str) -> list[str]:
-    """Pick ours from `ip -json link show`."""
+def parse_interfaces(text: str, mark: str) -> list[str]:
+    """Pick those with this alias from `ip -json link show`."""
     found = json.loads(text) if text.strip() else []
-    ports = [link["ifname"] for link in found if link.get("master") == BRIDGE]
-    return ports + [link["ifname"] for link in found if link.get("ifname") == BRIDGE]
+    return [link["ifname"] for link in found if link.get("ifalias") == mark]
 
 
 def parse_tables(text: str, names: set[str]) -> list[tuple[str, str]]:
     """Pick the tables of these names from `nft -j list tables`."""
     found = [entry["table"] for entry in json.loads(text)["nftables"] if "table" in entry]
     return [(table["family"], table["name"]) for table in found if table["name"] in names]
+
+
+def _link_names() -> set[str]:
+    return {link["ifname"] for link in json.loads(_run("ip", "-json", "link", "show"))}
+
+
+def _inside(layout: Layout, *command: str, script: str | None = None) -> str:
+    return _run("nsenter", f"--net={layout.netns}", "--", *command, script=script)
 
 
 def _run(*command: str, script: str | None = None) -> str:

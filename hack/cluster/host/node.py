@@ -4,15 +4,14 @@ but for `write_configs`."""
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
+from hack.cluster.host.addresses import BRIDGE, LOOPBACK, NODE_NAME
 from hack.cluster.host.control_plane import Plan
-from hack.cluster.host.layout import BRIDGE, CNI_PLUGINS, LOOPBACK, NODE_ADDRESS, NODE_NAME, POD_NETWORK
+from hack.cluster.host.layout import CNI_PLUGINS
 from hack.cluster.host.process import Command
 
 PAUSE_IMAGE = "localhost/pause:local"
-BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 _CONTAINERD_CONFIG = """\
 version = 3
@@ -75,31 +74,31 @@ _COREFILE = """\
 
 def containerd(plan: Plan) -> Command:
     """containerd with root, state and socket in the cluster's own folders."""
-    return plan.command("containerd", f"--config={plan.layout.config('containerd.toml')}")
+    return plan.node_command("containerd", f"--config={plan.layout.config('containerd.toml')}")
 
 
 def kubelet(plan: Plan) -> Command:
     """The kubelet on the bridge's address."""
-    return plan.command(
+    return plan.node_command(
         "kubelet",
         f"--config={plan.layout.config('kubelet.json')}",
         f"--kubeconfig={plan.layout.component_kubeconfig('kubelet')}",
         f"--root-dir={plan.layout.root / 'kubelet'}",
         f"--cert-dir={plan.layout.root / 'pki'}",
         f"--hostname-override={NODE_NAME}",
-        f"--node-ip={NODE_ADDRESS}",
+        f"--node-ip={plan.addresses.node}",
     )
 
 
 def kube_proxy(plan: Plan) -> Command:
     """kube-proxy, which makes Services of nftables rules."""
-    return plan.command(
+    return plan.node_command(
         "kube-proxy", f"--config={plan.layout.config('kube-proxy.json')}", f"--hostname-override={NODE_NAME}"
     )
 
 
 def coredns(plan: Plan) -> Command:
-    """CoreDNS as a process of the host, where pods find it at the bridge's address."""
+    """CoreDNS as a process of the host, whose resolvers it asks; pods find it at the host's end."""
     return plan.command("coredns", f"-conf={plan.layout.config('Corefile')}")
 
 
@@ -122,8 +121,9 @@ def kubelet_config(plan: Plan) -> dict[str, Any]:
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        "address": NODE_ADDRESS,
-        "healthzBindAddress": LOOPBACK,
+        "address": plan.addresses.node,
+        # Not loopback: that of the node's namespace is out of our reach.
+        "healthzBindAddress": plan.addresses.node,
         "healthzPort": plan.endpoints.kubelet_health,
         "tlsCertFile": str(layout.pki("kubelet.crt")),
         "tlsPrivateKeyFile": str(layout.pki("kubelet.key")),
@@ -135,7 +135,7 @@ def kubelet_config(plan: Plan) -> dict[str, Any]:
         "authorization": {"mode": "Webhook"},
         "containerRuntimeEndpoint": f"unix://{layout.containerd_socket}",
         "clusterDomain": "cluster.local",
-        "clusterDNS": [NODE_ADDRESS],
+        "clusterDNS": [plan.addresses.host],
         "podLogsDir": str(layout.root / "pod-logs"),
         "volumePluginDir": str(layout.root / "volume-plugins"),
         "failCgroupV1": False,
@@ -163,11 +163,11 @@ def kube_proxy_config(plan: Plan, *, bridge_is_filtered: bool) -> dict[str, Any]
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "mode": "nftables",
-        "bindAddress": NODE_ADDRESS,
-        "clusterCIDR": POD_NETWORK,
+        "bindAddress": plan.addresses.node,
+        "clusterCIDR": plan.addresses.pods,
         "clientConnection": {"kubeconfig": str(plan.layout.component_kubeconfig("kube-proxy"))},
-        "healthzBindAddress": f"{LOOPBACK}:{plan.endpoints.proxy_health}",
-        "metricsBindAddress": f"{LOOPBACK}:{plan.endpoints.proxy_metrics}",
+        "healthzBindAddress": f"{plan.addresses.node}:{plan.endpoints.proxy_health}",
+        "metricsBindAddress": f"{plan.addresses.node}:{plan.endpoints.proxy_metrics}",
         # All pods hang on one bridge. Where the kernel does not show bridged packets to nftables, an answer between two
         # pods would bypass the translation back, unless the host stands in as the sender.
         "nftables": {
@@ -196,7 +196,7 @@ def cni_config(plan: Plan) -> dict[str, Any]:
                 "ipam": {
                     "type": "host-local",
                     "dataDir": str(plan.layout.root / "cni-leases"),
-                    "ranges": [[{"subnet": POD_NETWORK, "gateway": NODE_ADDRESS}]],
+                    "ranges": [[{"subnet": plan.addresses.pods, "gateway": plan.addresses.node}]],
                     "routes": [{"dst": "0.0.0.0/0"}],
                 },
             }
@@ -207,17 +207,16 @@ def cni_config(plan: Plan) -> dict[str, Any]:
 def corefile(plan: Plan) -> str:
     """Give CoreDNS's configuration; answers live for seconds only, as Services come and go here."""
     return _COREFILE.format(
-        address=NODE_ADDRESS,
+        address=plan.addresses.host,
         loopback=LOOPBACK,
         ready_port=plan.endpoints.dns_ready,
         kubeconfig=plan.layout.component_kubeconfig("coredns"),
     )
 
 
-def write_configs(plan: Plan, runc: str) -> None:
+def write_configs(plan: Plan, runc: str, *, bridge_is_filtered: bool) -> None:
     """Write the node's configuration files."""
     config = plan.layout.config
-    bridge_is_filtered = BRIDGE_FILTER.exists() and BRIDGE_FILTER.read_text().strip() == "1"
     config("cni").mkdir(exist_ok=True)
     config("cni/10-moorage.conflist").write_text(json.dumps(cni_config(plan), indent=1))
     config("containerd.toml").write_text(containerd_config(plan, runc))

@@ -25,8 +25,8 @@ def fake_node(name: str, gpus: int, *, tainted: bool) -> dict[str, Any]:
         "nvidia.com/gpu.count": str(gpus),
         "nvidia.com/gpu.present": "true",
     }
-    # Beside a real node: only pods that say so may go where no container will ever run.
-    taints = [{"key": FAKE_NODE_MARK, "value": "fake", "effect": "NoSchedule"}] if tainted else []
+    # Beside a real node: what needs no GPU must not go where no container runs. GPU nodes of clouds have it too.
+    taints = [{"key": GPU_RESOURCE, "value": "present", "effect": "NoSchedule"}] if tainted else []
     return {
         "apiVersion": "v1",
         "kind": "Node",

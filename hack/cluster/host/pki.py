@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from hack.cluster.host.layout import FIRST_SERVICE_ADDRESS, LOOPBACK, NODE_ADDRESS, NODE_NAME
+from hack.cluster.host.addresses import LOOPBACK, NODE_NAME, Addresses
 
 VALIDITY = datetime.timedelta(days=365)
 MASTERS = "system:masters"
@@ -36,37 +36,39 @@ class CertificateSpec:
 
 SERVICE_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
 
-CONTROL_PLANE_CERTIFICATES = (
-    CertificateSpec(
-        "apiserver",
-        "kube-apiserver",
-        dns_names=("localhost", *SERVICE_NAMES),
-        addresses=(LOOPBACK, FIRST_SERVICE_ADDRESS, NODE_ADDRESS),
-    ),
-    CertificateSpec("admin", "moorage-admin", MASTERS),
-    CertificateSpec("kube-controller-manager", "system:kube-controller-manager"),
-    CertificateSpec("kube-scheduler", "system:kube-scheduler"),
-    # A user of its own, so that tests which count writes can leave the fake nodes' heartbeats out.
-    CertificateSpec("kwok", "kwok", MASTERS),
-)
-NODE_CERTIFICATES = (
-    CertificateSpec("apiserver-kubelet-client", "kube-apiserver-kubelet-client", MASTERS),
-    CertificateSpec(
-        # exec and logs reach the kubelet by its address, which must therefore be in the certificate.
-        "kubelet",
-        f"system:node:{NODE_NAME}",
-        "system:nodes",
-        dns_names=(NODE_NAME,),
-        addresses=(NODE_ADDRESS, LOOPBACK),
-    ),
-    CertificateSpec("kube-proxy", "system:kube-proxy"),
-    CertificateSpec("coredns", DNS_USER),
-)
 
-
-def certificates_for(*, control_plane_only: bool) -> tuple[CertificateSpec, ...]:
+def certificates_for(addresses: Addresses, *, control_plane_only: bool) -> tuple[CertificateSpec, ...]:
     """Give the certificates that a cluster of this kind needs."""
-    return CONTROL_PLANE_CERTIFICATES if control_plane_only else CONTROL_PLANE_CERTIFICATES + NODE_CERTIFICATES
+    control_plane = (
+        CertificateSpec(
+            "apiserver",
+            "kube-apiserver",
+            dns_names=("localhost", *SERVICE_NAMES),
+            addresses=(LOOPBACK, addresses.first_service, addresses.host),
+        ),
+        CertificateSpec("admin", "moorage-admin", MASTERS),
+        CertificateSpec("kube-controller-manager", "system:kube-controller-manager"),
+        CertificateSpec("kube-scheduler", "system:kube-scheduler"),
+        # A user of its own, so that tests which count writes can leave the fake nodes' heartbeats out.
+        CertificateSpec("kwok", "kwok", MASTERS),
+    )
+    return control_plane if control_plane_only else control_plane + _node_certificates(addresses)
+
+
+def _node_certificates(addresses: Addresses) -> tuple[CertificateSpec, ...]:
+    return (
+        CertificateSpec("apiserver-kubelet-client", "kube-apiserver-kubelet-client", MASTERS),
+        CertificateSpec(
+            # exec and logs reach the kubelet by its address, which must therefore be in the certificate.
+            "kubelet",
+            f"system:node:{NODE_NAME}",
+            "system:nodes",
+            dns_names=(NODE_NAME,),
+            addresses=(addresses.node, LOOPBACK),
+        ),
+        CertificateSpec("kube-proxy", "system:kube-proxy"),
+        CertificateSpec("coredns", DNS_USER),
+    )
 
 
 def write_pki(folder: Path, specs: tuple[CertificateSpec, ...]) -> None:

@@ -21,6 +21,7 @@ from hack.cluster.host.layout import Layout
 
 PROC = Path("/proc")
 KILL_SECONDS = 10.0
+_ENTER_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Command:
 
     component: str
     argv: tuple[str, ...]
+    netns: str = ""
+    """The file of the network namespace that it runs in; that of its parent, if empty."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class ProcessRecord:
     pid: int
     start_ticks: int
     executable: str
+    netns: str = ""
 
     @property
     def is_alive(self) -> bool:
@@ -50,7 +54,7 @@ class ProcessRecord:
 
     @property
     def command(self) -> Command:
-        return Command(self.component, self.argv)
+        return Command(self.component, self.argv, self.netns)
 
 
 def start_time_of(stat: str) -> tuple[str, int]:
@@ -81,15 +85,25 @@ def spawn(layout: Layout, command: Command) -> ProcessRecord:
         (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
+    enter = ("nsenter", f"--net={command.netns}", "--") if command.netns else ()
+    argv = (*enter, *command.argv)
     # Not subprocess.Popen: it warns when its owner forgets a child, and these are meant to outlive us.
-    pid = os.posix_spawn(
-        command.argv[0], command.argv, _environment(), file_actions=actions, setsid=True, setsigmask=(),
+    pid = os.posix_spawnp(
+        argv[0], argv, _environment(), file_actions=actions, setsid=True, setsigmask=(),
         setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGHUP),
     )  # fmt: skip
-    ticks, executable = identity_of(pid) or (0, "")
-    record = ProcessRecord(command.component, command.argv, pid, ticks, executable)
+    ticks, executable = _identity_once_entered(pid, command) if enter else identity_of(pid) or (0, "")
+    record = ProcessRecord(command.component, command.argv, pid, ticks, executable, command.netns)
     layout.process(command.component).write_text(json.dumps(asdict(record), indent=1))
     return record
+
+
+def _identity_once_entered(pid: int, command: Command) -> tuple[int, str]:
+    # nsenter becomes the component by a call of exec, a moment after it was started.
+    wanted, deadline = os.path.realpath(command.argv[0]), time.monotonic() + _ENTER_SECONDS
+    while (identity := identity_of(pid)) and identity[1] != wanted and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return identity or (0, "")
 
 
 def read_records(layout: Layout) -> dict[str, ProcessRecord]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from hack.cluster.cluster import Cluster, ComponentStatus
 from hack.cluster.doctor import Missing, missing_for_host
 from hack.cluster.errors import ClusterError, StartError
-from hack.cluster.host import cleanup, fakenodes, images, network, node, start
+from hack.cluster.host import cleanup, fakenodes, images, network, node, start, sysctls
 from hack.cluster.host.client import ApiClient, wait_until
 from hack.cluster.host.control_plane import Plan, Site
-from hack.cluster.host.layout import Layout, Record, pick_endpoints
+from hack.cluster.host.layout import Layout, Record, chosen_ports, pick_endpoints
 from hack.cluster.host.process import read_records, spawn
 from hack.cluster.options import ClusterOptions
 from hack.cluster.progress import say, step
@@ -68,29 +69,23 @@ class HostProvider:
         say(f"  cluster {options.name} is already running")
         plan = plan_of(layout, record)
         fakenodes.reconcile_fake_nodes(plan, ApiClient(layout.kubeconfig), options.gpus, lambda: None)
-        Record(options, record.endpoints, ready=True, sysctls=record.sysctls).write(layout)
+        Record(options, record.endpoints, ready=True).write(layout)
         return cluster_of(options)
 
     def _start(self, layout: Layout, options: ClusterOptions) -> None:
         if not options.control_plane_only:
-            network.require_free()
             layout.check_socket_paths()
-        endpoints = pick_endpoints(control_plane_only=options.control_plane_only)
-        sysctls = {} if options.control_plane_only else network.read_sysctls()
-        record = Record(options, endpoints, ready=False, sysctls=sysctls)
-        plan = plan_of(layout, record)
-        layout.root.mkdir(parents=True, mode=0o700)
-        record.write(layout)
         with step(f"start cluster {options.name}"):
             try:
-                _start_components(plan, options)
+                record = _claim(layout, options)
+                _start_components(plan_of(layout, record), options)
             except KeyboardInterrupt:
                 cleanup.remove_cluster(layout)
                 raise
             except (ClusterError, OSError) as error:
                 cleanup.remove_cluster(layout, keep_logs=True)
                 raise StartError(str(error), hint=f"All logs are in {layout.root / 'logs'}") from error
-        Record(options, endpoints, ready=True, sysctls=sysctls).write(layout)
+        replace(record, ready=True).write(layout)
 
 
 def is_healthy(layout: Layout, record: Record) -> bool:
@@ -121,7 +116,6 @@ def _start_components(plan: Plan, options: ClusterOptions) -> None:
     timer = start.Timer()
     start.write_files(plan)
     if not plan.control_plane_only:
-        _prepare_host(plan)
         spawn(plan.layout, node.containerd(plan))
     timer.mark("files")
     client = start.start_control_plane(plan, timer)
@@ -134,9 +128,20 @@ def _start_components(plan: Plan, options: ClusterOptions) -> None:
     start.add_gpus(plan, client, options.gpus, timer)
 
 
-def _prepare_host(plan: Plan) -> None:
-    plan.layout.run.mkdir(parents=True, exist_ok=True, mode=0o711)
-    network.create_network(plan.layout.name)
+def _claim(layout: Layout, options: ClusterOptions) -> Record:
+    """Take what no other cluster on this machine has, and write it down."""
+    layout.root.mkdir(parents=True, mode=0o700)
+    with cleanup.machine_lock():
+        addresses = None
+        if not options.control_plane_only:
+            layout.run.mkdir(parents=True, exist_ok=True, mode=0o711)
+            sysctls.save_sysctls()
+            addresses = network.claim_network(layout)
+        record = Record(options, pick_endpoints(addresses, chosen_ports()), ready=False)
+        record.write(layout)
+    if addresses:
+        network.create_network(layout, addresses)
+    return record
 
 
 def _down_hint(name: str) -> str:

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable
 
 from hack.cluster.errors import StartError
-from hack.cluster.host import control_plane, node
+from hack.cluster.host import control_plane, network, node
+from hack.cluster.host.addresses import NODE_NAME
 from hack.cluster.host.client import ApiClient, http_answers, wait_until
 from hack.cluster.host.control_plane import Plan
 from hack.cluster.host.fakenodes import reconcile_fake_nodes
 from hack.cluster.host.kubeconfig import kubeconfig, write_kubeconfig
-from hack.cluster.host.layout import NODE_NAME, Layout
+from hack.cluster.host.layout import Layout
 from hack.cluster.host.objects import NODES_PATH, dns_rights, is_ready
 from hack.cluster.host.pki import certificates_for, write_pki
 from hack.cluster.host.process import ProcessRecord, read_records, spawn
@@ -28,7 +29,7 @@ def write_files(plan: Plan) -> None:
     layout = plan.layout
     for folder in layout.folders:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    specs = certificates_for(control_plane_only=plan.control_plane_only)
+    specs = certificates_for(plan.addresses, control_plane_only=plan.control_plane_only)
     write_pki(layout.root / "pki", specs)
     for spec in specs:
         if spec.file not in ("apiserver", "apiserver-kubelet-client"):
@@ -36,7 +37,8 @@ def write_files(plan: Plan) -> None:
             write_kubeconfig(path, _kubeconfig_of(plan, spec.file))
     layout.config("audit-policy.json").write_text(json.dumps(control_plane.AUDIT_POLICY))
     if not plan.control_plane_only:
-        node.write_configs(plan, shutil.which("runc") or "runc")
+        filtered = network.bridge_is_filtered(layout)
+        node.write_configs(plan, shutil.which("runc") or "runc", bridge_is_filtered=filtered)
 
 
 def start_control_plane(plan: Plan, timer: Timer) -> ApiClient:
@@ -83,16 +85,16 @@ def add_gpus(plan: Plan, client: ApiClient, gpus: int, timer: Timer) -> None:
 
 def start_node(plan: Plan, client: ApiClient, timer: Timer) -> None:
     """Start what makes this host a node; containerd was started before the API server."""
-    layout, endpoints = plan.layout, plan.endpoints
+    layout, endpoints, address = plan.layout, plan.endpoints, plan.addresses.node
     alive = guard(layout)
     for path, body in dns_rights():
         client.create(path, body)
     for command in (node.kubelet(plan), node.kube_proxy(plan), node.coredns(plan)):
         spawn(layout, command)
     for what, holds in (
-        ("kube-proxy", lambda: http_answers(endpoints.proxy_health, "/healthz", tls=False)),
+        ("kube-proxy", lambda: http_answers(endpoints.proxy_health, "/healthz", tls=False, host=address)),
         ("CoreDNS", lambda: http_answers(endpoints.dns_ready, "/ready", tls=False)),
-        ("the kubelet", lambda: http_answers(endpoints.kubelet_health, "/healthz", tls=False)),
+        ("the kubelet", lambda: http_answers(endpoints.kubelet_health, "/healthz", tls=False, host=address)),
         ("the node", lambda: _node_is_ready(client)),
     ):
         wait_until(f"{what} becoming ready", holds, timeout=READY_SECONDS, alive=alive)

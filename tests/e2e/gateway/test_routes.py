@@ -7,6 +7,7 @@ import openai
 
 from tests.support.api import Api, is_ready
 from tests.support.models import model
+from tests.support.operator import NAMESPACE
 from tests.support.waiting import eventually
 
 SMALL = {"resources": {"cpu": "200m", "memory": "1Gi"}, "contextLength": 1024, "quantization": "q4_1"}
@@ -21,6 +22,17 @@ def ready(api: Api, name: str, replicas: int = 1) -> None:
         return is_ready(live) and live["status"]["readyReplicas"] == replicas
 
     api.wait("InferenceModel", name, all_of_them, what=f"{replicas} replicas", seconds=90)
+
+
+def ready_pods(api: Api, name: str) -> set[str]:
+    """How many ready pods of a model each gateway sees: it learns of them by itself, not by the model's status."""
+    series = f'moorage_gateway_ready_pods{{model="{api.namespace}/{name}",state="used"}} '
+    told = set()
+    for pod in api.at(NAMESPACE).find("Pod", "app.kubernetes.io/name=moorage-gateway"):
+        if "deletionTimestamp" not in pod["metadata"]:
+            page = httpx.get(f"http://{pod['status']['podIP']}:9090/metrics", trust_env=False).text
+            told |= {line.removeprefix(series) for line in page.splitlines() if line.startswith(series)} or {"0"}
+    return told
 
 
 def answered(api: Api, name: str) -> dict[str, float]:
@@ -56,6 +68,8 @@ def test_an_alias_generate_and_prefixes_on_real_pods(api: Api, client: openai.Op
         met.add(raw.headers["x-moorage-model"])
     assert met == both
 
+    # A gateway that sees one of the pods later places prefixes anew.
+    eventually(lambda: ready_pods(api, "smollm2") == {"2.0"}, "every gateway sees both pods")
     # By the prefix, the turns of a chat meet one of the two pods.
     before = answered(api, "smollm2")
     chat: list[Any] = [{"role": "user", "content": QUESTION}]
@@ -63,7 +77,7 @@ def test_an_alias_generate_and_prefixes_on_real_pods(api: Api, client: openai.Op
         said = client.chat.completions.create(model="smollm2", messages=chat, max_tokens=8, temperature=0)
         chat += [{"role": "assistant", "content": said.choices[0].message.content}, {"role": "user", "content": "Why?"}]
     after = answered(api, "smollm2")
-    assert sorted(after[pod] - before[pod] for pod in before) == [0, 4]
+    assert sorted(after[pod] - before[pod] for pod in before) == [0, 4], ready_pods(api, "smollm2")
 
     headers = {"Authorization": f"Bearer {client.api_key}"}
     fields = {"inputs": QUESTION, "scenario": "qa", "parameters": {"max_new_tokens": 16, "temperature": 0}}

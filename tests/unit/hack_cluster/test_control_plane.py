@@ -17,13 +17,13 @@ def test_nothing_listens_on_all_interfaces(full_plan: Plan, api_plan: Plan) -> N
         assert not [argument for command in everything(plan) for argument in command.argv if "0.0.0.0" in argument]  # noqa: S104
 
 
-def test_the_api_server_binds_to_the_bridge_only_with_a_node(full_plan: Plan, api_plan: Plan) -> None:
-    assert "--bind-address=10.244.0.1" in control_plane.api_server(full_plan).argv
+def test_the_api_server_binds_to_the_clusters_own_address_only_with_a_node(full_plan: Plan, api_plan: Plan) -> None:
+    assert "--bind-address=10.243.1.1" in control_plane.api_server(full_plan).argv
     assert "--bind-address=127.0.0.1" in control_plane.api_server(api_plan).argv
 
 
 def test_the_advertised_address_is_never_loopback(api_plan: Plan) -> None:
-    assert "--advertise-address=10.244.0.1" in control_plane.api_server(api_plan).argv
+    assert "--advertise-address=10.243.0.1" in control_plane.api_server(api_plan).argv
 
 
 def test_the_api_server_knows_kubelets_only_with_a_node(full_plan: Plan, api_plan: Plan) -> None:
@@ -32,6 +32,16 @@ def test_the_api_server_knows_kubelets_only_with_a_node(full_plan: Plan, api_pla
 
     assert asks(full_plan)
     assert not asks(api_plan)
+
+
+def test_services_are_in_the_clusters_own_range(full_plan: Plan) -> None:
+    for command in (control_plane.api_server(full_plan), control_plane.controller_manager(full_plan)):
+        assert "--service-cluster-ip-range=10.97.0.0/16" in command.argv
+
+
+def test_pods_that_ask_for_gpus_tolerate_the_taint_of_gpu_nodes(api_plan: Plan) -> None:
+    (plugins,) = [a for a in control_plane.api_server(api_plan).argv if a.startswith("--enable-admission-plugins=")]
+    assert "ExtendedResourceToleration" in plugins
 
 
 def test_two_plans_share_no_file(full_plan: Plan) -> None:

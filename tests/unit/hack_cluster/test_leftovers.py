@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hack.cluster.host import network
+from hack.cluster.host import network, sysctls
 from hack.cluster.host.cleanup import is_result_of, kill_turn, remove_cluster, shim_socket
 from hack.cluster.host.layout import Layout
 from hack.cluster.host.leftovers import Footprint, belongs, in_container, parse_mounts
@@ -64,15 +64,15 @@ def test_container_ids_come_from_the_shims_folders(layout: Layout) -> None:
     assert Footprint.of(layout).containers == {"1f"}
 
 
-def test_only_the_bridge_and_its_ports_are_our_interfaces() -> None:
+def test_an_interface_is_ours_by_its_alias() -> None:
     links = [
         {"ifname": "lo"},
-        {"ifname": "moorage0"},
-        {"ifname": "veth1", "master": "moorage0"},
-        {"ifname": "veth2", "master": "docker0"},
+        {"ifname": "moorage0", "ifalias": "moorage-e2e-1f"},
+        {"ifname": "moorage1", "ifalias": "moorage-moorage-2e"},
+        {"ifname": "moorage2"},
     ]
-    assert network.parse_interfaces(json.dumps(links)) == ["veth1", "moorage0"]
-    assert network.parse_interfaces("") == []
+    assert network.parse_interfaces(json.dumps(links), "moorage-moorage-2e") == ["moorage1"]
+    assert network.parse_interfaces("", "moorage-moorage-2e") == []
 
 
 def test_only_our_tables_are_found() -> None:
@@ -86,16 +86,44 @@ def test_only_our_tables_are_found() -> None:
     assert network.parse_tables(json.dumps(listed), {"kube-proxy"}) == [("ip", "kube-proxy")]
 
 
-def test_changed_kernel_settings_are_put_back_and_others_never_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(network, "SYSCTL_ROOT", tmp_path)
-    for name, value in (("kernel/panic", "10"), ("net/ipv4/ip_forward", "0"), ("kernel/other", "7")):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(value)
-    network.restore_sysctls({"kernel/panic": "1", "net/ipv4/ip_forward": "0", "kernel/other": "0"})
-    assert (tmp_path / "kernel/panic").read_text() == "1"
-    assert (tmp_path / "kernel/other").read_text() == "7"
+@pytest.fixture
+def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for /proc/sys."""
+    monkeypatch.setattr(sysctls, "SYSCTL_ROOT", tmp_path / "sys")
+    for name, value in (("kernel/panic", "1"), ("net/ipv4/ip_forward", "0"), ("kernel/other", "7")):
+        (tmp_path / "sys" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sys" / name).write_text(value)
+    return tmp_path / "sys"
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """A folder that stands for /run/moorage."""
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run"
+
+
+def test_changed_kernel_settings_are_put_back_and_others_never_written(kernel: Path, runs: Path) -> None:
+    sysctls.save_sysctls(runs)
+    for name in ("kernel/panic", "net/ipv4/ip_forward", "kernel/other"):
+        (kernel / name).write_text("10")
+    sysctls.restore_sysctls(runs)
+    assert [(kernel / name).read_text() for name in ("kernel/panic", "net/ipv4/ip_forward")] == ["1", "0"]
+    assert (kernel / "kernel/other").read_text() == "10"
+    assert list(runs.iterdir()) == []
+
+
+def test_cluster_17_kernel_settings_are_put_back_by_the_last_cluster_only(kernel: Path, runs: Path) -> None:
+    forward = kernel / "net/ipv4/ip_forward"
+    sysctls.save_sysctls(runs)
+    forward.write_text("1")
+    sysctls.save_sysctls(runs)
+    (runs / "another-1f").mkdir()
+    sysctls.restore_sysctls(runs)
+    assert forward.read_text() == "1"
+    (runs / "another-1f").rmdir()
+    sysctls.restore_sysctls(runs)
+    assert forward.read_text() == "0"
 
 
 def test_shim_sockets_are_read_in_both_forms() -> None:

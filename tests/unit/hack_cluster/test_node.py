@@ -59,15 +59,27 @@ def test_pod_addresses_are_leased_in_the_clusters_folder(full_plan: Plan) -> Non
     assert bridge["ipMasq"] is False
 
 
-def test_coredns_answers_on_the_bridge_only(full_plan: Plan) -> None:
+def test_coredns_answers_on_the_clusters_own_address_only(full_plan: Plan) -> None:
     text = node.corefile(full_plan)
-    assert "bind 10.244.0.1" in text
+    assert "bind 10.243.1.1" in text
     assert "ready 127.0.0.1:20008" in text
+
+
+def test_cluster_17_what_two_nodes_would_share_runs_in_the_clusters_network_namespace(full_plan: Plan) -> None:
+    for command in (node.containerd(full_plan), node.kubelet(full_plan), node.kube_proxy(full_plan)):
+        assert command.netns == str(full_plan.layout.netns)
+    # It asks the host's resolvers, which may answer on the host's loopback only.
+    assert node.coredns(full_plan).netns == ""
+
+
+def test_the_health_of_what_is_in_the_namespace_is_asked_by_the_nodes_address(full_plan: Plan) -> None:
+    assert node.kubelet_config(full_plan)["healthzBindAddress"] == "10.244.1.1"
+    assert node.kube_proxy_config(full_plan, bridge_is_filtered=True)["healthzBindAddress"].startswith("10.244.1.1:")
 
 
 def test_configs_are_written_where_the_commands_look(full_plan: Plan) -> None:
     full_plan.layout.config("x").parent.mkdir(parents=True)
-    node.write_configs(full_plan, "runc")
+    node.write_configs(full_plan, "runc", bridge_is_filtered=True)
     for command in (
         node.containerd(full_plan),
         node.kubelet(full_plan),

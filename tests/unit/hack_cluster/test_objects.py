@@ -11,7 +11,7 @@ from hack.cluster.host.objects import GPU_RESOURCE, fake_node, is_ready
 
 def test_beside_a_real_node_fake_ones_are_tainted() -> None:
     (taint,) = fake_node("gpu-0", 8, tainted=True)["spec"]["taints"]
-    assert taint == {"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}
+    assert taint == {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
     assert fake_node("gpu-0", 8, tainted=False)["spec"]["taints"] == []
 
 

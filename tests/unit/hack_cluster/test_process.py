@@ -51,6 +51,21 @@ def test_a_spawned_component_is_alive_recorded_and_in_its_own_session(layout: La
     assert os.getsid(sleeper.pid) == sleeper.pid
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may enter a network namespace, and only root has nodes")
+def test_a_component_in_a_network_namespace_is_known_by_its_own_executable(layout: Layout) -> None:
+    for folder in layout.folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    program = (sys.executable, "-c", "import signal; signal.pause()")
+    record = spawn(layout, Command("sleeper", program, netns=f"/proc/{os.getpid()}/ns/net"))
+    try:
+        assert record.is_alive
+        assert record.executable == os.path.realpath(sys.executable)
+        assert record.command.netns == f"/proc/{os.getpid()}/ns/net"
+    finally:
+        kill_all([record])
+    assert not record.is_alive
+
+
 def test_a_killed_component_is_gone_and_leaves_no_zombie(sleeper: ProcessRecord) -> None:
     kill_all([sleeper])
     assert not sleeper.is_alive
