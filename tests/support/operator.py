@@ -87,7 +87,7 @@ class OperatorProcess:
 
     def __init__(self, kubeconfig: Path, log: Path, **settings: str) -> None:
         self.log = log
-        self.port = free_port()
+        self.port, self.liveness_port = free_port(), free_port()
         self._environment = {
             # Bytecode is kept, as it is in the image: without it, most of a start is compiling libraries again.
             **{key: value for key, value in os.environ.items() if not key.startswith(("MOORAGE_", "PYTHONDONT"))},
@@ -96,6 +96,8 @@ class OperatorProcess:
             "MOORAGE_POD_NAME": "operator-of-the-test",
             "MOORAGE_IMAGES": json.dumps(IMAGES),
             "MOORAGE_HEALTH_PORT": str(self.port),
+            "MOORAGE_LIVENESS_PORT": str(self.liveness_port),
+            "MOORAGE_POD_IP": "127.0.0.1",
             # The pods of fake nodes have addresses of nobody; nothing must be sent there.
             "MOORAGE_FACTS": "false",
             **settings,

@@ -1,26 +1,28 @@
 """`python -m moorage_operator`: runs the operator until it is told to end."""
 
-import asyncio
 import logging
 import sys
 
 import uvloop
 
-from moorage_common.kube.credentials import CredentialsError, connect
-from moorage_operator import logs, operator
+# Registers the handlers with kopf.
+import moorage_operator.handlers
+from moorage_operator import logs
+from moorage_operator.cluster.connection import CredentialsError
+from moorage_operator.handlers.framework import RetriesAreWarnings, run
 from moorage_operator.settings import Settings
 
-log = logging.getLogger("moorage_operator")
+log = logging.getLogger(moorage_operator.__name__)
 
 
 def main() -> int:
     """Runs until SIGTERM."""
     settings = Settings()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, RetriesAreWarnings())
     log.info("settings", extra=settings.model_dump(mode="json"))
     try:
-        uvloop.run(operator.run(settings, connect))
-    except (asyncio.CancelledError, KeyboardInterrupt):
+        uvloop.run(run(settings))
+    except KeyboardInterrupt:
         return 0
     except CredentialsError as error:
         log.error(str(error))

@@ -1,7 +1,9 @@
-"""Tells the kubelet how the operator is: `/livez` and `/readyz`, each with its reasons as JSON; and `/metrics`.
+"""How the operator is: serves `/readyz`, with its reasons as JSON, and `/metrics`; kopf's probes serve `/livez`.
 
-Alive means that no watch has been silent for too long, so that a restart mends what reconnecting did not. Ready means
-watching everything and able to write: the Lease was read or renewed a moment ago and the last writes were not refused.
+Alive means that no list or watch has been without an answer for too long, so that a restart mends what retries did not.
+Ready means that all that can be watched is, and able to write: the Lease was read or renewed a moment ago and the last
+writes were not refused. What the API server does not let us watch is named, and is no reason not to be ready, unless it
+is everything.
 """
 
 import time
@@ -11,8 +13,8 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from moorage_common.kube.watch import WatchHealth
 from moorage_operator.cluster.lease import LEASE_SECONDS, Elector
+from moorage_operator.cluster.watches import Watches
 
 SILENT_LIMIT: Final = 210.0
 
@@ -44,7 +46,7 @@ class Health:
 
     def __init__(
         self,
-        watches: WatchHealth,
+        watches: Watches,
         elector: Elector,
         writes: WriteHealth,
         *,
@@ -62,6 +64,8 @@ class Health:
     def not_ready(self) -> list[str]:
         """Why the operator does not do its work now."""
         reasons = self.not_alive() + [f"not watching {path}" for path in self._watches.missing()]
+        if self._watches.all_refused():
+            reasons.append("nothing can be watched")
         if not self._synced():
             reasons.append("not every kind has been listed yet")
         contact = self._elector.contact_at
@@ -71,25 +75,24 @@ class Health:
             reasons.append(f"the API server refuses writes: {self._writes.refusal}")
         return reasons
 
+    def unwatched(self) -> list[str]:
+        """What the API server does not let us watch: the rest is served."""
+        return self._watches.unwatched()
+
 
 async def serve(health: Health, port: int) -> web.AppRunner:
-    """Serves the probes on `port`; the caller ends it with `cleanup()`."""
+    """Serves readiness and metrics on `port`; the caller ends it with `cleanup()`."""
     app = web.Application()
 
-    def answer(reasons: list[str]) -> web.Response:
-        return web.json_response({"ok": not reasons, "reasons": reasons}, status=503 if reasons else 200)
-
-    async def livez(_request: web.Request) -> web.Response:
-        return answer(health.not_alive())
-
     async def readyz(_request: web.Request) -> web.Response:
-        return answer(health.not_ready())
+        reasons = health.not_ready()
+        body = {"ok": not reasons, "reasons": reasons, "unwatched": health.unwatched()}
+        return web.json_response(body, status=503 if reasons else 200)
 
     async def metrics(_request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app.router.add_get("/metrics", metrics)
-    app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

@@ -6,6 +6,9 @@ import sys
 from datetime import UTC, datetime
 from typing import Final
 
+_TALKATIVE: Final = ("aiohttp.access", "kopf")
+"""Loggers that tell each request or event, which is of no use to those who run us."""
+
 _STANDARD: Final = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -32,8 +35,13 @@ def _plain(value: object) -> bool:
     return value is None or isinstance(value, str | int | float | bool | list | tuple | dict)
 
 
-def configure(level: str) -> None:
-    """Sends every logger's records, libraries' too, to one handler."""
+def configure(level: str, *filters: logging.Filter) -> None:
+    """Sends every logger's records, libraries' too, to one handler, through the filters."""
     handler = logging.StreamHandler(sys.stderr)
+    for chosen in filters:
+        handler.addFilter(chosen)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    if level != "DEBUG":
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)

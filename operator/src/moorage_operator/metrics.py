@@ -20,6 +20,12 @@ GATEWAYS: Final = Gauge(
     ["state"],
 )
 
+UNWATCHED: Final = Gauge(
+    "moorage_unwatched",
+    "1 for each kind and namespace (empty: all of them) that the API server does not let the operator watch.",
+    ["resource", "namespace"],
+)
+
 STARTUP_SECONDS: Final = Histogram(
     "moorage_model_startup_seconds",
     "How long pods of models took to become ready, by phase: queued, image, download, load, total.",

@@ -1,26 +1,30 @@
-"""Puts the operator together: watches → store and queue → workers that reconcile, while we hold the Lease."""
+"""Puts the operator together: events → store and queue → workers that reconcile, while we hold the Lease."""
 
 import asyncio
 import logging
 import random
-import signal
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, Final
 
-from moorage_common.kube.client import Kube, Login, wait_for_crd
-from moorage_common.kube.errors import ApiError, ConflictError, ThrottledError, UnavailableError
-from moorage_common.kube.resources import DEPLOYMENTS, ENDPOINT_SLICES, INFERENCE_MODELS, NODES, PODS, Resource
-from moorage_common.kube.watch import WatchHealth
+from aiohttp import web
+from kubernetes.aio.dynamic import Resource
+
 from moorage_operator.api.key import Key
+from moorage_operator.cluster.client import NOTHING, Kube
 from moorage_operator.cluster.cluster_view import ClusterView
+from moorage_operator.cluster.endpoint_slices import follow
+from moorage_operator.cluster.errors import ApiError, ConflictError, ThrottledError, UnavailableError
 from moorage_operator.cluster.facts import FactsProber
-from moorage_operator.cluster.kinds import FIELD_MANAGER
+from moorage_operator.cluster.kinds import DEPLOYMENTS, ENDPOINT_SLICES, INFERENCE_MODELS, NODES, PODS, described
 from moorage_operator.cluster.lease import Elector
+from moorage_operator.cluster.listing import Listing
+from moorage_operator.cluster.scope import CHILDREN, SELECTORS, Scope, Watched
+from moorage_operator.cluster.sync import OPTIONAL, Sync
+from moorage_operator.cluster.watches import Watches
 from moorage_operator.health import Health, WriteHealth, serve
 from moorage_operator.reconcile import Reconciler
 from moorage_operator.scaling.gateways import Gateways
 from moorage_operator.settings import Settings
-from moorage_operator.watch import CHILDREN, EVERYWHERE, Scope, watch
 from moorage_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -28,7 +32,7 @@ log = logging.getLogger(__name__)
 RESYNC_SECONDS: Final = 600.0
 NOT_LEADING_SECONDS: Final = 1.0
 MOVED_SECONDS: Final = 0.3
-"""How long a model whose place in the line has changed waits, so that many changes are one write."""
+"""How long a model whose queue position has changed waits, so that many changes are one write."""
 PAUSE_SECONDS: Final = 0.1
 """How long a model is left alone after it was looked at: news comes in bursts, and each look costs reads and writes."""
 
@@ -40,41 +44,34 @@ class Operator:
 
     def __init__(self, settings: Settings, kube: Kube) -> None:
         self._settings = settings
-        self._kube = kube
-        self.namespaces: tuple[str | None, ...] = settings.watch_namespaces or EVERYWHERE
-        self._scope = Scope(self.namespaces, settings.gateway_service, settings.namespace)
+        self.scope = Scope(settings.watch_namespaces)
         clock = asyncio.get_running_loop().time
+        self._kube = kube
         self._view = ClusterView(
-            sees_nodes=self.namespaces == EVERYWHERE,
+            sees_nodes=self.scope.clusterwide,
             autoscaled_nodes=settings.autoscaled_nodes,
             on_queue_change=self._add_moved,
             clock=clock,
         )
         self._store = self._view.store
         self._models: WorkQueue[Key] = WorkQueue(PAUSE_SECONDS, lane=lambda key: key.namespace)
-        self._unsynced = {(resource, ns) for resource, ns in self._scope.watches() if resource is not INFERENCE_MODELS}
+        self._relists: WorkQueue[Watched] = WorkQueue()
         self._working = asyncio.Event()
         self._prober = FactsProber(self._store, self._models)
-        self._gateways = Gateways(self._view.usage, self._use_changed, settings.gateway_token_file)
-        self._reconciler = Reconciler(
-            kube,
-            self._view,
-            settings.desired,
-            ask=self._prober.noticed if settings.facts else None,
-        )
-        self.elector = Elector(kube, settings.namespace, LEASE_NAME, settings.pod_name)
-        self.watches = WatchHealth(self._scope.watches())
+        self.gateways = Gateways(self._view.usage, self._use_changed, settings.gateway_token_file)
+        ask = self._prober.noticed if settings.facts else None
+        self._reconciler = Reconciler(self._kube, self._view, settings.desired, ask=ask)
+        self.elector = Elector(self._kube, settings.namespace, LEASE_NAME, settings.pod_name)
         self.writes = WriteHealth()
-
-    def synced(self) -> bool:
-        """Whether every kind but the models themselves has been listed once."""
-        return not self._unsynced
+        gateways = [(ENDPOINT_SLICES, settings.namespace)] if settings.gateway_service else []
+        self.watches = Watches([*self.scope.watched(), *gateways])
+        self._sync = Sync(self.scope, self.watches)
+        self.health = Health(self.watches, self.elector, self.writes, synced=lambda: self._sync.begun)
+        self.jobs: list[asyncio.Task[None]] = []
+        self._probes: web.AppRunner | None = None
 
     def event(self, resource: Resource, kind: str | None, obj: dict[str, Any]) -> None:
         """Takes in an event of a watch; the models that it concerns are reconciled."""
-        if resource is ENDPOINT_SLICES:
-            self._gateways.event(kind, obj)
-            return
         before = self._is_done(resource, obj)
         keys = self._view.event(resource, kind, obj)
         self._add(keys, urgent=self._is_done(resource, obj) != before)
@@ -103,46 +100,66 @@ class Operator:
 
     def listed(self, resource: Resource, namespace: str | None, found: Mapping[str, str], version: int) -> None:
         """Takes in that a list is complete: what is not in it is gone."""
-        if resource is ENDPOINT_SLICES:
-            self._gateways.listed(found.keys())
-        elif resource is NODES:
+        if resource is NODES:
             self._add(self._view.listed_nodes({name.lstrip("/") for name in found.values()}))
         elif resource in CHILDREN:
             self._add(self._store.retain(resource.kind, found.keys(), namespace, version))
         elif resource is INFERENCE_MODELS:
             there = set(found.values())
-            self._add(
-                key for key in self._store.models() if namespace in (None, key.namespace) and "/".join(key) not in there
-            )
-        if (resource, namespace) in self._unsynced:
-            self._unsynced.discard((resource, namespace))
-            self._begin()
+            self._add(key for key in self._in(namespace) if "/".join(key) not in there)
+        if self._sync.listed((resource, namespace)):
+            self._begin(namespace)
 
-    async def run(self) -> None:
-        """Works until told to end by a signal."""
-        warn = log.warning
-        for namespace in self.namespaces:
-            await wait_for_crd(self._kube, INFERENCE_MODELS, namespace, warn)
-        health = Health(self.watches, self.elector, self.writes, synced=self.synced)
-        probes = await serve(health, self._settings.health_port)
-        background = [asyncio.create_task(job) for job in self._jobs()]
-        watching = asyncio.create_task(watch(self._kube, self._scope, self, self.watches))
-        try:
-            done, _ = await asyncio.wait({watching, *background}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in (watching, *background):
-                task.cancel()
-            await asyncio.gather(watching, *background, return_exceptions=True)
+    def lost(self, watched: Watched) -> None:
+        """Takes in that the API server refuses to show something: models that it decides about are left alone."""
+        resource, namespace = watched
+        self._sync.lost(watched)
+        if resource is NODES:
+            self._add(self._view.lost_nodes())
+        elif resource not in OPTIONAL:
+            for key in self._in(namespace):
+                self.writes.succeeded(key)
+                self._view.update_queue(key, ())
+        # All else may be known by now.
+        self._begin(namespace)
+
+    def recovered(self, watched: Watched) -> None:
+        """Takes in that something is watched again: what went meanwhile is known by a list only."""
+        self._relists.add(watched)
+
+    def _in(self, namespace: str | None) -> list[Key]:
+        return [key for key in self._store.models() if namespace in (None, key.namespace)]
+
+    async def start(self) -> None:
+        """Begins to work in the background."""
+        self._probes = await serve(self.health, self._settings.health_port)
+        self.jobs = [asyncio.create_task(job) for job in self._jobs()]
+
+    async def stop(self, *, release: bool) -> None:
+        """Ends the work; with `release`, another replica may begin at once."""
+        for job in self.jobs:
+            job.cancel()
+        await asyncio.gather(*self.jobs, return_exceptions=True)
+        if release:
             await self.elector.release()
-            await probes.cleanup()
+        if self._probes:
+            await self._probes.cleanup()
+
+    def ended_jobs(self) -> list[str]:
+        """Background tasks that have ended, which none of them should."""
+        ended = [job for job in self.jobs if job.done()]
+        return [f"{job.get_name()} ended: {'cancelled' if job.cancelled() else job.exception()!r}" for job in ended]
 
     def _jobs(self) -> list[Coroutine[Any, Any, None]]:
-        jobs = [self._lead(), self._resync()]
-        jobs += [self._work() for _ in range(self._settings.workers)]
-        jobs += [self._gateways.run()] if self._scope.gateway_service else []
-        return [*jobs, self._prober.run()] if self._settings.facts else jobs
+        settings = self._settings
+        jobs = [self._lead(), self._resync(), self._relist()]
+        jobs += [self._work() for _ in range(settings.workers)]
+        if service := settings.gateway_service:
+            jobs += [
+                self.gateways.run(),
+                follow(self._kube, settings.namespace, service, self.gateways, self.watches),
+            ]
+        return [*jobs, self._prober.run()] if settings.facts else jobs
 
     async def _lead(self) -> None:
         while True:
@@ -150,15 +167,19 @@ class Operator:
             self._begin()
             await self.elector.hold()
 
-    def _begin(self) -> None:
-        """Lets the workers work, once everything is known and we lead."""
-        if not self.synced():
+    def _begin(self, namespace: str | None = None) -> None:
+        """Lets the workers work, once all is known that can be and we lead; looks at what has become known since."""
+        if not self._sync.begun:
             return
         self._add(self._view.complete())
-        if self.elector.leading:
-            self._view.rebuild_queue()
-            log.info("reconciling", extra={"models": len(self._models)})
-            self._working.set()
+        if not self.elector.leading:
+            return
+        self._view.rebuild_queue()
+        if self._working.is_set():
+            self._add(self._in(namespace))
+            return
+        log.info("reconciling", extra={"models": len(self._models)})
+        self._working.set()
 
     async def _work(self) -> None:
         await self._working.wait()
@@ -170,6 +191,8 @@ class Operator:
                 self._models.done(key)
 
     async def _reconcile(self, key: Key) -> None:
+        if not self._sync.has(key.namespace):
+            return  # it is queued again when what is missing has been listed
         if not self.elector.valid:
             # The process was paused, or the API server is away: whoever leads now, it may not be us. That is no failure
             # of the model, so it does not wait longer each time.
@@ -201,23 +224,30 @@ class Operator:
             if again is not None:
                 self._models.add(key, again)
 
+    async def _relist(self) -> None:
+        """Lists what a watch alone may not have told."""
+        while True:
+            watched = await self._relists.get()
+            resource, namespace = watched
+            listing = Listing(watched, self)
+            try:
+                async for page in self._kube.pages(resource, namespace, SELECTORS.get(resource, NOTHING)):
+                    listing.page(page)
+            except (ApiError, UnavailableError) as error:
+                delay = self._relists.retry(watched, error.retry_after)
+                extra = {"what": described(*watched), "error": str(error), "in_seconds": round(delay, 2)}
+                log.warning("cannot list; trying again", extra=extra)
+            else:
+                self._relists.succeeded(watched)
+            finally:
+                self._relists.done(watched)
+
     async def _resync(self) -> None:
-        """Looks at every model again now and then, in case that something was missed; so do the watches by lists."""
+        """Lists everything and looks at every model again now and then, in case that something was missed."""
         while True:
             await asyncio.sleep(RESYNC_SECONDS * random.uniform(0.9, 1.1))  # noqa: S311 - jitter is no secret
+            for watched in self.scope.watched():
+                if not self.watches.is_refused(watched):
+                    self._relists.add(watched)
             for key in self._store.models():
                 self._models.add(key, random.uniform(0, 60))  # noqa: S311 - jitter is no secret
-
-
-async def run(settings: Settings, login: Login) -> None:
-    """Runs the operator until SIGTERM or SIGINT."""
-    kube = Kube(login, FIELD_MANAGER)
-    try:
-        operator = Operator(settings, kube)
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - we are inside a coroutine
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        await operator.run()
-    finally:
-        await kube.close()

@@ -11,18 +11,17 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from moorage_common.kube.client import Kube
-from moorage_common.kube.errors import ConflictError, ForbiddenError, InvalidError, InvalidNameError, NotFoundError
-from moorage_common.kube.resources import INFERENCE_MODELS, REPLICA_SETS
 from moorage_common.labels import APPLIED_HASH_ANNOTATION
 from moorage_operator.api.conditions import Problem, Reason
 from moorage_operator.api.key import Key
 from moorage_operator.api.v1alpha1 import API_VERSION, KIND, InferenceModel
 from moorage_operator.cluster.admission import rules_of
 from moorage_operator.cluster.child import Child
+from moorage_operator.cluster.client import Kube
 from moorage_operator.cluster.cluster_view import ClusterView
+from moorage_operator.cluster.errors import ConflictError, ForbiddenError, InvalidError, InvalidNameError, NotFoundError
 from moorage_operator.cluster.events import Event, EventRecorder, sleep_event
-from moorage_operator.cluster.kinds import BY_KIND
+from moorage_operator.cluster.kinds import BY_KIND, INFERENCE_MODELS, REPLICA_SETS
 from moorage_operator.desired import desired
 from moorage_operator.desired.config import Circumstances, DesiredConfig
 from moorage_operator.desired.drift import drifted, with_hash

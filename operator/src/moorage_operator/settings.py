@@ -58,13 +58,24 @@ class Settings(BaseSettings):
         description="File with the token that the gateways are shown, made for their audience; it is read for every "
         "connection, as the kubelet renews it. Without a token they refuse to tell how models are used.",
     )
-    health_port: int = Field(8080, ge=0, le=65535, description="Port of /livez and /readyz.")
+    health_port: int = Field(8080, ge=0, le=65535, description="Port of /readyz and /metrics.")
+    liveness_port: int = Field(8081, ge=1, le=65535, description="Port of /livez, kopf's liveness probe.")
+    pod_ip: str = Field(
+        "0.0.0.0",  # noqa: S104 - without an address of the pod, kopf would listen on the loopback only
+        description="Address that /livez is served at.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level of the log.")
 
     @field_validator("watch_namespaces", "image_pull_secrets", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @property
+    def liveness_endpoint(self) -> str:
+        """Where kopf serves the liveness probe."""
+        host = f"[{self.pod_ip}]" if ":" in self.pod_ip else self.pod_ip
+        return f"http://{host}:{self.liveness_port}/livez"
 
     @property
     def desired(self) -> DesiredConfig:

@@ -7,13 +7,21 @@ nature: a key that is queued already is not queued again, so it never holds more
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Final, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
 FIRST_RETRY: Final = 0.05
 LAST_RETRY: Final = 30.0
+
+
+def backoffs(longest: float = 2.0) -> Iterator[float]:
+    """Endless delays in seconds that double up to `longest`, with jitter."""
+    delay = 0.25
+    while True:
+        yield delay * random.uniform(0.75, 1.25)  # noqa: S311 - jitter is no secret
+        delay = min(longest, delay * 2)
 
 
 class WorkQueue(Generic[K]):

@@ -1,14 +1,14 @@
 """An API server of a few dictionaries: enough of its verbs for the operator's own code."""
 
-import asyncio
 import copy
 import itertools
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from moorage_common.kube.client import NOTHING, RENEW_SECONDS, Kube
-from moorage_common.kube.errors import ApiError, ConflictError, InvalidError, NotFoundError
-from moorage_common.kube.resources import Resource
+from kubernetes.aio.dynamic import Resource
+
+from moorage_operator.cluster.client import NOTHING, Kube
+from moorage_operator.cluster.errors import ApiError, ConflictError, InvalidError, NotFoundError
 from tests.unit.operator.support import Object
 
 Target = tuple[str, str]
@@ -43,7 +43,7 @@ class FakeKube(Kube):
         if resource.kind == "ReplicaSet" and ("Deployment", name.removesuffix("-abc")) in self.objects:
             return self._replica_set(name)
         if (resource.kind, name) not in self.objects:
-            raise NotFoundError(404, "NotFound", f"{resource.plural} {name!r} not found")
+            raise NotFoundError(404, "NotFound", f"{resource.name} {name!r} not found")
         return copy.deepcopy(self.objects[resource.kind, name])
 
     def _replica_set(self, name: str) -> Object:
@@ -64,13 +64,6 @@ class FakeKube(Kube):
                 yield {"metadata": version, "items": [copy.deepcopy(obj)]}
         yield {"metadata": version, "items": []}
 
-    async def watch(
-        self, resource: Resource, namespace: str | None, selectors: Mapping[str, str], version: str
-    ) -> AsyncIterator[Object | None]:
-        """A watch that is silent: a test says what it would."""
-        yield None
-        await asyncio.sleep(RENEW_SECONDS)
-
     async def apply(
         self,
         resource: Resource,
@@ -78,7 +71,6 @@ class FakeKube(Kube):
         *,
         force: bool,
         subresource: str | None = None,
-        options: Mapping[str, str] = NOTHING,
     ) -> Object:
         """Server-side apply: a conflict where the live object is another or older than the manifest says.
 
@@ -103,7 +95,7 @@ class FakeKube(Kube):
         merged["metadata"]["resourceVersion"] = str(max(next(self._versions), newest + 1))
         return copy.deepcopy(self.put(kind, merged))
 
-    async def create(self, resource: Resource, manifest: Object, options: Mapping[str, str] = NOTHING) -> Object:
+    async def create(self, resource: Resource, manifest: Object) -> Object:
         """A new object; a conflict where the name is taken."""
         kind, name = _kind(resource, manifest), manifest["metadata"]["name"]
         self._refuse("create", kind)
@@ -113,7 +105,7 @@ class FakeKube(Kube):
         self.objects[kind, name]["metadata"].setdefault("uid", f"uid-of-{name}")
         return made
 
-    async def replace(self, resource: Resource, manifest: Object, options: Mapping[str, str] = NOTHING) -> Object:
+    async def replace(self, resource: Resource, manifest: Object) -> Object:
         """The object anew; a conflict when it is not of the manifest's version any more."""
         kind, metadata = _kind(resource, manifest), manifest["metadata"]
         self._refuse("replace", kind)
@@ -141,7 +133,7 @@ def invalid(message: str) -> ApiError:
 def _kind(resource: Resource, manifest: Object) -> str:
     """What is written; the server refuses a manifest of another kind than the path's."""
     assert manifest["kind"] == resource.kind
-    return resource.kind
+    return str(resource.kind)
 
 
 def _merged(live: Any, applied: Any) -> Any:

@@ -1,11 +1,14 @@
 """When the operator is alive and ready, and with which reasons it is not."""
 
-from moorage_common.kube.errors import UnavailableError
-from moorage_common.kube.resources import INFERENCE_MODELS, PODS, Resource
-from moorage_common.kube.watch import WatchHealth
+from kubernetes.aio.dynamic import Resource
+from prometheus_client import REGISTRY
+
+from moorage_operator.cluster.errors import UnavailableError
+from moorage_operator.cluster.kinds import INFERENCE_MODELS, PODS
 from moorage_operator.cluster.lease import LEASE_SECONDS, Elector
+from moorage_operator.cluster.scope import NAMESPACED, Scope
+from moorage_operator.cluster.watches import Watches
 from moorage_operator.health import SILENT_LIMIT, Health, WriteHealth
-from moorage_operator.watch import WATCHED, Scope
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.support import Clock
 
@@ -15,7 +18,7 @@ class Bed:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.watches = WatchHealth(Scope().watches(), self.clock)
+        self.watches = Watches(Scope().watched(), self.clock)
         self.hear()
         self.elector = Elector(FakeKube(), "moorage-system", "operator", "a", clock=self.clock)
         self.elector.contact_at = self.clock()
@@ -28,11 +31,11 @@ class Bed:
         hear(self.watches, but=but)
 
 
-def hear(heard: WatchHealth, *, but: Resource | None = None) -> None:
+def hear(heard: Watches, *, but: Resource | None = None) -> None:
     """All watches but one say something."""
-    for resource, namespace in Scope().watches():
+    for resource, namespace in Scope().watched():
         if resource is not but:
-            heard.heard(resource, namespace)
+            heard.answered((resource, namespace))
 
 
 def test_an_operator_that_watches_and_writes_is_alive_and_ready() -> None:
@@ -48,7 +51,7 @@ def test_one_silent_watch_is_enough_not_to_be_alive() -> None:
     bed.elector.contact_at = bed.clock()
     assert bed.health.not_alive() == ["a watch has been silent for 211 s"]
     assert bed.health.not_ready() == bed.health.not_alive()
-    bed.watches.heard(PODS, None)
+    bed.watches.answered((PODS, None))
     assert bed.health.not_alive() == []
 
 
@@ -60,8 +63,8 @@ def test_silence_up_to_the_limit_is_usual() -> None:
 
 def test_a_watch_that_was_never_answered_is_named_and_counts_from_the_start() -> None:
     clock = Clock()
-    heard = WatchHealth(Scope().watches(), clock)
-    assert len(heard.missing()) == len(WATCHED) + 1  # the nodes
+    heard = Watches(Scope().watched(), clock)
+    assert len(heard.missing()) == len(NAMESPACED) + 1  # the nodes
     clock.advance(30)
     hear(heard, but=PODS)
     assert heard.missing() == ["/api/v1/pods"]
@@ -72,11 +75,47 @@ def test_a_watch_that_was_never_answered_is_named_and_counts_from_the_start() ->
 
 
 def test_each_namespace_has_watches_of_its_own() -> None:
-    heard = WatchHealth(Scope(("team-a", "team-b")).watches(), Clock())
-    assert len(heard.missing()) == 2 * len(WATCHED)
-    heard.heard(INFERENCE_MODELS, "team-a")
+    heard = Watches(Scope(("team-a", "team-b")).watched(), Clock())
+    assert len(heard.missing()) == 2 * len(NAMESPACED)
+    heard.answered((INFERENCE_MODELS, "team-a"))
     assert "/apis/moorage.dev/v1alpha1/namespaces/team-a/inferencemodels" not in heard.missing()
     assert "/apis/moorage.dev/v1alpha1/namespaces/team-b/inferencemodels" in heard.missing()
+
+
+def refuse(watches: Watches, *resources: Resource) -> None:
+    """The API server does not let us watch them."""
+    for resource in resources:
+        watches.refused((resource, None), "403: pods is forbidden")
+
+
+def test_what_may_not_be_watched_is_named_and_is_no_reason_not_to_be_ready() -> None:
+    bed = Bed()
+    refuse(bed.watches, PODS)
+    assert bed.health.not_ready() == []
+    assert bed.health.unwatched() == ["cannot watch pods in all namespaces: 403: pods is forbidden"]
+    bed.clock.advance(SILENT_LIMIT + 1)
+    bed.elector.contact_at = bed.clock()
+    bed.hear(but=PODS)
+    refuse(bed.watches, PODS)
+    assert bed.health.not_alive() == []
+    assert bed.watches.answered((PODS, None))
+    assert bed.health.unwatched() == []
+
+
+def test_not_ready_if_nothing_at_all_may_be_watched() -> None:
+    bed = Bed()
+    refuse(bed.watches, *(resource for resource, _ in Scope().watched()))
+    assert bed.health.not_ready() == ["nothing can be watched"]
+
+
+def test_each_refusal_is_a_metric_for_as_long_as_it_lasts() -> None:
+    watches = Watches(Scope(("team-a",)).watched(), Clock())
+    labels = {"resource": "pods", "namespace": "team-a"}
+    assert watches.refused((PODS, "team-a"), "403")
+    assert not watches.refused((PODS, "team-a"), "403")
+    assert REGISTRY.get_sample_value("moorage_unwatched", labels) == 1
+    assert watches.answered((PODS, "team-a"))
+    assert REGISTRY.get_sample_value("moorage_unwatched", labels) is None
 
 
 def test_not_ready_before_everything_was_listed() -> None:

@@ -1,14 +1,12 @@
 """Who may work: the Lease is taken, kept, lost and given up; never do two replicas believe that it is theirs."""
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from kubernetes.aio.dynamic import Resource
 
-from moorage_common.kube.client import NOTHING
-from moorage_common.kube.errors import ConflictError, ThrottledError, UnavailableError
-from moorage_common.kube.resources import Resource
+from moorage_operator.cluster.errors import ConflictError, ThrottledError, UnavailableError
 from moorage_operator.cluster.lease import LEASE_SECONDS, RENEW_DEADLINE, RENEW_SECONDS, Elector
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.virtual_time import in_virtual_time, now
@@ -21,11 +19,9 @@ class SlowKube(FakeKube):
 
     delay = 0.0
 
-    async def replace(
-        self, resource: Resource, manifest: dict[str, Any], options: Mapping[str, str] = NOTHING
-    ) -> dict[str, Any]:
+    async def replace(self, resource: Resource, manifest: dict[str, Any]) -> dict[str, Any]:
         """The write is done at once, and told later."""
-        answer = await super().replace(resource, manifest, options)
+        answer = await super().replace(resource, manifest)
         await asyncio.sleep(self.delay)
         return answer
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from moorage_common.facts import Health, Phase
-from moorage_common.kube.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
 from moorage_operator.api.key import Key
 from moorage_operator.cluster.cluster_view import ClusterView
+from moorage_operator.cluster.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
 from moorage_operator.desired.config import DesiredConfig
 from moorage_operator.reconcile import BLOCKED_SECONDS, Reconciler
 from moorage_operator.status.observe import PodState

@@ -4,9 +4,9 @@ from typing import Any
 
 from moorage_common.facts import EngineFacts, Health, Phase, Termination
 from moorage_common.facts import LoadError as Error
-from moorage_common.kube.resources import NODES
 from moorage_common.shape import Shape
 from moorage_operator.cluster.cluster_view import ClusterView
+from moorage_operator.cluster.kinds import NODES
 from moorage_operator.cluster.store import Store
 from moorage_operator.reconcile import Reconciler
 from moorage_operator.status.observe import pod_state

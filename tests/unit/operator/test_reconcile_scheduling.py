@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from moorage_common.kube.errors import ForbiddenError
-from moorage_common.kube.resources import DEPLOYMENTS, EVENTS, PODS
+from moorage_operator.cluster.errors import ForbiddenError
+from moorage_operator.cluster.kinds import DEPLOYMENTS, EVENTS, PODS
 from moorage_operator.reconcile import BLOCKED_SECONDS
 from tests.unit.operator.support import Object, by_type, live_model, live_pod
 from tests.unit.operator.test_cluster_view import LOST

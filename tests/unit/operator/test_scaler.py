@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from moorage_common.demand import News, Use
-from moorage_common.kube.resources import ENDPOINT_SLICES, INFERENCE_MODELS, PODS
+from moorage_operator.cluster.kinds import INFERENCE_MODELS, PODS
 from moorage_operator.settings import Settings
 from tests.unit.operator.support import Object, by_type, live_pod, summary
-from tests.unit.operator.test_app import Bed, running
+from tests.unit.operator.test_operator import Bed, running
 from tests.unit.operator.virtual_time import in_virtual_time, settle
 
 GATEWAY = ("10.0.0.1", 9090)
@@ -36,7 +36,7 @@ def slices(*hosts: str) -> Object:
 
 
 def gateways(bed: Bed, *hosts: str) -> None:
-    bed.operator.event(ENDPOINT_SLICES, "ADDED", slices(*hosts))
+    bed.operator.gateways.event("ADDED", slices(*hosts))
 
 
 def tell(bed: Bed, use: Use | None, gateway: str = "", name: str = "team-a/one") -> None:

@@ -8,9 +8,9 @@ the Deployment gets their name as an annotation; its controller hands it on to t
 from contextlib import suppress
 from typing import Any, Final
 
-from moorage_common.kube.client import Kube
-from moorage_common.kube.errors import ForbiddenError
-from moorage_common.kube.resources import LIMIT_RANGES, NAMESPACES, RESOURCE_QUOTAS
+from moorage_operator.cluster.client import Kube
+from moorage_operator.cluster.errors import ForbiddenError
+from moorage_operator.cluster.kinds import LIMIT_RANGES, NAMESPACES, RESOURCE_QUOTAS
 from moorage_operator.desired.drift import digest
 
 _POD_SECURITY: Final = "pod-security.kubernetes.io/"

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from moorage_common.kube.resources import EVENTS, INFERENCE_MODELS, NODES, PODS, Resource
+from kubernetes.aio.dynamic import Resource
+
 from moorage_operator.api.key import Key
+from moorage_operator.cluster.kinds import EVENTS, INFERENCE_MODELS, NODES, PODS
 from moorage_operator.cluster.nodes import Nodes
 from moorage_operator.cluster.store import Store
 from moorage_operator.scaling.scaler import Scaler
@@ -50,11 +52,12 @@ class ClusterView:
         self._autoscaled_nodes = autoscaled_nodes
         self._early_events: list[Object] | None = []
         self._held_events: dict[str, tuple[float, Object]] = {}
+        self._nodes_lost = False
 
     @property
     def most(self) -> dict[str, int] | None:
         """The most of each extended resource that one node has; None when the nodes cannot be seen."""
-        return self._nodes.most if self._nodes else None
+        return self._nodes.most if self._nodes and not self._nodes_lost else None
 
     @property
     def attainable(self) -> dict[str, int] | None:
@@ -67,7 +70,7 @@ class ClusterView:
     @property
     def gpu_memory(self) -> Mapping[str, Mapping[int, int]]:
         """Bytes of one GPU by resource and by how many of it a node has; empty when the nodes cannot be seen."""
-        return self._nodes.gpu_memory if self._nodes else {}
+        return self._nodes.gpu_memory if self._nodes and not self._nodes_lost else {}
 
     def event(self, resource: Resource, kind: str | None, obj: Object) -> Iterable[Key]:
         """Handles an event of a watch, `kind` as `watch.Sink` says; returns the models to reconcile."""
@@ -86,7 +89,14 @@ class ClusterView:
 
     def listed_nodes(self, names: set[str]) -> Iterable[Key]:
         """Handles a full list of nodes."""
-        return self.queue.keys() if self._nodes and self._nodes.retain(names) else []
+        returned, self._nodes_lost = self._nodes_lost, False
+        changed = self._nodes is not None and self._nodes.retain(names)
+        return self.store.models() if returned else self.queue.keys() if changed else []
+
+    def lost_nodes(self) -> Iterable[Key]:
+        """Handles that nodes cannot be watched any more; until they are listed again nothing is said about them."""
+        self._nodes_lost = True
+        return self.store.models()
 
     def complete(self) -> Iterable[Key]:
         """Handles the end of the first lists; returns the models that the Events before it concern."""

@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from moorage_common.kube.client import Kube
-from moorage_common.kube.errors import ApiError, ConflictError, NotFoundError, UnavailableError
-from moorage_common.kube.resources import EVENTS, INFERENCE_MODELS
 from moorage_operator.api.conditions import Phase
 from moorage_operator.api.key import Key
 from moorage_operator.api.v1alpha1 import API_VERSION, KIND
-from moorage_operator.cluster.kinds import FIELD_MANAGER
+from moorage_operator.cluster.client import Kube
+from moorage_operator.cluster.errors import ApiError, ConflictError, NotFoundError, UnavailableError
+from moorage_operator.cluster.kinds import EVENTS, FIELD_MANAGER, INFERENCE_MODELS
 from moorage_operator.desired.drift import digest
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from moorage_common.kube.client import Kube
-from moorage_common.kube.errors import ApiError, ConflictError, NotFoundError, UnavailableError
-from moorage_common.kube.resources import LEASES
+from moorage_operator.cluster.client import Kube
+from moorage_operator.cluster.errors import ApiError, ConflictError, NotFoundError, UnavailableError
+from moorage_operator.cluster.kinds import LEASES
 
 log = logging.getLogger(__name__)
 

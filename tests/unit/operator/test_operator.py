@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from kubernetes.aio.dynamic import Resource
 
-from moorage_common.kube.errors import ConflictError, ThrottledError, UnavailableError
-from moorage_common.kube.resources import INFERENCE_MODELS, PODS, SERVICES, Resource
-from moorage_common.kube.watch import Watch
+from moorage_operator.cluster.errors import ConflictError, ThrottledError, UnavailableError
+from moorage_operator.cluster.kinds import EVENTS, INFERENCE_MODELS, NODES, PODS, SERVICES
+from moorage_operator.cluster.scope import CHILDREN
 from moorage_operator.operator import Operator
 from moorage_operator.settings import Settings
-from moorage_operator.watch import Scope, watch
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.support import Object, by_type, live_model, live_pod
 from tests.unit.operator.virtual_time import in_virtual_time, settle
@@ -28,29 +28,31 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Bed:
-    """An operator whose watches list what there is and then are silent: a test says what they would."""
+    """An operator without kopf: a test says what its watches would."""
 
     def __init__(self, kube: FakeKube) -> None:
         self.kube = kube
         self.operator = Operator(Settings(), kube)
 
     async def list(self, *resources: Resource) -> None:
-        """The watches have listed all kinds but the models, or these."""
-        for resource, namespace in Scope(self.operator.namespaces).watches():
-            if resource in resources or not (resources or resource is INFERENCE_MODELS):
-                await Watch(self.kube, resource, namespace, self.operator, self.operator.watches)._list()
+        """All kinds, or these, are listed."""
+        for watched in self.operator.scope.watched():
+            if not resources or watched[0] in resources:
+                self.operator.recovered(watched)
+        await settle()
 
-    @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
-        """The watches run."""
-        task = asyncio.create_task(
-            watch(self.kube, Scope(self.operator.namespaces), self.operator, self.operator.watches)
-        )
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+    def refuse(self, *resources: Resource) -> None:
+        """The API server does not let the operator watch these any more."""
+        for resource in resources:
+            if self.operator.watches.refused((resource, None), "403: forbidden"):
+                self.operator.lost((resource, None))
+
+    async def allow(self, *resources: Resource) -> None:
+        """It does again, and the watches go on."""
+        for resource in resources:
+            if self.operator.watches.answered((resource, None)):
+                self.operator.recovered((resource, None))
+        await settle()
 
     def add(self, name: str, kind: str = "ADDED", **fields: Any) -> Object:
         """A model is there; the watch tells."""
@@ -68,17 +70,15 @@ class Bed:
 async def running(*, synced: bool = True, kube: FakeKube | None = None) -> AsyncIterator[Bed]:
     """The jobs of an operator, all but the watches; with what another one has left in `kube`."""
     bed = Bed(kube or FakeKube())
-    tasks = [asyncio.create_task(job) for job in bed.operator._jobs()]
+    bed.operator.jobs = [asyncio.create_task(job) for job in bed.operator._jobs()]
     if synced:
         await bed.list()
     await settle()
     try:
         yield bed
-        assert not [task for task in tasks if task.done()], "a job has ended"
+        assert bed.operator.ended_jobs() == []
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await bed.operator.stop(release=False)
 
 
 def children(kube: FakeKube) -> list[tuple[str, str]]:
@@ -99,13 +99,11 @@ async def test_a_new_model_gets_its_children() -> None:
 async def test_nothing_is_written_before_every_kind_was_listed() -> None:
     async with running(synced=False) as bed:
         bed.add("one")
-        await bed.list(*(resource for resource, _ in Scope().watches() if resource not in (INFERENCE_MODELS, PODS)))
-        await settle()
-        assert not bed.operator.synced()
+        await bed.list(*(resource for resource, _ in bed.operator.scope.watched() if resource is not PODS))
+        assert "not every kind has been listed yet" in bed.operator.health.not_ready()
         assert children(bed.kube) == []
         await bed.list(PODS)
-        await settle()
-        assert bed.operator.synced()
+        assert "not every kind has been listed yet" not in bed.operator.health.not_ready()
         assert len(children(bed.kube)) == 2
 
 
@@ -114,12 +112,50 @@ async def test_a_list_that_fails_is_tried_again_and_nothing_is_written_meanwhile
     async with running(synced=False) as bed:
         bed.kube.refusals["list", "Pod"] = UnavailableError("503")
         bed.add("one")
-        async with bed.watched():
-            await asyncio.sleep(10)
-            assert children(bed.kube) == []
-            bed.kube.refusals.clear()
-            await asyncio.sleep(20)
-            assert len(children(bed.kube)) == 2
+        await bed.list()
+        await asyncio.sleep(10)
+        assert children(bed.kube) == []
+        bed.kube.refusals.clear()
+        await asyncio.sleep(40)
+        assert len(children(bed.kube)) == 2
+
+
+@in_virtual_time
+async def test_cluster_01_what_may_not_be_watched_is_not_waited_for() -> None:
+    async with running(synced=False) as bed:
+        bed.refuse(EVENTS, NODES)
+        await bed.list(INFERENCE_MODELS, *CHILDREN)
+        bed.add("one")
+        await settle()
+        assert len(children(bed.kube)) == 2
+
+
+@in_virtual_time
+async def test_cluster_01_models_are_left_alone_while_their_pods_may_not_be_watched() -> None:
+    async with running() as bed:
+        bed.add("one")
+        await asyncio.sleep(1)
+        bed.refuse(PODS)
+        del bed.kube.objects["Service", "one"]
+        bed.kube.objects["InferenceModel", "one"]["metadata"]["resourceVersion"] = "900"
+        bed.operator.event(INFERENCE_MODELS, "MODIFIED", bed.kube.objects["InferenceModel", "one"])
+        await bed.list(SERVICES)
+        await asyncio.sleep(30)
+        assert ("Service", "one") not in children(bed.kube)
+        await bed.allow(PODS)
+        await asyncio.sleep(1)
+        assert ("Service", "one") in children(bed.kube)
+
+
+@in_virtual_time
+async def test_cluster_01_a_refusal_to_write_there_is_no_reason_not_to_be_ready() -> None:
+    async with running() as bed:
+        bed.kube.refusals["get", "InferenceModel"] = UnavailableError("403")
+        bed.add("one")
+        await settle()
+        assert bed.operator.writes.refusal
+        bed.refuse(PODS)
+        assert bed.operator.writes.refusal is None
 
 
 @in_virtual_time
@@ -237,8 +273,8 @@ async def test_fault_09_an_api_server_that_asks_to_wait_is_obeyed_whatever_happe
 
 
 def count(kube: FakeKube, kind: str) -> int:
-    """How often an object of a kind was read."""
-    return len([target for target in kube.reads if target[0] == kind])
+    """How often an object of a kind was read, other than by a list."""
+    return len([target for target in kube.reads if target[0] == kind and target[1]])
 
 
 @in_virtual_time
@@ -268,7 +304,7 @@ async def test_without_the_lease_nothing_is_read_or_written(monkeypatch: pytest.
 
 @in_virtual_time
 async def test_everything_is_looked_at_again_every_ten_minutes() -> None:
-    async with running(synced=False) as bed, bed.watched():
+    async with running() as bed:
         bed.add("one")
         await settle()
         bed.kube.objects["Deployment", "one"]["spec"]["replicas"] = 9

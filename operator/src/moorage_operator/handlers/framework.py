@@ -1,0 +1,161 @@
+"""Bridges what kopf lacks as a frame of our process: its settings, storages that store nothing, and a restart in place.
+
+kopf 1.45
+- keeps its last view of an object in annotations, which an object's author can forge to hide a change, and copies each
+  object to compare it: storages that do nothing (`stateless` below);
+- gives requests up after a dozen attempts: endless ones here, at most 2 s apart, as its watches do not tell each other
+  that the API server is back;
+- logs each attempt that it will repeat as an error;
+- ends for good when one watch gets an error other than 410, and when another watch is in the middle of a request, it
+  never ends (nolar/kopf#1168): the process is then executed anew, in place, with the same id.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import kopf
+
+from moorage_operator.cluster.client import PAGE
+from moorage_operator.cluster.connection import connect
+from moorage_operator.cluster.scope import SELECTORS, Scope
+from moorage_operator.settings import Settings
+from moorage_operator.workqueue import backoffs
+
+log = logging.getLogger(__name__)
+
+RENEW_SECONDS: Final = 50
+"""The API server ends a watch after this time, so that its renewal proves every so often that it is alive."""
+SILENT_SECONDS: Final = 70.0
+"""A watch that is silent for longer than it should last is dead."""
+HANG_SECONDS: Final = 1.0
+"""How long kopf may take to end when its cleanup is done."""
+EXIT_SECONDS: Final = 8.0
+"""The same when it was asked to."""
+SHORT_LIFE: Final = 2.0
+"""A process that ends sooner waits for as long before it begins again."""
+
+
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """Handlers of events need no difference to what was there before."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """Handlers of events have no progress to be kept."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
+
+    def purge(self, **_: Any) -> None:
+        pass
+
+    def touch(self, **_: Any) -> None:
+        pass
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        return essence
+
+
+class _Backoffs:
+    """Every request begins a new series of delays."""
+
+    def __iter__(self) -> Iterator[float]:
+        return backoffs()
+
+
+def configure(settings: kopf.OperatorSettings) -> None:
+    """Makes kopf watch and nothing else."""
+    settings.peering.standalone = True
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.watching.chunk_size = PAGE
+    settings.watching.server_timeout = RENEW_SECONDS
+    settings.watching.inactivity_timeout = SILENT_SECONDS
+    settings.watching.connect_timeout = 10
+    settings.networking.connect_timeout = 10
+    # `handlers.requests` has a limit for each answer; a request that is refused waits there for as long as it takes.
+    settings.networking.request_timeout = None
+    settings.networking.error_backoffs = _Backoffs()
+    settings.persistence.progress_storage = _NoProgress()
+    settings.persistence.diffbase_storage = _NoDiffBase()
+    # A worker keeps the last event of its object until it ends; with kopf's 5 s, a list is in memory as a whole.
+    settings.queueing.idle_timeout = 0.1
+    settings.process.ultimate_exiting_timeout = None
+    for resource, selectors in SELECTORS.items():
+        for name, selector in selectors.items():
+            chosen = settings.watching.label_selectors if name == "labelSelector" else settings.watching.field_selectors
+            chosen[resource.group, resource.name] = selector
+
+
+class RetriesAreWarnings(logging.Filter):
+    """kopf logs a request that it will send again as an error."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Lowers the level; no record is dropped."""
+        retries = record.levelno == logging.ERROR and record.name.startswith("kopf")
+        if retries and record.getMessage().startswith("Request attempt"):
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return True
+
+
+async def run(settings: Settings) -> None:
+    """Runs kopf until the process is told to end; if kopf ends by itself, the process begins anew. CredentialsError."""
+    began = time.monotonic()
+    scope = Scope(settings.watch_namespaces)
+    stop, ready, cleaned = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    memo = kopf.Memo(api=await connect(), stop=stop, cleaned=cleaned)
+    operator = asyncio.create_task(
+        kopf.operator(
+            clusterwide=scope.clusterwide,
+            namespaces=scope.namespaces,
+            standalone=True,
+            liveness_endpoint=settings.liveness_endpoint,
+            stop_flag=stop,
+            ready_flag=ready,
+            memo=memo,
+        )
+    )
+    await _first(operator, ready)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # In place of kopf's own: only so can an end that was asked for be told from a fault.
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await _first(operator, cleaned)
+    await asyncio.wait({operator}, timeout=EXIT_SECONDS if stop.is_set() else HANG_SECONDS)
+    failed = operator.exception() if operator.done() and not operator.cancelled() else None
+    if stop.is_set() or (operator.done() and failed is None):
+        if not operator.done():
+            _end_at_once()
+        return
+    log.warning("kopf has ended; beginning anew", extra={"error": f"{type(failed).__name__}: {failed}"[:500]})
+    if time.monotonic() - began < SHORT_LIFE:
+        await asyncio.sleep(SHORT_LIFE)
+    os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - the same program with the same arguments
+
+
+async def _first(task: "asyncio.Task[None]", event: asyncio.Event) -> None:
+    waiting = asyncio.create_task(event.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+
+
+def _end_at_once() -> None:
+    """Ends the process although tasks of kopf do not: the event loop would wait for them for ever."""
+    logging.shutdown()
+    os._exit(0)

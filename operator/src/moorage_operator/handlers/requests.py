@@ -1,0 +1,169 @@
+"""Bridges what kopf's own requests lack: the aiohttp session that kopf gets, with two of aiohttp's client middlewares.
+
+kopf 1.45 lists and watches for us, but
+- it does not report what went while it was not watching (a list again after 410, or after a lost connection): lists are
+  read here as they pass, and the operator is told what is in them;
+- it ends on 404 and logs an error for every 403, so one namespace or the CRD being away would end or flood all of it:
+  here what is refused waits and is tried again, and is told once;
+- after a 401 every watch logs in again at once, 50 requests a second: here they wait for one of them to succeed.
+https://docs.aiohttp.org/en/stable/client_advanced.html#client-middleware
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any, Final
+
+import aiohttp
+import kopf
+import msgspec
+from kubernetes.aio.client import ApiClient
+
+from moorage_operator.cluster.connection import authorization
+from moorage_operator.cluster.kinds import FIELD_MANAGER, INFERENCE_MODELS, path_of
+from moorage_operator.cluster.listing import Listing, Sink
+from moorage_operator.cluster.scope import Watched
+from moorage_operator.cluster.watches import Watches
+from moorage_operator.workqueue import backoffs
+
+log = logging.getLogger(__name__)
+
+ANSWER_SECONDS: Final = 30.0
+"""How long the API server may take for a page of a list, or to begin a watch."""
+LOGIN_SECONDS: Final = 2.0
+"""Between two attempts while our credentials are refused."""
+LONGEST_PAUSE: Final = 5.0
+"""Between two attempts of a list or watch that is refused."""
+
+_REFUSED: Final = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
+_GROUP: Final = f"/apis/{INFERENCE_MODELS.group_version}"
+
+Handler = aiohttp.ClientHandlerType
+Request = aiohttp.ClientRequest
+Response = aiohttp.ClientResponse
+
+
+def session(api: ApiClient, watched: Iterable[Watched], watches: Watches, sink: Sink) -> kopf.AiohttpSession:
+    """What kopf logs in with: a session that proves who we are, and that tells `watches` and `sink` what it hears."""
+    return kopf.AiohttpSession(
+        server=api.configuration.host,
+        aiohttp_session=aiohttp.ClientSession(
+            # No limit: each watch holds a connection.
+            connector=aiohttp.TCPConnector(limit=0, ssl=api.rest_client.ssl_context),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": FIELD_MANAGER},
+            middlewares=(Login(api), ListsAndWatches(watched, watches, sink)),
+            proxy=api.configuration.proxy,
+            trust_env=True,
+        ),
+    )
+
+
+class Login:
+    """Proves who we are with each request; while that is refused, one request after the other asks again."""
+
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+        self._turn = asyncio.Lock()
+        self._refused = False
+
+    async def __call__(self, request: Request, handler: Handler) -> Response:
+        """A middleware of aiohttp."""
+        if not self._refused:
+            response = await self._send(request, handler)
+            if response.status != HTTPStatus.UNAUTHORIZED:
+                return response
+            response.release()
+        while True:
+            async with self._turn:
+                if self._refused:
+                    await asyncio.sleep(LOGIN_SECONDS)
+                response = await self._send(request, handler)
+                if response.status != HTTPStatus.UNAUTHORIZED:
+                    return response
+                response.release()
+
+    async def _send(self, request: Request, handler: Handler) -> Response:
+        request.headers.update(await authorization(self._api))
+        response = await handler(request)
+        if response.status != HTTPStatus.UNAUTHORIZED:
+            self._refused = False
+        elif not self._refused:
+            self._refused = True
+            log.warning("the API server does not accept our credentials; trying again")
+        return response
+
+
+class ListsAndWatches:
+    """Waits where a list or watch is refused, and takes in the lists that are answered."""
+
+    def __init__(self, watched: Iterable[Watched], watches: Watches, sink: Sink) -> None:
+        self._paths = {path_of(*one): one for one in watched}
+        self._watches, self._sink = watches, sink
+        self._listings: dict[Watched, Listing] = {}
+
+    async def __call__(self, request: Request, handler: Handler) -> Response:
+        """A middleware of aiohttp."""
+        path, query = request.url.path, request.url.query
+        if path in ("/apis", _GROUP):
+            return await self._until_it_serves_us(request, handler)
+        if (watched := self._paths.get(path)) is None:
+            return await handler(request)
+        pauses = backoffs(LONGEST_PAUSE)
+        while True:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                response = await handler(request)
+                is_list = "watch" not in query
+                content = await response.read() if response.status in _REFUSED or (response.ok and is_list) else b""
+            if response.status in _REFUSED:
+                if self._watches.refused(watched, _message(response.status, content)):
+                    self._sink.lost(watched)
+                await asyncio.sleep(next(pauses))
+                continue
+            if response.ok:
+                returned = self._watches.answered(watched)
+                if is_list:
+                    self._take_in(watched, content, first="continue" not in query)
+                elif returned:
+                    self._sink.recovered(watched)
+            return response
+
+    def _take_in(self, watched: Watched, content: bytes, *, first: bool) -> None:
+        if first:
+            self._listings[watched] = Listing(watched, self._sink)
+        if listing := self._listings.get(watched):
+            listing.page(msgspec.json.decode(content))
+
+    async def _until_it_serves_us(self, request: Request, handler: Handler) -> Response:
+        """kopf asks once which kinds there are; it must not be told before InferenceModels are among them."""
+        pauses = backoffs(LONGEST_PAUSE)
+        told = False
+        while True:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                response = await handler(request)
+                found = response.status not in (HTTPStatus.OK, HTTPStatus.NOT_FOUND) or _names_us(await response.read())
+            if found:
+                return response
+            if not told:
+                log.warning("the API server has no InferenceModels yet; apply Moorage's CRDs")
+                told = True
+            await asyncio.sleep(next(pauses))
+
+
+def _names_us(content: bytes) -> bool:
+    """Whether an answer of the discovery API lists our group, or our kind."""
+    try:
+        answer: dict[str, Any] = msgspec.json.decode(content)
+    except msgspec.DecodeError:
+        return False
+    names = [item.get("name") for item in answer.get("groups") or answer.get("resources") or ()]
+    return INFERENCE_MODELS.group in names or INFERENCE_MODELS.name in names
+
+
+def _message(status: int, content: bytes) -> str:
+    try:
+        said = str(msgspec.json.decode(content).get("message", ""))
+    except (msgspec.DecodeError, AttributeError):
+        said = ""
+    return f"{status}: {said}" if said else str(status)
