@@ -1,4 +1,4 @@
-"""The two processes that the operator's benchmark compares: our operator and the bare loop, started the same way."""
+"""The processes that the operator's benchmark compares: our operator, a minimal one on kopf and a bare loop."""
 
 import asyncio
 import json
@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Protocol
 
 from hack.bench._harness import cpu_seconds, rss_bytes
-from tests.support.operator import IMAGES, OperatorProcess
+from hack.cluster.api import Cluster
+from tests.support.operator import IMAGES, NAMESPACE, USER, OperatorProcess, kubeconfig_of, kubectl
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
 
 
 class Side(Protocol):
-    """One of the two."""
+    """One of them; `user` is whom it acts as."""
 
     name: str
+    user: str
 
     def start(self) -> float:
         """Start it and wait until it works; give the seconds that took."""
@@ -39,6 +41,7 @@ class Ours:
     """The operator as tests run it: the rights that the chart gives it, pods not asked as they have no address."""
 
     name = "ours"
+    user = USER
 
     def __init__(self, kubeconfig: Path, log: Path, **settings: str) -> None:
         self.process = OperatorProcess(kubeconfig, log, **settings)
@@ -63,27 +66,25 @@ class Ours:
         return self.process.process.pid
 
 
-class Bare:
-    """`hack.bench.bare_operator` with the same rights."""
+class Reference:
+    """A module of `hack.bench` as a process, which says "ready" once it works."""
 
-    name = "bare"
-
-    def __init__(self, kubeconfig: Path, log: Path) -> None:
+    def __init__(self, name: str, user: str, kubeconfig: Path, log: Path, *command: str) -> None:
+        self.name, self.user = name, user
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTHONDONT")}
         self._environment = {**inherited, "KUBECONFIG": str(kubeconfig), "MOORAGE_IMAGES": json.dumps(IMAGES)}
-        self._log = log
+        self._command, self._log = [sys.executable, "-m", *command], log
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> float:
         began = time.monotonic()
-        command = [sys.executable, "-m", "hack.bench.bare_operator"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, env=self._environment, stdout=subprocess.PIPE, stderr=log, cwd=ROOT, text=True
+                self._command, env=self._environment, stdout=subprocess.PIPE, stderr=log, cwd=ROOT, text=True
             )
         assert self._process.stdout is not None
         said = self._process.stdout.readline()
-        assert said == "ready\n", f"the bare operator ended:\n{self._log.read_text()[-3000:]}"
+        assert said == "ready\n", f"{self.name} has ended:\n{self._log.read_text()[-3000:]}"
         return time.monotonic() - began
 
     def stop(self) -> None:
@@ -101,6 +102,23 @@ class Bare:
     def pid(self) -> int:
         assert self._process is not None, "not started"
         return self._process.pid
+
+
+def bare_loop(kubeconfig: Path, log: Path) -> Reference:
+    """`hack.bench.bare_operator` with the rights of ours."""
+    return Reference("bare", USER, kubeconfig, log, "hack.bench.bare_operator")
+
+
+def kopf_operator(cluster: Cluster, folder: Path) -> Reference:
+    """`hack.bench.kopf_operator`, run as kopf's documentation says; kopf wants rights that ours does without."""
+    account = "bench-kopf"
+    kubectl(cluster, "-n", NAMESPACE, "create", "serviceaccount", account)
+    binding = ("create", "clusterrolebinding", account, "--clusterrole=cluster-admin")
+    kubectl(cluster, *binding, f"--serviceaccount={NAMESPACE}:{account}")
+    kubeconfig = kubeconfig_of(cluster, folder / "kopf-kubeconfig", account)
+    command = ("kopf", "run", "--module", "hack.bench.kopf_operator", "--all-namespaces", "--standalone")
+    user = f"system:serviceaccount:{NAMESPACE}:{account}"
+    return Reference("kopf_operator", user, kubeconfig, folder / "kopf.log", *command)
 
 
 async def guard(side: Side) -> None:

@@ -1,8 +1,8 @@
-"""`python -m hack.bench.operator`: our operator against a bare list/watch loop, on a real control plane of its own.
+"""`python -m hack.bench.operator`: our operator against a minimal one on kopf, and a bare list/watch loop beside them.
 
-Both serve the same models on the same cluster in turn, alternating: some models one at a time (POST to Deployment, pod
+All serve the same models on the same control plane in turn: some models one at a time (POST to Deployment, pod
 readiness to status), then N at once. Our operator stays at the end: does it write when nothing happens, or when it
-starts again, and what memory does it take for 5,000 models?
+starts again, how long is it blind when kopf ends, and what memory does it take for 5,000 models?
 """
 
 import argparse
@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +25,18 @@ from hack.bench._harness import machine, print_table, quiet, report, version_of
 from hack.bench._kube import connect
 from hack.bench._operator_load import Load
 from hack.bench._operator_memory import Memory, memory_of
+from hack.bench._operator_restart import kopf_restart_seconds
 from hack.bench._operator_result import Figures, Final, Options, goals_of, notes_of, sides_table, values_of
-from hack.bench._operator_sides import Bare, Ours, Side, cpu_of, guard, rss_mb_of, wait_until_idle
+from hack.bench._operator_sides import (
+    Ours,
+    Side,
+    bare_loop,
+    cpu_of,
+    guard,
+    kopf_operator,
+    rss_mb_of,
+    wait_until_idle,
+)
 from hack.cluster.api import Cluster, ClusterOptions, down, up
 from hack.cluster.locking import locked
 from hack.cluster.paths import clusters_root
@@ -43,18 +53,21 @@ QUIET_SECONDS = 60.0
 
 @dataclass
 class Bench:
-    """The cluster, the user, both sides, and what is known so far."""
+    """The cluster, the user, all sides, and what is known so far."""
 
     options: Options
     cluster: Cluster
+    kubeconfig: Path
+    folder: Path
     http: aiohttp.ClientSession
     load: Load
     figures: dict[str, Figures] = field(default_factory=dict)
     busy_rounds: int = 0
 
-    async def run(self, bare: Side, ours: Side) -> Final:
+    async def run(self, others: Sequence[Side], ours: Side) -> Final:
         """All rounds, then what is asked of ours only, with its models still there."""
-        self.figures = {side.name: Figures() for side in (bare, ours)}
+        sides = [*others, ours]
+        self.figures = {side.name: Figures() for side in sides}
         began = time.monotonic()
         for number in range(self.options.pairs):
             last = number == self.options.pairs - 1
@@ -62,8 +75,7 @@ class Bench:
                 # One more pair takes as long as those before did on average.
                 last |= (time.monotonic() - began) * (number + 2) / max(number, 1) > self.options.seconds
             # The order turns; the last one is ours, which then stays.
-            order = (ours, bare) if number % 2 and not last else (bare, ours)
-            for side in order:
+            for side in sides[::-1] if number % 2 and not last else sides:
                 await self._round(side, stays=last and side is ours)
             if last:
                 break
@@ -74,6 +86,8 @@ class Bench:
         began = time.monotonic()
         self.busy_rounds += not await quiet(self.options.patience)
         side.start()
+        await wait_until_idle(side)
+        figures.rss_start_mb.append(rss_mb_of(side))
         async with asyncio.TaskGroup() as group:
             guarding = group.create_task(guard(side))
             await self.load.child_seconds("warm-up")
@@ -105,7 +119,7 @@ class Bench:
         figures.all_children.append(burst.children_seconds)
         figures.all_ready.append(burst.ready_seconds)
         figures.cpu_per_model.append((cpu_of(side) - cpu) / models)
-        figures.writes_per_model.append(len(Audit(self.cluster.audit_log).writes(position)) / models)
+        figures.writes_per_model.append(len(Audit(self.cluster.audit_log).writes(position, side.user)) / models)
         figures.changes_per_model.append((self.load.models.status_changes - changes) / models)
         figures.rss_mb.append(rss_mb_of(side))
 
@@ -122,7 +136,10 @@ class Bench:
         for writes, when in ((quiet, "in the quiet"), (again, "after the restart")):
             if writes:
                 say(f"written {when}: {writes[:5]}")
-        return Final(len(quiet), len(again), seconds, await self._memory(ours))
+        ours.stop()
+        blind = await kopf_restart_seconds(self.cluster, self.kubeconfig, self.folder)
+        ours.start()
+        return Final(len(quiet), len(again), seconds, blind, await self._memory(ours))
 
     async def _memory(self, ours: Side) -> Memory | None:
         if self.options.rss_models <= len(self.load.models.objects):
@@ -152,17 +169,19 @@ async def measure(cluster: Cluster, options: Options, folder: Path) -> tuple[Ben
     async with connect(cluster.kubeconfig) as http:
         load = Load(http)
         await load.start()
-        bench = Bench(options, cluster, http, load)
         kubeconfig = kubeconfig_of(cluster, folder / "kubeconfig")
-        bare, ours = Bare(kubeconfig, folder / "bare.log"), Ours(kubeconfig, folder / "ours.log")
+        bench = Bench(options, cluster, kubeconfig, folder, http, load)
+        others: list[Side] = [bare_loop(kubeconfig, folder / "bare.log"), kopf_operator(cluster, folder)]
+        ours = Ours(kubeconfig, folder / "ours.log")
         try:
-            final = await bench.run(bare, ours)
+            final = await bench.run(others, ours)
             errors = ours.process.errors()
             assert not errors, f"our operator logged errors: {errors[:3]}"
             return bench, final
         finally:
-            bare.stop()
             ours.stop()
+            for side in others:
+                side.stop()
             load.stop()
 
 
@@ -176,7 +195,7 @@ def parse(arguments: list[str]) -> Options:
     parser = argparse.ArgumentParser(prog="python -m hack.bench.operator", description=__doc__)
     parser.add_argument("--models", type=int, default=Options.models, help="models that are created at once")
     parser.add_argument("--rss-models", type=int, default=Options.rss_models, help="models that RSS is measured with")
-    parser.add_argument("--pairs", type=int, default=Options.pairs, help="rounds of each side, at most")
+    parser.add_argument("--pairs", type=int, default=Options.pairs, help="rounds of all sides, at most")
     parser.add_argument("--seconds", type=int, default=Options.seconds, help="time for the rounds; at least three run")
     parser.add_argument("--patience", type=float, default=Options.patience, help="seconds to wait for a quiet machine")
     parser.add_argument("--quick", action="store_true", help="leave RSS out")
@@ -194,23 +213,20 @@ def main() -> int:
     alone = locked(clusters_root() / f".{CLUSTER}-run.lock", "another run of this benchmark")
     with alone, cluster_of(options.models) as cluster, tempfile.TemporaryDirectory() as folder:
         bench, final = uvloop.run(measure(cluster, options, Path(folder)))
-    ours, bare = bench.figures["ours"], bench.figures["bare"]
-    print(
-        f"{before}; N = {options.models}, {len(ours.all_ready)} rounds of each side, {time.monotonic() - began:.0f} s"
-    )
+    rounds = len(bench.figures["ours"].all_ready)
+    print(f"{before}; N = {options.models}, {rounds} rounds of each side, {time.monotonic() - began:.0f} s")
     print()
     print_table(*sides_table(bench.figures))
     print()
-    values = values_of(ours, bare, final)
-    print_table(["figure", "value", "goal", ""], goal_rows(values, goals_of(ours)))
+    values = values_of(bench.figures, final)
+    print_table(["figure", "value", "goal", ""], goal_rows(values, goals_of(bench.figures["ours"])))
     print()
-    versions = {name: version_of(name) for name in ("moorage-operator", "aiohttp", "uvloop", "pydantic")}
+    versions = {name: version_of(name) for name in ("moorage-operator", "kopf", "kubernetes", "aiohttp", "uvloop")}
     notes = notes_of(options, final)
     if bench.busy_rounds:
-        notes["noise"] = (
-            f"{bench.busy_rounds} of {2 * len(ours.all_ready)} rounds began on a machine that was not quiet"
-        )
-    report("operator", values, versions | {"kubernetes": KUBERNETES_VERSION}, notes)
+        total = rounds * len(bench.figures)
+        notes["noise"] = f"{bench.busy_rounds} of {total} rounds began on a machine that was not quiet"
+    report("operator", values, versions | {"API server": KUBERNETES_VERSION}, notes)
     return 0
 
 
