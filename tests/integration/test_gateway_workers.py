@@ -67,7 +67,8 @@ def test_all_workers_serve_one_port_and_are_told_as_one(
     with gateway_process(kubeconfig, tmp_path, MOORAGE_GATEWAY_WORKERS=str(WORKERS)) as gateway:
         assert len(workers(gateway)) == WORKERS
         assert metric(gateway, "moorage_gateway_workers ") == WORKERS
-        assert (ask(gateway, "/livez").text, ask(gateway, "/readyz").text) == ("ok\n", "ok\n")
+        assert ask(gateway, "/livez").json() == {"ok": True, "reasons": []}
+        assert ask(gateway, "/readyz").json() == {"ok": True, "reasons": [], "unwatched": []}
         clients = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(60)]
         try:
             # The kernel deals them out by a hash of their addresses.

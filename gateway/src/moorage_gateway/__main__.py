@@ -12,7 +12,7 @@ import msgspec
 import uvloop
 
 from moorage_common import logs
-from moorage_common.kube.credentials import CredentialsError, connect
+from moorage_gateway.kube.credentials import CredentialsError, connect
 from moorage_gateway.settings import SettingsError, read_settings
 from moorage_gateway.workers import inherited
 

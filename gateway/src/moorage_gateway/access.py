@@ -56,13 +56,15 @@ class Access:
         if token is None or authorization is None:
             return None, True
         if token.startswith(PREFIX):
-            return self._verify(authorization, token), True
+            return (self._verify(authorization, token), True) if self._keys.checked else (None, False)
         return self._tokens.known(token)
 
     async def ask(self, authorization: bytes | None, attempt: Attempt) -> Caller | None:
-        """Whose token it is; ReviewError, and whatever `attempt` raises."""
+        """Whose token it is; ReviewError, KeysUncheckedError, and whatever `attempt` raises."""
         token = bearer(authorization)
-        return await self._tokens.ask(token, attempt) if token is not None else None
+        if token is None:
+            return None
+        return self._keys.caller(token) if token.startswith(PREFIX) else await self._tokens.ask(token, attempt)
 
     async def decide(self, caller: Caller, models: Iterable[ModelKey]) -> None:
         """Ask what `caller` may do with those models of which it is not known; ReviewError."""

@@ -22,7 +22,7 @@ from moorage_gateway.desk import BY_PATH, Desk, ModelRefusal
 from moorage_gateway.exchange import Exchange, Order
 from moorage_gateway.generate import CHAT, Collected, GenerateRequest, Generation, Shelf, pod_body, prompt_of
 from moorage_gateway.hold import not_ready
-from moorage_gateway.keys import PREFIX
+from moorage_gateway.keys import PREFIX, KeysUncheckedError
 from moorage_gateway.limits import Bill
 from moorage_gateway.listing import alias_entry, listing, model_entry
 from moorage_gateway.management import Management
@@ -122,6 +122,9 @@ class Front:
             if token is not None and not token.startswith(PREFIX):
                 attempt.check()
             by_model = await management(request, responder, refusals.unauthorized())
+        except KeysUncheckedError:
+            self._desk.turned_away(Refusal(refusals.keys_not_checked()), request, responder)
+            return
         except Refusal as refusal:
             if refusal.answer.status == 401:
                 self._desk.not_let_in(request, responder, refusal.answer)
@@ -136,6 +139,9 @@ class Front:
         try:
             attempt = self._desk.attempt(request, responder)
             caller = await self._access.ask(request.headers.get(b"authorization"), attempt)
+        except KeysUncheckedError:
+            self._desk.turned_away(Refusal(refusals.keys_not_checked()), request, responder)
+            return
         except ReviewError as error:
             self._desk.turned_away(Refusal(refusals.not_checked(error)), request, responder)
             return

@@ -1,10 +1,11 @@
-"""What is true at the moment, read when the metrics are: requests in flight and connections, by model."""
+"""What is true at the moment, read when the metrics are: requests and connections by model, and what is not watched."""
 
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from moorage_gateway.kube.watch_health import WatchHealth
 from moorage_gateway.routing import Model
 
 PREFIX = "moorage_gateway_"
@@ -45,6 +46,26 @@ class ModelGauges(Collector):
             for event in ("opened", "reused", "stale", "failed"):
                 events.add_metric((name, event), getattr(counts, event))
         yield from (in_flight, pods, connections, events)
+
+
+class Unwatched(Collector):
+    """Tells of every kind and namespace whether the API server refuses to let it be watched."""
+
+    def __init__(self, health: WatchHealth) -> None:
+        """`health` knows all watches."""
+        self._health = health
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing has to be known beforehand."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Look at every watch; an empty namespace is all of them."""
+        found = _gauge("unwatched", "1 while the API server refuses to let it be watched.", "kind", "namespace")
+        refused = self._health.unwatched()
+        for one in self._health:
+            found.add_metric((one.resource.kind, one.namespace or ""), one in refused)
+        yield found
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:

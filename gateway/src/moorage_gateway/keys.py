@@ -47,6 +47,10 @@ _MODEL: Final = re.compile(r"(\*|[a-z0-9][a-z0-9.-]*)/(\*|[a-z0-9][a-z0-9.-]*)")
 _NOBODY: Final = b"\0" * 32
 
 
+class KeysUncheckedError(Exception):
+    """No key can be checked now, as one that was revoked might still be among those that are known."""
+
+
 class KeyInvalidError(Exception):
     """A Secret that is no key; the text says which entry is wrong, and never what a secret entry holds."""
 
@@ -93,8 +97,19 @@ class Keys:
         self._clock = clock
         self.generation = 0
         """Changes with every change of a key: what was found out before it holds no more."""
+        self._checked = True
         self._keys: dict[bytes, ApiKey] = {}
         self._of_secret: dict[str, bytes] = {}
+
+    @property
+    def checked(self) -> bool:
+        """Whether what is known of the keys is true; while it may not be, none is taken."""
+        return self._checked
+
+    @checked.setter
+    def checked(self, checked: bool) -> None:
+        self.generation += checked != self._checked
+        self._checked = checked
 
     def put(self, secret_uid: str, key: ApiKey) -> None:
         """A Secret was seen, or has changed. Of two with one ID the first holds."""
@@ -117,7 +132,12 @@ class Keys:
         return kind != KEY_CALLER or identity.encode() in self._keys
 
     def caller(self, token: bytes) -> ApiKey | None:
-        """Who holds the key; None where it is not one. It takes as long where there is no such ID."""
+        """Who holds the key; None where it is not one. It takes as long where there is no such ID.
+
+        KeysUncheckedError where that cannot be said.
+        """
+        if not self._checked:
+            raise KeysUncheckedError
         _, _, rest = token.partition(PREFIX)
         identity, _, secret = rest.partition(b"_")
         key = self._keys.get(identity)

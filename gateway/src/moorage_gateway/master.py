@@ -21,12 +21,13 @@ from moorage_common.http.handler import Running
 from moorage_common.http.message import Answer, Limits, Request
 from moorage_common.http.responder import Responder
 from moorage_common.http.server import ServerConnection
-from moorage_common.kube.client import Kube, Login
 from moorage_gateway.demand import Demand
 from moorage_gateway.demand_access import PATH as DEMAND
 from moorage_gateway.demand_access import DemandAccess
+from moorage_gateway.kube.client import Kube, Login
 from moorage_gateway.merged import SharedUse, merge_metrics
 from moorage_gateway.metrics import CONTENT_TYPE
+from moorage_gateway.probes import merged_probe
 from moorage_gateway.reviews import KubeReviews
 from moorage_gateway.settings import NAME, PREFIX, Settings
 from moorage_gateway.supervisor import Supervisor
@@ -126,12 +127,8 @@ class Master:
         return None
 
     async def _probe(self, path: str, responder: Responder) -> None:
-        answers = await self._ask_all(path)
-        bad = [f"worker {number}: {text}" for number, (status, text) in enumerate(answers) if status != 200]
-        if self._stopping and path == "/readyz":
-            bad.append("draining")
-        body = "\n".join([*bad, ""]) if bad else "ok\n"
-        responder.send(Answer(503 if bad else 200, body.encode(), b"text/plain"))
+        answers = [text for _, text in await self._ask_all(path)]
+        responder.send(merged_probe(answers, ["draining"] if self._stopping and path == "/readyz" else []))
 
     async def _metrics(self, responder: Responder) -> None:
         pages = [text for status, text in await self._ask_all("/metrics") if status == 200]

@@ -32,6 +32,16 @@ def not_checked(error: ReviewError) -> Answer:
     return Answer(503, body, headers=((b"Retry-After", b"2"),))
 
 
+def keys_not_checked() -> Answer:
+    """The Secrets of the keys cannot be watched."""
+    text = (
+        "API keys cannot be checked now: the gateway cannot watch the namespace that has them. "
+        "Try again later, or use a Kubernetes token."
+    )
+    body = error_body(text, kind="service_unavailable", code="not_checked")
+    return Answer(503, body, headers=((b"Retry-After", b"5"),))
+
+
 def no_model(name: str) -> Answer:
     """There is none of that name, or none that they may use: the two look the same."""
     body = error_body(f"There is no model {name[:200]!r} that you may use.", param="model", code="model_not_found")

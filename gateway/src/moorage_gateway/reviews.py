@@ -6,10 +6,10 @@ https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-
 
 from typing import Any, Final
 
-from moorage_common.kube.client import Kube
-from moorage_common.kube.errors import ApiError, UnavailableError
-from moorage_common.kube.resources import INFERENCE_MODELS, SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS
 from moorage_gateway.callers import ReviewError, User
+from moorage_gateway.kube.client import Kube
+from moorage_gateway.kube.errors import ApiError, UnavailableError
+from moorage_gateway.kube.resources import INFERENCE_MODELS, SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS
 from moorage_gateway.routing import ModelKey
 
 SUBRESOURCE: Final = "generate"

@@ -120,14 +120,14 @@ class Table:
             if model.room is not None:
                 model.room.pump()
 
-    def remove(self, key: ModelKey) -> None:
-        """A model has gone."""
+    def remove(self, key: ModelKey, why: str = "it was deleted") -> None:
+        """A model has gone; `why` is told those who wait for it."""
         self._forget_names(key)
         self._models.pop(key, None)
         if backends := self._backends.pop(key, None):
             backends.update(())
         if (room := self._rooms.pop(key, None)) is not None:
-            room.set(State(why_not="it was deleted"))
+            room.set(State(why_not=why))
 
     def _forget_names(self, key: ModelKey) -> None:
         known = self._models.get(key)

@@ -15,8 +15,6 @@ from moorage_common.http.handler import Running
 from moorage_common.http.message import Answer, Limits, Request
 from moorage_common.http.responder import Responder
 from moorage_common.http.server import ServerConnection
-from moorage_common.kube.client import Kube, Login
-from moorage_common.kube.watch import WatchHealth, watch_all
 from moorage_gateway.access import Access
 from moorage_gateway.accesslog import AccessLogOutput
 from moorage_gateway.addresses import Clients
@@ -26,11 +24,15 @@ from moorage_gateway.demand_access import PATH as DEMAND
 from moorage_gateway.demand_access import DemandAccess
 from moorage_gateway.desk import Desk
 from moorage_gateway.front import Front
-from moorage_gateway.gauges import ModelGauges
+from moorage_gateway.gauges import ModelGauges, Unwatched
 from moorage_gateway.hold import Lobby
 from moorage_gateway.keys import Keys
+from moorage_gateway.kube.client import Kube, Login
+from moorage_gateway.kube.watch import watch_all
+from moorage_gateway.kube.watch_health import WatchHealth
 from moorage_gateway.management import Management
 from moorage_gateway.metrics import Metrics
+from moorage_gateway.probes import probe_answer
 from moorage_gateway.reviews import KubeReviews
 from moorage_gateway.routing import ModelKey, Table
 from moorage_gateway.settings import NAME, Settings
@@ -47,7 +49,7 @@ BACKLOG = 4096
 WAITING_SHARE = 0.9
 """Of the time that requests have at the end, what they may wait for a pod."""
 DEAF_SECONDS = 210.0
-"""Without a word from the API server for so long a watch has been lost: liveness fails."""
+"""A watch that gets no answer for so long, not even a refusal, has been lost: liveness fails."""
 
 
 class Gateway:
@@ -84,6 +86,7 @@ class Gateway:
         self._view = View(self._table, keys, wanted, aliases=aliases, templates=templates)
         self._health = WatchHealth(wanted)
         self._metrics.add(templates)
+        self._metrics.add(Unwatched(self._health))
         clock = asyncio.get_running_loop().time
         if admin is None:  # a worker is asked by its master only, which looks who asks that
             self._demand_access = DemandAccess(KubeReviews(self._kube, settings.audience), clock)
@@ -159,11 +162,6 @@ class Gateway:
             log.info("draining", extra={"connections": len(self._connections)})
         self._stop.set()
 
-    @property
-    def ready(self) -> bool:
-        """Whether a request that comes now finds all models."""
-        return self._view.complete and not self._stop.is_set()
-
     async def _listen(
         self, port: int, connection: Callable[[], ServerConnection], certificate: Certificate | None = None
     ) -> asyncio.Server:
@@ -201,11 +199,10 @@ class Gateway:
             self._metrics.forget_gone(models.__contains__, self._keys.may_be_caller)
             responder.send(self._metrics.page())
         elif request.path == "/livez":
-            silent = self._health.silent_seconds()
-            responder.send(_health(silent < DEAF_SECONDS, f"a watch has been silent for {silent:.0f} s"))
+            responder.send(probe_answer(self._not_alive()))
         elif request.path == "/readyz":
-            missing = ", ".join(self._health.missing())
-            responder.send(_health(self.ready, f"draining, or not listed yet: {missing}"))
+            unwatched = [f"{one}: {refusal}" for one, refusal in self._health.unwatched().items()]
+            responder.send(probe_answer(self._not_ready(), unwatched))
         else:
             responder.send(Answer(404, b"There are /livez, /readyz, /metrics and /demand.\n", b"text/plain"))
         return None
@@ -213,8 +210,19 @@ class Gateway:
     def _follow(self, responder: Responder) -> Running | None:
         if self._view.complete:
             return self._demand.follow(responder)
-        responder.send(_health(well=False, problem="not everything has been listed yet"))
+        responder.send(probe_answer(self._not_ready()))
         return None
+
+    def _not_alive(self) -> list[str]:
+        """Why the process should be started again."""
+        silent = self._health.silent_seconds()
+        return [f"the API server has not answered a watch for {silent:.0f} s"] if silent >= DEAF_SECONDS else []
+
+    def _not_ready(self) -> list[str]:
+        """Why a request that comes now might miss a model that there is."""
+        reasons = ["draining"] if self._stop.is_set() else []
+        reasons += [f"not listed yet: {one}" for one in sorted(map(str, self._view.unlisted))]
+        return [*reasons, "nothing can be watched"] if self._view.blind else reasons
 
     async def _end(self, watching: "asyncio.Task[None]", listeners: list[asyncio.Server]) -> None:
         for listener in listeners:
@@ -226,10 +234,6 @@ class Gateway:
         if self._log is not None:
             self._log.close()
         await self._kube.close()
-
-
-def _health(well: bool, problem: str) -> Answer:
-    return Answer(200, b"ok\n", b"text/plain") if well else Answer(503, f"{problem}\n".encode(), b"text/plain")
 
 
 async def serve(settings: Settings, login: Login, admin: socket.socket | None = None) -> int:

@@ -1,11 +1,16 @@
 """What the gateway sees of the cluster: models, their ready pods, and API keys; put into the table and the key list."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from datetime import datetime
 from typing import Any, Final
 
-from moorage_common.kube.resources import (
+from moorage_common.labels import MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL, RUNTIME_PORT_NAME
+from moorage_common.tasks import Task, default_concurrency
+from moorage_gateway.alias import Alias, Aliases, Share
+from moorage_gateway.hold import State
+from moorage_gateway.keys import KEY_LABEL, KeyInvalidError, Keys, read_key
+from moorage_gateway.kube.resources import (
     CONFIG_MAPS,
     ENDPOINT_SLICES,
     INFERENCE_MODELS,
@@ -13,12 +18,7 @@ from moorage_common.kube.resources import (
     SECRETS,
     Resource,
 )
-from moorage_common.kube.watch import Watched
-from moorage_common.labels import MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL, RUNTIME_PORT_NAME
-from moorage_common.tasks import Task, default_concurrency
-from moorage_gateway.alias import Alias, Aliases, Share
-from moorage_gateway.hold import State
-from moorage_gateway.keys import KEY_LABEL, KeyInvalidError, Keys, read_key
+from moorage_gateway.kube.watch_health import Watched
 from moorage_gateway.prefix import LOAD_FACTOR_PERCENT, PREFIX_LENGTH, PrefixSettings
 from moorage_gateway.routing import ModelKey, Table
 from moorage_gateway.templates import Templates
@@ -27,6 +27,13 @@ log = logging.getLogger(__name__)
 
 SERVED: Final = (INFERENCE_MODELS, MODEL_ALIASES, ENDPOINT_SLICES)
 """What is watched in each namespace that is served."""
+
+REFUSED_SECONDS: Final = 10.0
+"""After so long a refusal (403, 404) counts: keys are not taken any more, and readiness does not wait for a list.
+Shorter ones come from an API server that starts, or from an upgrade that makes a RoleBinding anew."""
+KEPT_SECONDS: Final = 60.0
+"""For which requests go on to the pods that were seen in a namespace that cannot be watched any more. Their addresses
+may become those of other pods, which must not get these requests."""
 
 _NOT_ON_ITS_WAY: Final = frozenset({"Stopped", "Stopping", "Failed"})
 """Phases of a model for which waiting is of no use."""
@@ -39,11 +46,11 @@ def watched(
     namespaces: Iterable[str | None], key_namespace: str | None, templates: ModelKey | None = None
 ) -> list[Watched]:
     """What is watched: what is served, Secrets in the namespace of the keys alone, the ConfigMap of the templates."""
-    found: list[Watched] = [(resource, namespace) for resource in SERVED for namespace in namespaces]
+    found = [Watched(resource, namespace) for resource in SERVED for namespace in namespaces]
     if key_namespace:
-        found.append((SECRETS, key_namespace))
+        found.append(Watched(SECRETS, key_namespace))
     if templates is not None:
-        found.append((CONFIG_MAPS, templates.namespace))
+        found.append(Watched(CONFIG_MAPS, templates.namespace))
     return found
 
 
@@ -59,7 +66,7 @@ def selectors(templates: ModelKey | None = None) -> Mapping[Resource, Mapping[st
 
 
 class View:
-    """Takes in what the watches see (`moorage_common.kube.watch.Sink`)."""
+    """Takes in what the watches see (`kube.watch.Sink`)."""
 
     def __init__(
         self,
@@ -75,16 +82,29 @@ class View:
         self._keys = keys
         self._aliases = aliases
         self._templates = templates
-        self._unlisted = set(wanted)
+        self._wanted = frozenset(wanted)
+        self._unlisted = set(self._wanted)
+        self._lost: set[Watched] = set()
+        """What is refused, not just for a moment."""
         self._seen: dict[tuple[Resource, str], str] = {}
         """NAMESPACE/NAME of every object by its uid: what a list does not have any more has gone."""
         self._slices: dict[ModelKey, dict[str, list[Address]]] = {}
         self._model_of: dict[str, ModelKey] = {}
 
     @property
+    def unlisted(self) -> set[Watched]:
+        """What readiness waits for: neither listed once nor refused, so that a model may be there that is not seen."""
+        return self._unlisted - self._lost
+
+    @property
+    def blind(self) -> bool:
+        """Whether nothing at all can be watched."""
+        return self._lost == self._wanted
+
+    @property
     def complete(self) -> bool:
-        """Whether everything has been listed once; before, a model that is not there may only be unseen."""
-        return not self._unlisted
+        """Whether all that can be listed has been listed once."""
+        return not self.unlisted and not self.blind
 
     def event(self, resource: Resource, kind: str | None, obj: dict[str, Any]) -> None:
         """An object was listed (None), ADDED, MODIFIED or DELETED."""
@@ -105,15 +125,37 @@ class View:
         else:
             self._key(obj)
 
-    def listed(self, resource: Resource, namespace: str | None, found: Mapping[str, str], version: int) -> None:
+    def listed(self, one: Watched, found: Set[str]) -> None:
         """A list is complete: what is not in it is gone."""
-        self._unlisted.discard((resource, namespace))
-        for (kind, uid), name in list(self._seen.items()):
-            here = namespace is None or name.startswith(f"{namespace}/")
-            if kind is resource and here and uid not in found:
-                self._gone(resource, uid)
+        self._unlisted.discard(one)
+        self._lost.discard(one)
+        for uid in self._seen_of(one) - found:
+            self._gone(one.resource, uid)
+        if one.resource is SECRETS:
+            self._keys.checked = True
 
-    def _gone(self, resource: Resource, uid: str) -> None:
+    def refused(self, one: Watched, seconds: float) -> None:
+        """A list is refused, for so long already: nobody tells us any more what is deleted."""
+        if seconds < REFUSED_SECONDS:
+            return
+        self._lost.add(one)
+        if one.resource is SECRETS:
+            # A key may have been revoked since.
+            self._keys.checked = False
+        elif one.resource in SERVED and seconds >= KEPT_SECONDS:
+            for uid in self._seen_of(one):
+                self._gone(one.resource, uid, "the gateway cannot watch its namespace")
+
+    def _seen_of(self, one: Watched) -> set[str]:
+        """The uids of what a watch has shown."""
+        resource, namespace = one
+        return {
+            uid
+            for (kind, uid), name in self._seen.items()
+            if kind is resource and (namespace is None or name.startswith(f"{namespace}/"))
+        }
+
+    def _gone(self, resource: Resource, uid: str, why: str = "it was deleted") -> None:
         name = self._seen.pop((resource, uid), None)
         if name is None:
             return
@@ -127,7 +169,7 @@ class View:
         elif made_again:
             return
         elif resource is INFERENCE_MODELS:
-            self._table.remove(ModelKey(namespace, plain))
+            self._table.remove(ModelKey(namespace, plain), why)
         elif resource is MODEL_ALIASES:
             self._aliases.remove(ModelKey(namespace, plain))
         else:

@@ -249,6 +249,26 @@ async def test_a_token_of_kubernetes_may_what_the_api_server_says() -> None:
         assert len(bed.reviews.asked) == asked
 
 
+async def test_cluster_02_while_keys_cannot_be_checked_they_are_refused_in_words_and_tokens_are_not() -> None:
+    async with running(answers()) as (bed, pods):
+        bed.reviews.users["token"] = User("app")
+        bed.reviews.allowed.add(("app", MODEL))
+        assert (await ask(bed)).status == 200
+        bed.keys.checked = False
+
+        for key in (KEY, f"{KEY}x"):
+            refused = await ask(bed, key=key)
+            assert (refused.status, refused.error["code"]) == (503, "not_checked")
+            assert "cannot watch the namespace" in refused.error["message"]
+            assert "retry-after" in refused.headers
+        assert (await ask(bed, key="token")).status == 200
+        assert len(pods[0].requests) == 2
+
+        bed.keys.checked = True
+        assert (await ask(bed)).status == 200
+        assert (await ask(bed, key=f"{KEY}x")).status == 401
+
+
 async def test_health_is_for_everybody() -> None:
     async with running() as (bed, _):
         assert (await bed.gateway.ask(get("/healthz"))).status == 200

@@ -116,6 +116,15 @@ async def test_a_body_reaches_the_api_as_it_is(tmp_path: Path) -> None:
     assert api.requests[0].endswith(b"\r\n\r\n" + b'{"a": 1}')
 
 
+async def test_cluster_02_while_keys_cannot_be_checked_none_may_manage_and_tokens_may(tmp_path: Path) -> None:
+    async with managed(tmp_path) as (bed, api):
+        bed.keys.checked = False
+        refused = await ask(bed, "/api/models", f"Authorization: Bearer mrg_boss_{SECRET}")
+        assert (refused.status, refused.error["code"]) == (503, "not_checked")
+        assert api.requests == []
+        assert (await ask(bed, "/api/models", TOKEN)).status == 200
+
+
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/docs/docs.js", "/docs/docs.css"])
 async def test_the_pages_are_for_everybody_and_no_credential_goes_with_them(tmp_path: Path, path: str) -> None:
     async with managed(tmp_path) as (bed, api):

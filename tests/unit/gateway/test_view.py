@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from moorage_common.kube.resources import CONFIG_MAPS, ENDPOINT_SLICES, INFERENCE_MODELS, MODEL_ALIASES, SECRETS
 from moorage_common.labels import MODEL_LABEL
 from moorage_gateway.alias import Alias, Aliases, Share
 from moorage_gateway.hold import HoldLimits, Lobby
-from moorage_gateway.keys import KEY_LABEL, Keys
+from moorage_gateway.keys import KEY_LABEL, Keys, KeysUncheckedError
+from moorage_gateway.kube.resources import CONFIG_MAPS, ENDPOINT_SLICES, INFERENCE_MODELS, MODEL_ALIASES, SECRETS
+from moorage_gateway.kube.watch_health import Watched
 from moorage_gateway.prefix import PrefixSettings
 from moorage_gateway.routing import ModelKey, Table
 from moorage_gateway.templates import Templates
-from moorage_gateway.view import View, selectors, watched
+from moorage_gateway.view import KEPT_SECONDS, REFUSED_SECONDS, View, selectors, watched
 
 CHAT = ModelKey("team-a", "chat")
 PROMPTS = ModelKey("moorage-system", "prompts")
@@ -75,16 +76,16 @@ async def test_what_a_list_does_not_have_any_more_has_gone() -> None:
     bed = Bed()
     bed.view.event(INFERENCE_MODELS, None, model())
     bed.view.event(ENDPOINT_SLICES, None, endpoint_slice(at("10.0.0.1")))
-    bed.view.listed(ENDPOINT_SLICES, None, {}, 1)
+    bed.view.listed(Watched(ENDPOINT_SLICES, None), set())
     assert bed.addresses() == []
-    bed.view.listed(INFERENCE_MODELS, None, {}, 1)
+    bed.view.listed(Watched(INFERENCE_MODELS, None), set())
     assert bed.table.get(CHAT) is None
 
 
 async def test_a_list_of_one_namespace_says_nothing_of_others() -> None:
     bed = Bed(("team-a", "team-b"))
     bed.view.event(INFERENCE_MODELS, None, model())
-    bed.view.listed(INFERENCE_MODELS, "team-b", {}, 1)
+    bed.view.listed(Watched(INFERENCE_MODELS, "team-b"), set())
     assert bed.table.get(CHAT) is not None
 
 
@@ -92,7 +93,7 @@ async def test_a_model_made_again_stays_when_its_predecessor_is_missed() -> None
     bed = Bed()
     bed.view.event(INFERENCE_MODELS, None, model("old"))
     bed.view.event(INFERENCE_MODELS, None, model("new"))
-    bed.view.listed(INFERENCE_MODELS, None, {"new": "team-a/chat"}, 1)
+    bed.view.listed(Watched(INFERENCE_MODELS, None), {"new"})
     assert bed.table.get(CHAT) is not None
 
 
@@ -198,14 +199,15 @@ async def test_how_many_requests_a_pod_takes(spec: dict[str, Any], takes: int) -
     assert found.room.state.takes == takes
 
 
+def secret(identity: str = "app", **entries: str) -> dict[str, Any]:
+    data = {name: b64encode(value.encode()).decode() for name, value in entries.items()}
+    metadata = {"namespace": "keys", "name": identity, "uid": f"of-{identity}", "labels": {KEY_LABEL: identity}}
+    return {"metadata": metadata, "data": data}
+
+
 async def test_keys_come_change_and_go_and_a_broken_one_is_told_without_its_content(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def secret(**entries: str) -> dict[str, Any]:
-        data = {name: b64encode(value.encode()).decode() for name, value in entries.items()}
-        metadata = {"namespace": "keys", "name": "app", "uid": "k1", "labels": {KEY_LABEL: "app"}}
-        return {"metadata": metadata, "data": data}
-
     bed, digest = Bed(), hashlib.sha256(b"s3cret").hexdigest()
     bed.view.event(SECRETS, None, secret(sha256=digest, models="*/*"))
     assert bed.keys.caller(b"mrg_app_s3cret") is not None
@@ -221,9 +223,10 @@ async def test_keys_come_change_and_go_and_a_broken_one_is_told_without_its_cont
 
 async def test_it_is_complete_when_everything_was_listed_once() -> None:
     bed = Bed()
-    for resource, namespace in bed.wanted:
+    for one in bed.wanted:
         assert not bed.view.complete
-        bed.view.listed(resource, namespace, {}, 1)
+        assert one in bed.view.unlisted
+        bed.view.listed(one, set())
     assert bed.view.complete
 
 
@@ -241,7 +244,7 @@ async def test_aliases_come_change_and_go() -> None:
     assert [one.shares for one in bed.aliases] == [(Share(CHAT, 1),)]
     # One of the same name was made before the old one was missed.
     bed.view.event(MODEL_ALIASES, "ADDED", alias("a2", chat=2))
-    bed.view.listed(MODEL_ALIASES, None, {"a2": "team-a/prod"}, 1)
+    bed.view.listed(Watched(MODEL_ALIASES, None), {"a2"})
     assert [one.shares for one in bed.aliases] == [(Share(CHAT, 2),)]
     bed.view.event(MODEL_ALIASES, "DELETED", alias("a2", chat=2))
     assert not list(bed.aliases)
@@ -259,5 +262,92 @@ async def test_the_templates_are_those_of_one_config_map_and_go_with_it() -> Non
     assert bed.templates.scenarios == ["qa"]
     bed.view.event(CONFIG_MAPS, "MODIFIED", prompts(own="{{ inputs }}!"))
     assert bed.templates.scenarios == ["own"]
-    bed.view.listed(CONFIG_MAPS, PROMPTS.namespace, {}, 1)
+    bed.view.listed(Watched(CONFIG_MAPS, PROMPTS.namespace), set())
     assert bed.templates.scenarios == []
+
+
+async def test_cluster_01_a_namespace_that_is_refused_for_a_while_does_not_keep_the_others_from_being_served() -> None:
+    bed = Bed(("team-a", "team-b"))
+    lost = [one for one in bed.wanted if one.namespace == "team-b"]
+    for one in bed.wanted:
+        if one not in lost:
+            bed.view.listed(one, set())
+    for one in lost:
+        # A refusal of a moment, while the API server starts, must not make models look as if they were not there.
+        bed.view.refused(one, REFUSED_SECONDS - 1)
+    assert bed.view.unlisted == set(lost)
+    assert not bed.view.complete
+    for one in lost:
+        bed.view.refused(one, REFUSED_SECONDS)
+    assert bed.view.complete
+
+
+async def test_where_everything_is_refused_nothing_is_served() -> None:
+    bed = Bed()
+    for one in bed.wanted:
+        bed.view.refused(one, REFUSED_SECONDS)
+    assert bed.view.blind
+    assert not bed.view.complete
+    # One of them is listed: the gateway sees something.
+    bed.view.listed(bed.wanted[0], set())
+    assert bed.view.complete
+
+
+async def test_cluster_01_models_of_a_namespace_that_is_refused_are_kept_for_a_while() -> None:
+    bed = Bed(("team-a", "team-b"))
+    models, slices = Watched(INFERENCE_MODELS, "team-a"), Watched(ENDPOINT_SLICES, "team-a")
+    bed.view.event(INFERENCE_MODELS, None, model())
+    bed.view.event(MODEL_ALIASES, None, alias(chat=1))
+    bed.view.event(ENDPOINT_SLICES, None, endpoint_slice(at("10.0.0.1")))
+    bed.view.refused(models, KEPT_SECONDS - 1)
+    bed.view.refused(slices, KEPT_SECONDS - 1)
+    assert bed.addresses() == [("10.0.0.1", 8000)]
+
+    # That another namespace is refused is nothing to them.
+    bed.view.refused(Watched(INFERENCE_MODELS, "team-b"), KEPT_SECONDS)
+    bed.view.refused(slices, KEPT_SECONDS)
+    assert bed.addresses() == []
+    known = bed.table.get(CHAT)
+    assert known is not None
+    assert known.room is not None
+    bed.view.refused(models, KEPT_SECONDS)
+    bed.view.refused(Watched(MODEL_ALIASES, "team-a"), KEPT_SECONDS)
+    assert bed.table.get(CHAT) is None
+    assert not list(bed.aliases)
+    assert known.room.state.why_not == "the gateway cannot watch its namespace"
+
+    bed.view.event(INFERENCE_MODELS, None, model())
+    bed.view.listed(models, {"m1"})
+    bed.view.event(ENDPOINT_SLICES, None, endpoint_slice(at("10.0.0.2")))
+    bed.view.listed(slices, {"s1"})
+    assert bed.addresses() == [("10.0.0.2", 8000)]
+
+
+async def test_cluster_02_keys_are_not_taken_while_their_namespace_is_refused() -> None:
+    bed = Bed()
+    watched_keys = Watched(SECRETS, "keys")
+    digest = hashlib.sha256(b"s3cret").hexdigest()
+    bed.view.event(SECRETS, None, secret(sha256=digest))
+    bed.view.event(SECRETS, None, secret("revoked", sha256=digest))
+    bed.view.listed(watched_keys, {"of-app", "of-revoked"})
+    bed.view.refused(watched_keys, REFUSED_SECONDS - 1)
+    assert bed.keys.caller(b"mrg_app_s3cret") is not None
+    bed.view.refused(watched_keys, REFUSED_SECONDS)
+    for token in (b"mrg_app_s3cret", b"mrg_nobody_s3cret"):
+        with pytest.raises(KeysUncheckedError):
+            bed.keys.caller(token)
+
+    # What is listed is not believed before the list is complete: the other one may have gone.
+    bed.view.event(SECRETS, None, secret(sha256=digest))
+    assert not bed.keys.checked
+    bed.view.listed(watched_keys, {"of-app"})
+    assert bed.keys.caller(b"mrg_app_s3cret") is not None
+    assert bed.keys.caller(b"mrg_revoked_s3cret") is None
+
+
+async def test_templates_stay_while_their_namespace_is_refused() -> None:
+    bed = Bed()
+    metadata = {"namespace": PROMPTS.namespace, "name": PROMPTS.name, "uid": "c1"}
+    bed.view.event(CONFIG_MAPS, None, {"metadata": metadata, "data": {"qa": "{{ inputs }}"}})
+    bed.view.refused(Watched(CONFIG_MAPS, PROMPTS.namespace), 10 * KEPT_SECONDS)
+    assert bed.templates.scenarios == ["qa"]

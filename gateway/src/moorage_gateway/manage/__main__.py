@@ -10,7 +10,7 @@ from pathlib import Path
 import uvicorn
 
 from moorage_common import logs
-from moorage_common.kube.credentials import CredentialsError, connect, server_alone
+from moorage_gateway.kube.credentials import CredentialsError, connect, server_alone
 from moorage_gateway.manage.app import build_app
 from moorage_gateway.settings import Settings, SettingsError, read_settings
 

@@ -13,8 +13,8 @@ from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
-from moorage_common.kube.resources import INFERENCE_MODELS
 from moorage_common.labels import API_GROUP, RESTARTED_AT_ANNOTATION
+from moorage_gateway.kube.resources import INFERENCE_MODELS
 from moorage_gateway.manage.answers import model_answer, status_told, told
 from moorage_gateway.manage.audit import audited
 from moorage_gateway.manage.callers import Asking, allowed

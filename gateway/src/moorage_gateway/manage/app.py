@@ -6,8 +6,8 @@ from typing import Final
 
 from fastapi import Depends, FastAPI
 
-from moorage_common.kube.client import Kube
-from moorage_common.kube.credentials import Connection
+from moorage_gateway.kube.client import Kube
+from moorage_gateway.kube.credentials import Connection
 from moorage_gateway.manage import actions, models, pages, system
 from moorage_gateway.manage.callers import Cluster, caller_of
 from moorage_gateway.manage.problems import handle_problems

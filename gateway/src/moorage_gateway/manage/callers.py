@@ -13,9 +13,9 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Request
 
-from moorage_common.kube.client import Kube
-from moorage_common.kube.credentials import Connection, CredentialsError
-from moorage_common.kube.resources import SELF_ACCESS_REVIEWS, SELF_SUBJECT_REVIEWS
+from moorage_gateway.kube.client import Kube
+from moorage_gateway.kube.credentials import Connection, CredentialsError
+from moorage_gateway.kube.resources import SELF_ACCESS_REVIEWS, SELF_SUBJECT_REVIEWS
 from moorage_gateway.manage.problems import Problem
 
 KEY_HEADER: Final = "x-moorage-key"

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from moorage_common.kube.resources import INFERENCE_MODELS
+from moorage_gateway.kube.resources import INFERENCE_MODELS
 from moorage_gateway.manage.problems import Problem
 
 API_VERSION: Final = f"{INFERENCE_MODELS.group}/{INFERENCE_MODELS.version}"

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from moorage_common.kube.client import Kube
-from moorage_common.kube.errors import ApiError, UnavailableError
-from moorage_common.kube.resources import PODS
 from moorage_common.labels import MODEL_LABEL, MODEL_UID_LABEL
+from moorage_gateway.kube.client import Kube
+from moorage_gateway.kube.errors import ApiError, UnavailableError
+from moorage_gateway.kube.resources import PODS
 from moorage_gateway.manage.problems import Problem
 
 MOST_PODS: Final = 10

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Final
 
 from fastapi import Query, Request, Response
 
-from moorage_common.kube.client import STRICT
-from moorage_common.kube.errors import ApiError, ConflictError, ForbiddenError
-from moorage_common.kube.resources import INFERENCE_MODELS, MODEL_ALIASES, named
 from moorage_common.labels import IDEMPOTENCY_BODY_ANNOTATION, IDEMPOTENCY_LABEL
 from moorage_common.manifests import clean, documents
+from moorage_gateway.kube.client import STRICT
+from moorage_gateway.kube.errors import ApiError, ConflictError, ForbiddenError
+from moorage_gateway.kube.resources import INFERENCE_MODELS, MODEL_ALIASES, named
 from moorage_gateway.manage.answers import model_answer, model_id, model_told, told
 from moorage_gateway.manage.audit import audited
 from moorage_gateway.manage.callers import Asking, Caller
@@ -39,7 +39,7 @@ async def list_models(
         str, Query(alias="continue", max_length=4000, description="`continue` of the answer before.")
     ] = "",
 ) -> Response:
-    """The models that the caller may see, by namespace; of namespaces that are refused only the names are told."""
+    """The models that the caller may see, by namespace; namespaces of which none may be listed are left out."""
     namespaces = caller.cluster.namespaces if namespace is None else (caller.cluster.served(named(namespace)),)
     first, token = _place(start, len(namespaces))
     found: list[dict[str, Any]] = []
@@ -145,13 +145,24 @@ async def delete_model(request: Request, caller: Asking, target: Targeted) -> Re
 
 @routes.get("/api/export", summary="Export models and aliases", tags=["backup"])
 async def export_models(caller: Asking, namespace: Namespace = None, label_selector: Selector = "") -> Response:
-    """All models and aliases as YAML that `kubectl apply` and `kubectl moorage import` take: a backup."""
+    """All models and aliases as YAML that `kubectl apply` and `kubectl moorage import` take: a backup.
+
+    What the caller may not list is named in comments at the beginning.
+    """
     namespaces = caller.cluster.namespaces if namespace is None else (caller.cluster.served(named(namespace)),)
     selectors = {"labelSelector": label_selector} if label_selector else {}
     texts: list[str] = []
-    for resource, one in product((INFERENCE_MODELS, MODEL_ALIASES), namespaces):
+    refused: list[str] = []
+    wanted = list(product((INFERENCE_MODELS, MODEL_ALIASES), namespaces))
+    for resource, one in wanted:
         pages = caller.kube.pages(resource, one, selectors)
-        texts += [documents(clean(item, resource.kind) for item in page["items"]) async for page in pages]
+        try:
+            texts += [documents(clean(item, resource.kind) for item in page["items"]) async for page in pages]
+        except ForbiddenError as error:
+            refused.append(f"# {resource.plural} of namespace {one} are missing: {error.status} {error.reason}\n")
+            if len(refused) == len(wanted):
+                raise
+    texts[:0] = refused
     headers = {"Content-Disposition": 'attachment; filename="models.yaml"', "Cache-Control": "no-store"}
     return Response("".join(texts), media_type="application/yaml", headers=headers)
 

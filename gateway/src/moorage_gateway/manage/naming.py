@@ -4,8 +4,8 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 
-from moorage_common.kube.errors import ForbiddenError
-from moorage_common.kube.resources import INFERENCE_MODELS, named
+from moorage_gateway.kube.errors import ForbiddenError
+from moorage_gateway.kube.resources import INFERENCE_MODELS, named
 from moorage_gateway.manage.callers import Asking, Caller
 from moorage_gateway.manage.problems import Problem
 

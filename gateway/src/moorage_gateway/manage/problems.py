@@ -15,7 +15,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from moorage_common.kube.errors import ApiError, InvalidNameError, ThrottledError, UnavailableError
+from moorage_gateway.kube.errors import ApiError, InvalidNameError, ThrottledError, UnavailableError
 
 log = logging.getLogger(__name__)
 

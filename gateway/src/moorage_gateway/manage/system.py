@@ -7,9 +7,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from fastapi import Response
 
-from moorage_common.kube.client import Kube
-from moorage_common.kube.errors import ForbiddenError
-from moorage_common.kube.resources import INFERENCE_MODELS, NODES, PODS, Resource
+from moorage_gateway.kube.client import Kube
+from moorage_gateway.kube.errors import ForbiddenError, NotFoundError
+from moorage_gateway.kube.resources import INFERENCE_MODELS, NODES, PODS, Resource
 from moorage_gateway.manage.answers import model_told, told
 from moorage_gateway.manage.callers import Asking, Caller
 from moorage_gateway.manage.gpus import held, nodes_told, totals_told
@@ -33,12 +33,12 @@ class Seen:
     async def all_of(
         self, resource: Resource, namespace: str | None, keep: Callable[[dict[str, Any]], Kept | None]
     ) -> list[Kept] | None:
-        """What `keep` makes of all objects of a kind, but for its Nones; None where the caller may not list them."""
+        """What `keep` makes of all objects of a kind, but for its Nones; None where they cannot be listed."""
         found: list[Kept] = []
         try:
             async for page in self._kube.pages(resource, namespace):
                 found += [kept for obj in page["items"] if (kept := keep(obj)) is not None]
-        except ForbiddenError as error:
+        except (ForbiddenError, NotFoundError) as error:
             self.refused.append({"what": resource.path(namespace), "message": error.message})
             return None
         return found

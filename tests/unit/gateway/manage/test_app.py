@@ -11,9 +11,10 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+import yaml
 from aiohttp import web
 
-from moorage_common.kube.credentials import Connection, CredentialsError
+from moorage_gateway.kube.credentials import Connection, CredentialsError
 from moorage_gateway.manage.app import build_app
 from tests.unit.common.support import until
 
@@ -211,3 +212,32 @@ async def test_namespaces_that_are_not_served_are_not_there(tmp_path: Path) -> N
         body = {"name": "x", "namespace": "kube-system", "spec": {}}
         assert (await client.post("/api/models", json=body)).status_code == 404
     assert [path for _, path, _ in server.seen if "kube-system" in path] == []
+
+
+async def test_cluster_01_a_namespace_that_is_refused_keeps_nobody_from_the_others(tmp_path: Path) -> None:
+    async def models(request: web.Request) -> web.Response:
+        if "/namespaces/team-b/" in request.path:
+            return web.json_response({"reason": "Forbidden", "message": "no"}, status=403)
+        return web.json_response({"metadata": {"resourceVersion": "1"}, "items": [MODEL]})
+
+    async def none(request: web.Request) -> web.Response:
+        answer = await models(request)
+        return answer if answer.status == 403 else web.json_response({"metadata": {}, "items": []})
+
+    async def one(_: web.Request) -> web.Response:
+        return web.json_response(MODEL)
+
+    async def version(_: web.Request) -> web.Response:
+        return web.json_response({"gitVersion": "v1.36"})
+
+    paths: dict[str, Answer] = {"/inferencemodels": models, "/modelaliases": none, "/tiny": one, "/version": version}
+    async with api(tmp_path, Server(paths), namespaces=("team-a", "team-b")) as client:
+        assert [found["id"] for found in (await client.get("/api/models")).json()["models"]] == ["team-a/tiny"]
+        assert (await client.get("/api/models/tiny")).json()["id"] == "team-a/tiny"
+        status = (await client.get("/api/system/status")).json()
+        assert (status["models"]["total"], len(status["refused"])) == (1, 1)
+        export = await client.get("/api/export")
+        # A backup says what it lacks.
+        assert export.text.startswith("# inferencemodels of namespace team-b are missing: 403 Forbidden\n")
+        assert [found["metadata"]["name"] for found in yaml.safe_load_all(export.text) if found] == ["tiny"]
+        assert (await client.get("/api/export?namespace=team-b")).status_code == 403

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from moorage_common.kube.client import Kube
-from moorage_common.kube.errors import ForbiddenError
+from moorage_gateway.kube.client import Kube
+from moorage_gateway.kube.errors import ForbiddenError
 from moorage_gateway.manage.logs import LONGEST_LINE, MOST_READ, LogOptions, Readers, log_lines, pods_of
 from moorage_gateway.manage.problems import Problem
 from tests.unit.common.support import until

@@ -9,7 +9,7 @@ import pytest
 import trustme
 import yaml
 
-from moorage_common.kube.credentials import Connection, CredentialsError, connect, server_alone
+from moorage_gateway.kube.credentials import Connection, CredentialsError, connect, server_alone
 
 NOWHERE = Path("/nonexistent")
 AUTHORITY = trustme.CA()

@@ -2,12 +2,15 @@
 
 import pytest
 
-from moorage_common.kube.errors import InvalidNameError
-from moorage_common.kube.resources import PODS, REPLICA_SETS
+from moorage_gateway.kube.errors import InvalidNameError
+from moorage_gateway.kube.resources import INFERENCE_MODELS, PODS
 
 
 def test_a_path_is_made_of_namespace_name_and_subresource() -> None:
-    assert REPLICA_SETS.path("team-a", "tiny-abc") == "/apis/apps/v1/namespaces/team-a/replicasets/tiny-abc"
+    assert (
+        INFERENCE_MODELS.path("team-a", "tiny-abc")
+        == "/apis/moorage.dev/v1alpha1/namespaces/team-a/inferencemodels/tiny-abc"
+    )
     assert PODS.path("team-a", "tiny.1", "status") == "/api/v1/namespaces/team-a/pods/tiny.1/status"
     assert PODS.path(None) == "/api/v1/pods"
 
@@ -18,6 +21,6 @@ def test_a_path_is_made_of_namespace_name_and_subresource() -> None:
 def test_a_name_that_no_object_has_makes_no_path(name: str) -> None:
     if name:
         with pytest.raises(InvalidNameError):
-            REPLICA_SETS.path("team-a", name)
+            INFERENCE_MODELS.path("team-a", name)
     with pytest.raises(InvalidNameError):
-        REPLICA_SETS.path(name or " ", "tiny")
+        INFERENCE_MODELS.path(name or " ", "tiny")

@@ -3,29 +3,31 @@
 import asyncio
 import json
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Set
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from moorage_common.kube.client import Kube
-from moorage_common.kube.credentials import Connection
-from moorage_common.kube.resources import (
-    DEPLOYMENTS,
-    DISRUPTION_BUDGETS,
-    EVENTS,
+from moorage_gateway.kube.client import Kube
+from moorage_gateway.kube.credentials import Connection
+from moorage_gateway.kube.resources import (
+    CONFIG_MAPS,
+    ENDPOINT_SLICES,
+    INFERENCE_MODELS,
+    MODEL_ALIASES,
     NODES,
     PODS,
-    REPLICA_SETS,
-    SERVICES,
+    SECRETS,
     Resource,
 )
-from moorage_common.kube.watch import SHORT_SECONDS, Returned, Watched, WatchHealth, watch_all
+from moorage_gateway.kube.watch import REFUSED_SECONDS, SHORT_SECONDS, Returned, watch_all
+from moorage_gateway.kube.watch_health import Watched, WatchHealth
+from tests.unit.common.support import until
 
-KINDS = (DEPLOYMENTS, SERVICES, DISRUPTION_BUDGETS, PODS, REPLICA_SETS, EVENTS, NODES)
-WATCHED: list[Watched] = [(resource, None) for resource in KINDS]
+KINDS = (INFERENCE_MODELS, MODEL_ALIASES, ENDPOINT_SLICES, PODS, SECRETS, CONFIG_MAPS, NODES)
+WATCHED = [Watched(resource, None) for resource in KINDS]
 SELECTORS = {PODS: {"labelSelector": "mine=yes"}}
 LISTED_AGAIN_SECONDS = 10
 
@@ -37,6 +39,11 @@ class Server:
         self.lists: Counter[str] = Counter()
         self.open: dict[asyncio.Future[bytes], str] = {}
         self.refusals: Iterator[int] = iter(())
+        self.denied: dict[str, int] = {}
+        """What every list and watch of a path is answered with."""
+        self.denials: Counter[str] = Counter()
+        self.lists_only: set[str] = set()
+        """Paths whose lists are answered even so."""
         self.items: list[dict[str, Any]] = []
         self.since: dict[str, list[str]] = defaultdict(list)
         self.selected: dict[str, set[str | None]] = defaultdict(set)
@@ -46,6 +53,10 @@ class Server:
         """One request."""
         path = request.path
         self.selected[path].add(request.query.get("labelSelector"))
+        if path in self.denied and ("watch" in request.query or path not in self.lists_only):
+            self.denials[path] += 1
+            self.changed.set()
+            return web.json_response({"reason": "Forbidden", "message": "no"}, status=self.denied[path])
         if "watch" not in request.query:
             self.lists[path] += 1
             self.changed.set()
@@ -89,6 +100,10 @@ class Server:
             listed = min(self.lists.values(), default=0) >= lists and self.lists.total() >= all_lists
             return len(self.open) >= count and listed and len(self.since[path]) >= begun
 
+        await self.when(is_so)
+
+    async def when(self, is_so: Callable[[], bool]) -> None:
+        """Something is so."""
         async with asyncio.timeout(LISTED_AGAIN_SECONDS):
             while not is_so():
                 self.changed.clear()
@@ -101,6 +116,7 @@ class Taken:
     def __init__(self) -> None:
         self.events: list[tuple[str | None, str]] = []
         self.lists: list[list[str]] = []
+        self.refusals: list[tuple[Watched, float]] = []
 
     def event(self, resource: Resource, kind: str | None, obj: dict[str, Any]) -> None:
         """An event."""
@@ -108,14 +124,18 @@ class Taken:
             raise ValueError("a bug")
         self.events.append((kind, obj["metadata"]["name"]))
 
-    def listed(self, resource: Resource, namespace: str | None, found: Mapping[str, str], version: int) -> None:
+    def listed(self, one: Watched, found: Set[str]) -> None:
         """A list."""
-        if resource is PODS:
-            self.lists.append(list(found.values()))
+        if one.resource is PODS:
+            self.lists.append(sorted(found))
+
+    def refused(self, one: Watched, seconds: float) -> None:
+        """A refusal."""
+        self.refusals.append((one, seconds))
 
 
 @asynccontextmanager
-async def watching(sink: Taken | None = None) -> AsyncIterator[Server]:
+async def watching(sink: Taken | None = None, health: WatchHealth | None = None) -> AsyncIterator[Server]:
     """The watches on a server of ours."""
     server, app = Server(), web.Application()
     app.router.add_route("*", "/{path:.*}", server.answer)
@@ -123,7 +143,7 @@ async def watching(sink: Taken | None = None) -> AsyncIterator[Server]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     kube = Kube(lambda: Connection("http://{}:{}".format(*runner.addresses[0])), "tests")
-    task = asyncio.create_task(watch_all(kube, WATCHED, sink or Taken(), WatchHealth(WATCHED), SELECTORS))
+    task = asyncio.create_task(watch_all(kube, WATCHED, sink or Taken(), health or WatchHealth(WATCHED), SELECTORS))
     try:
         await server.until(len(KINDS), lists=1)
         yield server
@@ -168,7 +188,7 @@ async def test_a_version_that_is_too_old_is_listed_again_at_once_and_after_that_
     told: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # A watch that ends so soon would wait before it goes on.
-    monkeypatch.setattr("moorage_common.kube.watch.SHORT_SECONDS", 0.0)
+    monkeypatch.setattr("moorage_gateway.kube.watch.SHORT_SECONDS", 0.0)
     async with watching() as server:
         if told == "event":
             server.end(PODS, b"")
@@ -222,7 +242,7 @@ async def test_a_list_says_what_is_there() -> None:
         server.items = [pod("one"), pod("two")]
         server.end(PODS, ERROR)
         await server.until(len(KINDS), lists=1, watches_of=(PODS, 2))
-        assert taken.lists == [[], ["team-a/one", "team-a/two"]]
+        assert taken.lists == [[], ["one", "two"]]
         assert taken.events == [(None, "one"), (None, "two")]
 
 
@@ -254,3 +274,57 @@ async def test_when_one_watch_gets_through_the_others_do_not_wait_any_longer() -
     await asyncio.wait_for(asyncio.gather(*waiting), 1)
     late = asyncio.create_task(returned.within(0.01))
     await late  # what was told before is no news
+
+
+def said(caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
+    """The kinds about which this was logged."""
+    return [vars(record)["kind"] for record in caplog.records if record.getMessage() == text]
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_cluster_01_what_is_refused_is_tried_again_for_ever_and_told_once(
+    status: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("moorage_gateway.kube.watch.REFUSED_SECONDS", 0.05)
+    caplog.set_level("INFO")
+    taken, health, pods = Taken(), WatchHealth(WATCHED), PODS.path(None)
+    async with watching(taken, health) as server:
+        server.denied[pods] = status
+        server.end(PODS, b"")
+        await server.when(lambda: server.denials[pods] >= 5)
+        assert health.unwatched() == {Watched(PODS, None): f"{status} Forbidden"}
+        # The others are watched as before.
+        assert len(server.open) == len(KINDS) - 1
+        assert server.lists.total() == len(KINDS)
+
+        del server.denied[pods]
+        server.items = [pod("one")]
+        await server.until(len(KINDS), lists=1)
+        await until(lambda: not health.unwatched())
+    assert taken.lists == [[], ["one"]]
+    assert said(caplog, "a kind cannot be watched; retrying") == ["Pod"]
+    assert said(caplog, "a kind can be watched again") == ["Pod"]
+    assert {one for one, _ in taken.refusals} == {Watched(PODS, None)}
+    seconds = [told for _, told in taken.refusals]
+    assert seconds == sorted(seconds)
+
+
+async def test_cluster_01_what_may_be_listed_and_not_watched_is_listed_again_and_again_and_is_true(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("moorage_gateway.kube.watch.REFUSED_SECONDS", 0.05)
+    taken, health, pods = Taken(), WatchHealth(WATCHED), PODS.path(None)
+    async with watching(taken, health) as server:
+        server.denied[pods] = 403
+        server.lists_only.add(pods)
+        server.end(PODS, b"")
+        server.items = [pod("one")]
+        await server.when(lambda: server.lists[pods] >= 4)
+    assert taken.lists[1:3] == [["one"], ["one"]]
+    assert taken.refusals == []
+    assert list(health.unwatched()) == [Watched(PODS, None)]
+    assert said(caplog, "a kind cannot be watched; retrying") == ["Pod"]
+
+
+def test_cluster_01_rights_that_are_given_back_are_noticed_within_ten_seconds() -> None:
+    assert REFUSED_SECONDS * 1.25 < 10
