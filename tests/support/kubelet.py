@@ -1,6 +1,7 @@
 """Plays the kubelet for single pods: a test says what their containers do, and when. No kwok meddles.
 
-Such a pod asks for a resource that no node has, so the scheduler leaves it alone, and is bound by hand to a node that
+Such a pod asks for a resource that no node has (or for a claim that does not exist), so the scheduler leaves it alone,
+and is bound by hand to a node that
 does not exist. (The garbage collector of pods takes it away after 40 s; tests are done by then.)
 """
 
@@ -24,10 +25,10 @@ class PlayedPod:
     """One pod of a model. Times are seconds after it was made."""
 
     def __init__(self, api: Api, model: str) -> None:
-        """Wait for the pod, and give it a node."""
+        """Wait for the pod, the only one of the model without a node, and give it one."""
         self._api = api
         api.wait("InferenceModel", model, _is_pending, what="a pod that no node takes")
-        (pod,) = api.find("Pod", f"moorage.dev/model={model}")
+        (pod,) = [p for p in api.find("Pod", f"moorage.dev/model={model}") if "nodeName" not in p["spec"]]
         self.name, self._created = pod["metadata"]["name"], pod["metadata"]["creationTimestamp"]
         # A node of its own: the garbage collector counts from when it first missed the node, whichever pod was there.
         node = f"{NODE}-{next(_numbers)}-of-{api.namespace}"

@@ -85,7 +85,7 @@ class Case:
     @cached_property
     def broken(self) -> Because:
         """What is wrong inside them."""
-        return pods.broken(self.current)
+        return pods.broken(self.current) | pods.without_volume(self.world, self.current)
 
     @cached_property
     def some_starting(self) -> bool:
@@ -189,10 +189,12 @@ def _moving(case: Case, deployment: Object) -> set[str]:
     """How the change gets on: beside the old pods, or after one of them has made room."""
     surge = (deployment["spec"].get("strategy") or {}).get("rollingUpdate", {}).get("maxSurge", 1)
     old = [pod for pod in case.staying if not case.is_current(pod) and objects.node_of(pod)]
-    starved = case.no_room.surely & {"WaitingForGPU", "QuotaExceeded"}
     if surge == 0:
         return {"MakingRoom"} if old else {"MakingRoom", "RollingOut"}
-    return {"MakingRoom"} if old and starved else {"RollingOut"}
+    starved = pods.starved(case.world, case.model, case.current, old)
+    if old and (starved.surely or "WaitingForGPU" in case.no_room.surely):
+        return {"MakingRoom"}
+    return {"RollingOut", *(starved.maybe if old else ())}
 
 
 def _preempted(case: Case) -> OneOf:

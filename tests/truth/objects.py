@@ -68,6 +68,20 @@ def is_victim(pod: Object) -> bool:
     return target.get("status") == "True" and target.get("reason") == "PreemptionByScheduler"
 
 
+def claims_of(pod: Object) -> set[str]:
+    """The PersistentVolumeClaims that the pod uses."""
+    volumes: Iterable[Object] = pod["spec"].get("volumes") or ()
+    return {str(one["persistentVolumeClaim"]["claimName"]) for one in volumes if "persistentVolumeClaim" in one}
+
+
+def has_begun(pod: Object) -> bool:
+    """Whether a container of the pod has begun, or failed to."""
+    status = pod.get("status") or {}
+    containers: list[Object] = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    states = [(one.get("state") or {}).get("waiting", {}).get("reason") for one in containers]
+    return any(reason not in ("ContainerCreating", "PodInitializing") for reason in states)
+
+
 def requests(pod: Object, resource: str) -> Decimal:
     """How much of a resource the pod asks for."""
     containers: Iterable[Object] = pod["spec"].get("containers") or ()

@@ -92,11 +92,12 @@ def refused(replica_set: Object | None) -> Because:
     if failure.get("status") != "True":
         return because()
     words = str(failure.get("message", ""))
-    if "exceeded quota" in words:
+    if "exceeded quota" in words or "failed quota" in words:
         return because("QuotaExceeded")
     if "violates PodSecurity" in words:
         return because("PodSecurityDenied")
-    if re.search(r"(minimum|maximum) .* usage per (Container|Pod)|limit to request ratio", words):
+    limits = r"(minimum|maximum) .* usage per (Container|Pod)|limit to request ratio|less than or equal to cpu limit"
+    if re.search(limits, words):
         return because("LimitRangeViolated")
     return because("PodsRefused")
 
@@ -113,6 +114,29 @@ def broken(pods: Iterable[Object]) -> Because:
         for container in status.get("initContainerStatuses") or ():
             # One that fetches files has not come up because it runs; whether bytes come cannot be seen.
             found |= _wrong_with({**container, "started": False})
+    return found
+
+
+def without_volume(world: World, pods: Iterable[Object]) -> Because:
+    """Why pods with a node have no container yet; that it lasts is told after 10 seconds, so it may be left out."""
+    stuck = [pod for pod in pods if objects.node_of(pod) and not objects.has_begun(pod)]
+    return because(maybe=["VolumeUnavailable"] if any(world.volume_events(pod) for pod in stuck) else [])
+
+
+def starved(world: World, model: Object, new: Iterable[Object], old: Iterable[Object]) -> Because:
+    """MakingRoom, surely or maybe, where new pods wait for what old ones hold."""
+    failure = objects.condition(world.newest(model) or {}, "ReplicaFailure")
+    if failure.get("status") == "True" and "exceeded quota" in str(failure.get("message")):
+        return because("MakingRoom")
+    held = {claim: objects.node_of(pod) for pod in old for claim in objects.claims_of(pod)}
+    found = because()
+    for pod in new:
+        words, shared = objects.refusal_of(pod), objects.claims_of(pod) & held.keys()
+        if words is not None and shared and "ReadWriteOncePod" in words.partition("preemption:")[0]:
+            found |= because("MakingRoom")
+        elsewhere = any(held[claim] != objects.node_of(pod) for claim in shared)
+        if elsewhere and any("Multi-Attach" in told for told in world.volume_events(pod)):
+            found |= because(maybe=["MakingRoom"])
     return found
 
 

@@ -18,6 +18,8 @@ PATHS: Final = {
     "ReplicaSet": "/apis/apps/v1/replicasets",
     "Pod": "/api/v1/pods",
     "Event": "/api/v1/events",
+    "FailedAttachVolume": "/api/v1/events",
+    "FailedMount": "/api/v1/events",
     "Node": "/api/v1/nodes",
     "Service": "/api/v1/services",
     "PodDisruptionBudget": "/apis/policy/v1/poddisruptionbudgets",
@@ -25,7 +27,11 @@ PATHS: Final = {
 }
 """What the truth is made from, in all namespaces: the line of those that wait for GPUs goes through all of them."""
 
-SELECTED: Final = {"Event": {"fieldSelector": "reason=Preempted"}}
+SELECTED: Final = {
+    "Event": {"fieldSelector": "reason=Preempted"},
+    "FailedAttachVolume": {"fieldSelector": "reason=FailedAttachVolume"},
+    "FailedMount": {"fieldSelector": "reason=FailedMount"},
+}
 CHILDREN: Final = ("Deployment", "Service", "PodDisruptionBudget")
 
 
@@ -99,6 +105,17 @@ class World:
         """The kinds of objects that have the model's name and belong to nobody who ever had it."""
         found = {kind: self.child(kind, model) for kind in CHILDREN}
         return [kind for kind, obj in found.items() if obj and not _is_of(obj, model)]
+
+    def volume_events(self, pod: Object) -> list[str]:
+        """What Events on the pod say of volumes that could not be attached or mounted."""
+        return self._volume_events.get(objects.uid(pod), [])
+
+    @cached_property
+    def _volume_events(self) -> Mapping[str, list[str]]:
+        found = defaultdict(list)
+        for event in (*self.found["FailedAttachVolume"], *self.found["FailedMount"]):
+            found[str((event.get("involvedObject") or {}).get("uid"))].append(str(event.get("message")))
+        return found
 
     @cached_property
     def claims(self) -> frozenset[str]:

@@ -22,6 +22,7 @@ from moorage_operator.cluster.cluster_view import ClusterView
 from moorage_operator.cluster.errors import ConflictError, ForbiddenError, InvalidError, InvalidNameError, NotFoundError
 from moorage_operator.cluster.events import Event, EventRecorder, sleep_event
 from moorage_operator.cluster.kinds import BY_KIND, INFERENCE_MODELS, REPLICA_SETS
+from moorage_operator.cluster.pod_events import PodEvents
 from moorage_operator.desired import desired
 from moorage_operator.desired.config import Circumstances, DesiredConfig
 from moorage_operator.desired.drift import drifted, with_hash
@@ -29,11 +30,11 @@ from moorage_operator.engines.base import image_key
 from moorage_operator.metrics import PREEMPTIONS, StartMetrics
 from moorage_operator.scaling.scaler import Scale
 from moorage_operator.status import status
+from moorage_operator.status.condition_events import condition_events
 from moorage_operator.status.observe import DeploymentState, Observation, PodState, controller_of
 from moorage_operator.status.preemption import new_entries
 from moorage_operator.status.rollout import makes_room
 from moorage_operator.status.texts import printable
-from moorage_operator.status.warnings import warnings
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class Reconciler:
         self._view = view
         self._store = view.store
         self._events = EventRecorder(kube)
+        self._pod_events = PodEvents(kube, clock)
         self._starts = StartMetrics()
         self._config = config
         self._ask = ask
@@ -113,6 +115,7 @@ class Reconciler:
         except NotFoundError:
             self._store.forget(key)
             self._starts.forget(key)
+            self._pod_events.forget(key)
             self._view.scaler.forget(key)
             self._view.update_queue(key, ())
             return None
@@ -138,10 +141,13 @@ class Reconciler:
             self._ask(key, pods)
         await self._write_status(key, model, self._observe(key, pods, blocked, scale))
         child = self._store.child(key, "Deployment")
-        again = scale.again if scale else None
-        if blocked or (child and child.state and child.state.refused):
-            again = min(BLOCKED_SECONDS, again or BLOCKED_SECONDS)
-        return again
+        held_up = blocked or (child and child.state and child.state.refused)
+        again = (
+            scale.again if scale else None,
+            self._pod_events.again(key, pods),
+            BLOCKED_SECONDS if held_up else None,
+        )
+        return min((seconds for seconds in again if seconds is not None), default=None)
 
     async def _circumstances(self, key: Key, model: InferenceModel, replicas: int | None) -> Circumstances:
         state = self._own_deployment(key, model)
@@ -247,9 +253,10 @@ class Reconciler:
         for uid, name in {pod.replica_set_uid: pod.replica_set for pod in candidates}.items():
             if self._store.owner_of_replica_set(key, uid) != deployment.uid:
                 await self._look_up_replica_set(key, name)
-        return tuple(
+        own = tuple(
             pod for pod in candidates if self._store.owner_of_replica_set(key, pod.replica_set_uid) == deployment.uid
         )
+        return await self._pod_events.explained(key, own)
 
     async def _look_up_replica_set(self, key: Key, name: str) -> None:
         try:
@@ -305,8 +312,8 @@ class Reconciler:
         await self._record_preemptions(key, model, after, now)
         if event := sleep_event(model.status, after, asleep=seen.replicas == 0):
             await self._events.record(key, model.metadata.uid, event, now)
-        for warning in warnings(model, seen, after):
-            event = Event("Warning", warning.reason, printable(warning.message), warning.cause)
+        for told in condition_events(model, seen, after):
+            event = Event(told.type, told.reason, printable(told.message), told.cause)
             await self._events.record(key, model.metadata.uid, event, now)
 
     async def _record_preemptions(self, key: Key, model: InferenceModel, after: dict[str, Any], now: str) -> None:

@@ -30,6 +30,7 @@ from tests.unit.operator.virtual_time import in_virtual_time
 
 HF = "hf://Qwen/Qwen2-7B@" + "a" * 40
 NOW = "2026-01-02T05:00:00Z"
+CONTAINERS = ("initContainers", "containers")
 FAR = Download(13_207_024_435, 15_247_133_900, 210_000_000, 9, 1, 4)
 
 
@@ -78,6 +79,23 @@ def test_the_fetching_container_is_as_restricted_as_the_engines_and_writes_where
     ]
     assert "limits" in fetching["resources"]
     assert not [name for name in fetching["resources"]["requests"] if "/" in name], "it takes no GPU of its own"
+
+
+@pytest.mark.parametrize(
+    ("resources", "requests", "limits"),
+    [
+        ({}, {"cpu": "1", "memory": "2Gi"}, {"memory": "2Gi"}),
+        ({"cpu": "10m", "memory": "64Mi"}, {"cpu": "100m", "memory": "256Mi"}, {"memory": "256Mi"}),
+        ({"cpu": 2, "cpuLimit": 4}, {"cpu": "2", "memory": "2Gi"}, {"memory": "2Gi", "cpu": "4"}),
+        ({"cpu": "10m", "cpuLimit": "50m"}, {"cpu": "50m", "memory": "2Gi"}, {"memory": "2Gi", "cpu": "50m"}),
+    ],
+)
+def test_cluster_07_08_the_fetching_container_suits_the_rules_that_the_engines_container_suits(
+    resources: dict[str, Any], requests: Object, limits: Object
+) -> None:
+    ((fetching,), (engine,)) = (pod_spec(model(source={"uri": HF}, resources=resources))[kind] for kind in CONTAINERS)
+    assert fetching["resources"] == {"requests": requests, "limits": limits}
+    assert ("cpu" in engine["resources"]["limits"]) is ("cpuLimit" in resources)
 
 
 def test_every_engine_runs_offline() -> None:

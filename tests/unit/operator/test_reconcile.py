@@ -159,7 +159,9 @@ async def test_a_known_child_that_is_another_by_now_is_looked_at_again(error: Ex
     assert await bed.reconcile() == ["Deployment"]
 
 
-@pytest.mark.parametrize(("kind", "written"), [("Service", ["status"]), ("Deployment", ["Service", "status"])])
+@pytest.mark.parametrize(
+    ("kind", "written"), [("Service", ["Event", "status"]), ("Deployment", ["Service", "Event", "status"])]
+)
 async def test_a_stranger_with_the_models_name_is_not_touched(kind: str, written: list[str]) -> None:
     bed = Bed()
     theirs = dict(bed.stranger(kind))
@@ -196,7 +198,7 @@ async def test_a_labelled_object_of_another_owner_is_not_touched(owner_uid: str 
     if owner_uid:
         theirs["metadata"]["ownerReferences"][0]["kind"] = "Application"
     bed.store.put("Deployment", bed.kube.put("Deployment", theirs))
-    assert await bed.reconcile() == ["Service", "status"]
+    assert await bed.reconcile() == ["Service", "Event", "status"]
     assert by_type(bed.status)["Ready"]["reason"] == "NameConflict"
 
 
@@ -263,7 +265,7 @@ async def test_a_child_of_ours_that_the_store_has_missed_is_taken_in() -> None:
 async def test_a_child_that_the_api_server_refuses_is_told_with_its_words(error: Any) -> None:
     bed = Bed()
     bed.kube.refusals["apply", "Deployment"] = error
-    assert await bed.reconcile() == ["Service", "status"]
+    assert await bed.reconcile() == ["Service", "Event", "status"]
     ready = by_type(bed.status)["Ready"]
     assert ready["reason"] == "PodsRefused"
     assert f"refused the Deployment: {error.message}" in ready["message"]
@@ -275,7 +277,7 @@ async def test_a_child_that_the_api_server_refuses_is_told_with_its_words(error:
 
 async def test_no_image_for_the_device_is_told_with_what_there_is() -> None:
     bed = Bed(config=DesiredConfig({"llamacpp/cpu": "runtime:1"}), gpu={"count": 1})
-    assert await bed.reconcile() == ["status"]
+    assert await bed.reconcile() == ["Event", "status"]
     ready = by_type(bed.status)["Ready"]
     assert ready["reason"] == "NoImageForDevice"
     assert "llamacpp/gpu" in ready["message"]

@@ -167,7 +167,7 @@ async def test_pods_that_are_refused_are_tried_again_when_the_rules_change() -> 
     words = 'pods "tiny-abc-1" is forbidden: exceeded quota: small'
     refused = {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": words}]}
     seen(bed, refused)
-    assert await bed.reconcile() == ["Deployment", "status"]
+    assert await bed.reconcile() == ["Deployment", "Event", "status"]
     assert bed.again == BLOCKED_SECONDS
     assert await bed.reconcile() == []
     bed.kube.put("ResourceQuota", {**quota, "spec": {"hard": {"pods": "5"}}})
@@ -183,7 +183,7 @@ async def test_rules_that_may_not_be_read_are_not_asked_again_and_again() -> Non
     for kind, verb in (("ResourceQuota", "list"), ("LimitRange", "list"), ("Namespace", "get")):
         bed.kube.refusals[verb, kind] = ForbiddenError(403, "Forbidden", 'User "x" cannot')
     seen(bed, {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "no"}]})
-    assert await bed.reconcile() == ["Deployment", "status"]
+    assert await bed.reconcile() == ["Deployment", "Event", "status"]
     assert await bed.reconcile() == []
 
 
@@ -196,7 +196,7 @@ async def test_fault_10_a_kind_that_may_not_be_changed_does_not_hold_up_the_othe
     bed.change("Service", ports=[])
     bed.kube.refusals["apply", "Service"] = FORBIDDEN
     bed.change(replicas=2)
-    assert await bed.reconcile() == ["Deployment", "status"]
+    assert await bed.reconcile() == ["Deployment", "Event", "status"]
     assert by_type(bed.status)["Progressing"]["reason"] == "Forbidden"
     bed.kube.refusals.clear()
     assert await bed.reconcile() == ["Service", "status"]
@@ -206,7 +206,7 @@ async def test_fault_10_a_kind_that_may_not_be_changed_does_not_hold_up_the_othe
 async def test_fault_10_without_a_service_no_pods_are_made_that_nobody_could_reach() -> None:
     bed = Bed()
     bed.kube.refusals["apply", "Service"] = FORBIDDEN
-    assert await bed.reconcile() == ["status"]
+    assert await bed.reconcile() == ["Event", "status"]
     assert by_type(bed.status)["Ready"]["reason"] == "Forbidden"
 
 

@@ -1,9 +1,7 @@
-"""What the scheduler and the API server say, in their own words (collected from Kubernetes 1.36)."""
-
-import pytest
+"""What the scheduler says, in its own words (collected from Kubernetes 1.36)."""
 
 from moorage_operator.api.conditions import Reason
-from moorage_operator.status.scheduling import cause, lacks, refused, unschedulable
+from moorage_operator.status.scheduling import cause, claim_in_use, lacks, unschedulable
 
 NO_ROOM = (
     "0/3 nodes are available: 1 Insufficient cpu, 2 Insufficient nvidia.com/gpu. no new claims to deallocate, "
@@ -36,42 +34,11 @@ def test_all_else_is_in_the_schedulers_words() -> None:
     assert unschedulable(NO_ROOM).reason is Reason.UNSCHEDULABLE
 
 
-@pytest.mark.parametrize(
-    ("words", "reason"),
-    [
-        (
-            'pods "a" is forbidden: exceeded quota: small, requested: pods=1, used: pods=1, limited: pods=1',
-            "QuotaExceeded",
-        ),
-        ('pods "a" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true', "PodSecurityDenied"),
-        ("maximum memory usage per Container is 1Gi, but limit is 2Gi", "LimitRangeViolated"),
-        ('pods "a" is forbidden: denied by the policy of the house', "PodsRefused"),
-    ],
-)
-def test_refusals_have_a_reason_each(words: str, reason: str) -> None:
-    assert refused(words).reason.value == reason
-    assert refused(words).message == words
-
-
-@pytest.mark.parametrize(
-    ("words", "value"),
-    [
-        (
-            'pods "a" is forbidden: unable to validate against any security context constraint: [provider '
-            "restricted-v2: .containers[0].runAsUser: Invalid value: 65532: must be in the ranges: [1000700000]]",
-            "global.compatibility.openshift.adaptSecurityContext=force",
-        ),
-        (
-            "pods \"a\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: runAsUser is set",
-            "global.compatibility.openshift.adaptSecurityContext=force",
-        ),
-        ('pods "a" is forbidden: pod rejected: RuntimeClass "nvidia" not found', "runtime.runtimeClassNames"),
-        ('pods "a" is forbidden: no PriorityClass with name moorage-5 was found', "priorityClasses.create=true"),
-    ],
-)
-def test_cluster_05_06_12_a_refusal_that_a_value_of_the_chart_ends_names_the_value(words: str, value: str) -> None:
-    problem = refused(words)
-    assert problem.reason is Reason.PODS_REFUSED
-    assert problem.message.startswith(f"{words}; ")
-    assert value in problem.message
-    assert "Moorage's chart" in problem.message
+def test_cluster_09_a_claim_of_one_pod_is_told_from_other_causes() -> None:
+    words = (
+        "0/2 nodes are available: 2 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod "
+        "access mode. preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod."
+    )
+    assert claim_in_use(words)
+    assert not claim_in_use(NO_ROOM)
+    assert not claim_in_use("0/2 nodes are available: 2 node(s) had volume node affinity conflict.")

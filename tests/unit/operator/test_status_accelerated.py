@@ -6,8 +6,8 @@ import pytest
 
 from moorage_common.facts import EngineFacts, Health, Phase
 from moorage_operator.status import status
+from moorage_operator.status.condition_events import condition_events
 from moorage_operator.status.observe import Observation, PodState
-from moorage_operator.status.warnings import warnings
 from tests.unit.operator.situations import UNREADY, deployment, placed, ready
 from tests.unit.operator.support import Object, by_type, model
 
@@ -134,7 +134,9 @@ def test_a_text_without_end_is_cut() -> None:
 def warned(observation: Observation, before: Object | None = None) -> list[tuple[str, str]]:
     """Reason and cause of the warnings that go with a status."""
     judged = model(status=before, **GPU)
-    return [(found.reason, found.cause) for found in warnings(judged, observation, status(judged, observation, NOW))]
+    return [
+        (found.reason, found.cause) for found in condition_events(judged, observation, status(judged, observation, NOW))
+    ]
 
 
 def test_each_pod_that_falls_back_is_warned_of_once() -> None:

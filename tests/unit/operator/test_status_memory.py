@@ -8,8 +8,8 @@ from moorage_common.estimate import Demand, estimate
 from moorage_common.facts import EngineFacts, Health, Phase
 from moorage_common.shape import Shape
 from moorage_operator.status import status
+from moorage_operator.status.condition_events import condition_events
 from moorage_operator.status.observe import Observation, PodState
-from moorage_operator.status.warnings import warnings
 from tests.unit.operator.situations import NO_GPU, UNREADY, deployment, placed, pod, ready
 from tests.unit.operator.support import OCI, Object, by_type, model
 
@@ -243,8 +243,8 @@ def test_it_follows_the_spec_while_the_model_waits_and_blocks_nothing() -> None:
 def test_that_it_does_not_fit_is_warned_of_once() -> None:
     small = model(**{**VLLM, "gpu": {"count": 1, "memory": "16Gi"}})
     first = status(small, LOADING, NOW)
-    told = warnings(small, LOADING, first)
+    told = condition_events(small, LOADING, first)
     assert [(warned.reason, warned.message) for warned in told] == [("InsufficientGPUMemory", words(first))]
     again = model(status=first, **{**VLLM, "gpu": {"count": 1, "memory": "16Gi"}})
-    assert warnings(again, LOADING, status(again, LOADING, LATER)) == []
-    assert warnings(model(**VLLM), LOADING, found(LOADING)) == []
+    assert condition_events(again, LOADING, status(again, LOADING, LATER)) == []
+    assert condition_events(model(**VLLM), LOADING, found(LOADING)) == []

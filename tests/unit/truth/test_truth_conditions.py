@@ -386,3 +386,70 @@ def test_other_namespaces_and_unknown_images_are_judged_on_demand(scene: Scene) 
     assert scene.false_fields(namespaces=["team-a"]) == {"replicas"}
     assert "conditions.Progressing" in scene.false_fields(images={"vllm/cpu"})
     assert scene.false_fields(images={"vllm/gpu"}) == {"replicas"}
+
+
+RWOP = (
+    "0/1 nodes are available: 1 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod "
+    "access mode."
+)
+MODELS: dict[str, Any] = {"persistentVolumeClaim": {"claimName": "models"}}
+
+
+def volume_event(scene: Scene, pod: Object, reason: str, message: str) -> None:
+    """An Event on a pod."""
+    scene.add(reason, f"{pod['metadata']['name']}.1", involvedObject={"uid": pod["metadata"]["uid"]}, message=message)
+
+
+def replacing(scene: Scene, *, surge: int = 1, claim: str = "models", **new: Any) -> tuple[Object, Object]:
+    """A model that serves from a claim, and the new pod of a rollout."""
+    model = scene.serving(gpus=0, source={"uri": "pvc://models/a.gguf"})
+    scene.add("PersistentVolumeClaim", "models")
+    scene.found["Pod"][0]["spec"]["volumes"] = [MODELS]
+    scene.roll_out(model, surge=surge)
+    pod = scene.pod(model, **new)
+    pod["spec"]["volumes"] = [{"persistentVolumeClaim": {"claimName": claim}}]
+    return model, pod
+
+
+@pytest.mark.parametrize(("claim", "reason"), [("models", "MakingRoom"), ("others", "RollingOut")])
+def test_cluster_09_who_waits_for_the_claim_of_its_old_pod_makes_room(scene: Scene, claim: str, reason: str) -> None:
+    model, _ = replacing(scene, claim=claim, words=RWOP)
+    for told in ("MakingRoom", "RollingOut"):
+        says(model, "Running", 2, 1, Scheduled=("False", "Unschedulable"), Progressing=("True", told))
+        assert scene.false_fields() == (set() if told == reason else {"conditions.Progressing"})
+
+
+def test_cluster_09_a_volume_that_is_attached_elsewhere_makes_room_or_not_yet(scene: Scene) -> None:
+    model, pod = replacing(scene, node="gpu-1")
+    says(model, "Running", 2, 1, Progressing=("True", "MakingRoom"))
+    assert scene.false_fields() == {"conditions.Progressing"}, "no Event says so"
+    volume_event(scene, pod, "FailedAttachVolume", "Multi-Attach error for volume")
+    assert scene.false_fields() == set()
+    says(model, "Running", 2, 1, Progressing=("True", "RollingOut"))
+    assert scene.false_fields() == set(), "it is told after 10 s"
+
+
+def test_cluster_09_a_volume_is_unavailable_where_an_event_says_so_and_no_container_has_begun(scene: Scene) -> None:
+    model = scene.model()
+    pod = scene.pod(model, node="gpu-0", container={"state": {"waiting": {"reason": "ContainerCreating"}}})
+    why = ("False", "VolumeUnavailable")
+    told = {"Ready": why, "ModelLoaded": why, "Progressing": ("False", "RolloutStuck")}
+    says(model, "Failed", None, 0, **told)
+    assert {"conditions.Ready", "conditions.ModelLoaded", "conditions.Progressing"} <= scene.false_fields()
+    volume_event(scene, pod, "FailedMount", "mount failed")
+    assert scene.false_fields() == set()
+    pod["status"]["containerStatuses"][0]["state"] = {"running": {}}
+    assert "conditions.Ready" in scene.false_fields()
+
+
+def test_cluster_07_a_quota_that_nothing_can_free_makes_no_room(scene: Scene) -> None:
+    model = scene.serving()
+    replica_set = scene.roll_out(model)
+    for words, reason in (
+        ("failed quota: q: must specify limits.cpu", "RollingOut"),
+        ("exceeded quota: q", "MakingRoom"),
+    ):
+        failure = {"type": "ReplicaFailure", "status": "True", "message": words}
+        replica_set["status"] = {"conditions": [failure]}
+        says(model, "Running", 1, 1, Scheduled=("False", "QuotaExceeded"), Progressing=("True", reason))
+        assert scene.false_fields() == set()

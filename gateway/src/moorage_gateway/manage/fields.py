@@ -67,6 +67,7 @@ class ModelBody(Strict):
     gpu_count: int | None = Field(None, description="spec.gpu.count")
     gpu_memory: str | None = Field(None, description="spec.gpu.memory, a quantity such as 24Gi")
     cpu_cores: float | None = Field(None, description="spec.resources.cpu, in cores")
+    cpu_limit: float | None = Field(None, description="spec.resources.cpuLimit, in cores")
     memory: str | None = Field(None, description="spec.resources.memory, a quantity such as 16Gi")
     n_ctx: int | None = Field(None, description="llama.cpp: spec.contextLength")
     n_threads: int | None = Field(None, description="llama.cpp: spec.llamacpp.threads")
@@ -112,6 +113,7 @@ FLAT: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
     "gpu_count": ("gpu.count", _same),
     "gpu_memory": ("gpu.memory", _same),
     "cpu_cores": ("resources.cpu", _cores),
+    "cpu_limit": ("resources.cpuLimit", _cores),
     "memory": ("resources.memory", _same),
     "n_ctx": ("contextLength", _same),
     "n_threads": ("llamacpp.threads", _same),

@@ -33,6 +33,7 @@ class Reason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     NO_SUCH_RESOURCE = "NoSuchResource"
     VOLUME_NOT_FOUND = "VolumeNotFound"
+    VOLUME_UNAVAILABLE = "VolumeUnavailable"
     QUOTA_EXCEEDED = "QuotaExceeded"
     POD_SECURITY_DENIED = "PodSecurityDenied"
     LIMIT_RANGE_VIOLATED = "LimitRangeViolated"

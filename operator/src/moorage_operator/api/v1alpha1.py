@@ -85,10 +85,28 @@ class Resources(ApiModel):
     """CPU and memory of each replica."""
 
     cpu: Cpu = Field("1", description="CPU cores that are reserved for each replica; it may use more.", examples=["4"])
+    cpu_limit: Cpu | None = Field(
+        None,
+        description="CPU cores that each replica may use at most, for namespaces whose quota wants CPU limits. Absent "
+        "means no limit, which is faster.",
+        examples=["8"],
+    )
     memory: Memory = Field(
         "2Gi",
         description="Memory of each replica, reserved and limited: it must hold weights, KV cache and engine.",
         examples=["16Gi"],
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!has(self.cpuLimit) || !has(self.cpu)"
+                " || !isQuantity(string(self.cpuLimit)) || !isQuantity(string(self.cpu))"
+                " || quantity(string(self.cpuLimit)).compareTo(quantity(string(self.cpu))) >= 0",
+                "must be at least resources.cpu",
+                field_path=".cpuLimit",
+            )
+        )
     )
 
 

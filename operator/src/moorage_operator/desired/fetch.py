@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from moorage_common.labels import RUNTIME_PORT
 from moorage_operator.api.source import Source
-from moorage_operator.api.v1alpha1 import InferenceModel
+from moorage_operator.api.v1alpha1 import InferenceModel, Resources
 from moorage_operator.desired.drift import quantity
 from moorage_operator.desired.storage import MODELS_DIR, VOLUME_NAME, room
 
@@ -29,21 +29,20 @@ KEYS: Final = {
 }
 """The keys of a Secret that each kind of address may use."""
 
-MEMORY: Final = "256Mi"
-CPU: Final = "100m"
+LEAST_MEMORY: Final = "256Mi"
+LEAST_CPU: Final = "100m"
 
 
 def fetch_container(model: InferenceModel, image: str, pull_policy: str) -> dict[str, Any]:
     """The container; only for a source that is fetched."""
     source = model.spec.source
-    disk = {"ephemeral-storage": room(source)} if source.size is not None else {}
     return {
         "name": FETCH_CONTAINER,
         "image": image,
         "imagePullPolicy": pull_policy,
         "args": ["fetch"],
         "env": [*_settings(model), *_secrets(source)],
-        "resources": {"requests": {"cpu": CPU, "memory": MEMORY, **disk}, "limits": {"memory": MEMORY}},
+        "resources": _resources(model.spec.resources, source),
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "File",
         "securityContext": {
@@ -56,6 +55,22 @@ def fetch_container(model: InferenceModel, image: str, pull_policy: str) -> dict
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own volume
         ],
     }
+
+
+def _resources(asked: Resources, source: Source) -> dict[str, Any]:
+    """As much as the engine's container has, or more where that is too little to fetch with.
+
+    A pod counts as the larger of its init containers and the others, so it costs nothing; and a LimitRange that suits
+    the one suits the other.
+    """
+    memory = max(str(asked.memory), LEAST_MEMORY, key=quantity)
+    cpu = max(str(asked.cpu), LEAST_CPU, key=quantity)
+    limits = {"memory": memory}
+    if asked.cpu_limit is not None:
+        limits["cpu"] = str(asked.cpu_limit)
+        cpu = min(cpu, limits["cpu"], key=quantity)
+    disk = {"ephemeral-storage": room(source)} if source.size is not None else {}
+    return {"requests": {"cpu": cpu, "memory": memory, **disk}, "limits": limits}
 
 
 def _settings(model: InferenceModel) -> list[dict[str, Any]]:

@@ -123,10 +123,12 @@ def _shared_memory(spec: InferenceModelSpec, part: dict[str, Any]) -> list[dict[
 
 
 def _resources(spec: InferenceModelSpec) -> dict[str, Any]:
-    """CPU is reserved but not limited, which would only throttle; memory and GPUs are both."""
+    """CPU is reserved but limited only on demand, for a limit throttles; memory and GPUs are both."""
+    asked = spec.resources
     gpus = {spec.gpu.resource_name: str(spec.gpu.count)} if spec.gpu.count else {}
-    memory = {"memory": str(spec.resources.memory)}
-    return {"requests": {"cpu": str(spec.resources.cpu), **memory, **gpus}, "limits": {**memory, **gpus}}
+    memory = {"memory": str(asked.memory)}
+    limit = {} if asked.cpu_limit is None else {"cpu": str(asked.cpu_limit)}
+    return {"requests": {"cpu": str(asked.cpu), **memory, **gpus}, "limits": {**limit, **memory, **gpus}}
 
 
 def _pull_secrets(config: DesiredConfig) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from moorage_common.facts import Phase as RuntimePhase
 from moorage_operator.api.conditions import ConditionType, Reason
 from moorage_operator.status.texts import counted
 from moorage_operator.status.view import WAITING_FOR_RESOURCES, Verdict, View
+from moorage_operator.status.volumes import attached_elsewhere
 
 
 def ready(view: View) -> Verdict:
@@ -121,10 +122,9 @@ def progressing(view: View) -> Verdict:
         return "False", Reason.COMPLETE, f"All replicas are updated to generation {view.model.metadata.generation}"
     if view.arrived:
         return "False", Reason.COMPLETE, f"Generation {view.model.metadata.generation} was rolled out to all replicas"
-    # A model that waits for resources is not stuck, however long it takes.
     problem = view.problem
     why = f"{problem.reason}: {problem.message}" if problem else deployment.stuck if deployment else None
-    if deployment and why and not (problem and problem.reason in WAITING_FOR_RESOURCES):
+    if deployment and why and not _waits_for_room(view):
         return "False", Reason.ROLLOUT_STUCK, f"New pods do not become ready: {why}"
     if deployment and deployment.makes_room:
         return "True", Reason.MAKING_ROOM, _making_room(view)
@@ -133,13 +133,22 @@ def progressing(view: View) -> Verdict:
 
 def _making_room(view: View) -> str:
     unavailable = "; the model is unavailable until the new pod is ready" if view.wanted == 1 else ""
-    return f"Insufficient resources for a new pod beside the old ones; an old pod is terminated first{unavailable}"
+    return f"The old pods hold what a new pod needs; an old pod is terminated first{unavailable}"
 
 
 def _rolling_out(view: View) -> str:
     # Only ready ones count: pods come and go in moments, and each other message is a write.
     updated = min(view.wanted, len([pod for pod in view.ready if pod in view.current]))
     return f"Rolling out generation {view.model.metadata.generation}: {updated} of {view.wanted} replicas updated"
+
+
+def _waits_for_room(view: View) -> bool:
+    """Whether the rollout is not stuck, however long it takes: it waits for resources, or for a volume's detachment."""
+    problem, deployment = view.problem, view.seen.deployment
+    if problem is None or problem.reason in WAITING_FOR_RESOURCES:
+        return problem is not None
+    making = deployment is not None and deployment.makes_room and not deployment.stuck
+    return making and attached_elsewhere(problem)
 
 
 def preempted(view: View) -> Verdict:

@@ -14,10 +14,12 @@ from moorage_common.labels import ASLEEP_ANNOTATION, MODEL_UID_LABEL, REVISION_L
 from moorage_common.shape import Shape
 from moorage_operator.api.conditions import Problem, Reason
 from moorage_operator.desired.fetch import FETCH_CONTAINER
+from moorage_operator.desired.storage import VOLUME_NAME
 from moorage_operator.desired.workload import CONTAINER_NAME
 from moorage_operator.status.preemption import Preemption
 from moorage_operator.status.scheduling import lacks
 from moorage_operator.status.startup import Start, start_of
+from moorage_operator.status.volumes import starting_since
 
 _PULL_FAILURES: Final = {
     "ErrImagePull",
@@ -49,6 +51,12 @@ class PodState:
     replica_set_uid: str = ""
     ip: str | None = None
     node: str = ""
+    claim: str = ""
+    """The PersistentVolumeClaim that the model's files are in."""
+
+    starting_since: str | None = None
+    """Since when it has a node, while the kubelet has not got as far as a container: it attaches and mounts volumes."""
+
     nominated: str = ""
     priority: int = 0
     unschedulable: str | None = None
@@ -188,6 +196,8 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
         replica_set_uid=owner.get("uid", "") if owner.get("kind") == "ReplicaSet" else "",
         ip=status.get("podIP"),
         node=node,
+        claim=_claim(pod),
+        starting_since=starting_since(conditions, status) if node and not ready else None,
         nominated="" if node else status.get("nominatedNodeName") or "",
         priority=pod.get("spec", {}).get("priority") or 0,
         unschedulable=unschedulable,
@@ -208,6 +218,12 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
 
 def _named(containers: Sequence[Mapping[str, Any]] | None, name: str) -> Mapping[str, Any]:
     return next((container for container in containers or () if container["name"] == name), {})
+
+
+def _claim(pod: Mapping[str, Any]) -> str:
+    volume = _named(pod.get("spec", {}).get("volumes"), VOLUME_NAME)
+    name: str = (volume.get("persistentVolumeClaim") or {}).get("claimName", "")
+    return name
 
 
 def _requests(pod: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
-from moorage_operator.api.conditions import Reason
 from moorage_operator.status.observe import DeploymentState, PodState
-from moorage_operator.status.scheduling import refused
+from moorage_operator.status.refusals import over_quota
+from moorage_operator.status.scheduling import claim_in_use
+from moorage_operator.status.volumes import attached_elsewhere
 
 
 def makes_room(deployment: DeploymentState | None, pods: Iterable[PodState]) -> bool:
@@ -19,6 +20,17 @@ def makes_room(deployment: DeploymentState | None, pods: Iterable[PodState]) -> 
         return True
     alive = [pod for pod in pods if not (pod.terminating or pod.finished)]
     old = [pod for pod in alive if pod.revision != deployment.revision and pod.scheduled]
-    over_quota = deployment.refused and refused(deployment.refused).reason is Reason.QUOTA_EXCEEDED
-    starved = over_quota or any(pod.lacks and pod.revision == deployment.revision for pod in alive if not pod.scheduled)
-    return bool(old) and bool(starved)
+    new = [pod for pod in alive if pod.revision == deployment.revision]
+    if old and deployment.refused and over_quota(deployment.refused):
+        return True
+    return any(_waits_for(pod, old) for pod in new)
+
+
+def _waits_for(pod: PodState, old: Iterable[PodState]) -> bool:
+    """Whether a new pod waits for what a pod of `old` holds: resources, or the volume of the same claim."""
+    if pod.lacks and not pod.scheduled:
+        return any(old)
+    holders = [other for other in old if pod.claim and other.claim == pod.claim]
+    if not pod.scheduled:
+        return bool(holders) and claim_in_use(pod.unschedulable or "")
+    return attached_elsewhere(pod.problem) and any(other.node != pod.node for other in holders)

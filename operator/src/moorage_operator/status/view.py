@@ -13,7 +13,8 @@ from moorage_operator.api.conditions import ConditionType, Problem, Reason
 from moorage_operator.api.v1alpha1 import InferenceModel
 from moorage_operator.status.observe import Observation, PodState
 from moorage_operator.status.preemption import preemption_status
-from moorage_operator.status.scheduling import cause, refused, unschedulable
+from moorage_operator.status.refusals import refused
+from moorage_operator.status.scheduling import cause, unschedulable
 
 LOADED_ONCE: Final = {Phase.READY, Phase.UNLOADED}
 """States of a runtime in which the facts of its engine are known."""

@@ -25,6 +25,7 @@ ROWS: list[tuple[str, Any, dict[str, Any]]] = [
     ("gpu_memory", "24Gi", {"gpu": {"memory": "24Gi"}}),
     ("cpu_cores", 4, {"resources": {"cpu": "4"}}),
     ("cpu_cores", 0.5, {"resources": {"cpu": "500m"}}),
+    ("cpu_limit", 2, {"resources": {"cpuLimit": "2"}}),
     ("memory", "16Gi", {"resources": {"memory": "16Gi"}}),
     ("n_ctx", 4096, {"contextLength": 4096}),
     ("n_threads", 8, {"llamacpp": {"threads": 8}}),
