@@ -16,7 +16,7 @@ def admin(cluster: Cluster) -> Iterator[Api]:
     """An administrator."""
     api = Api(cluster.kubeconfig)
     yield api
-    api.http.close()
+    api.close()
 
 
 @pytest.fixture

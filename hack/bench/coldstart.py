@@ -46,7 +46,7 @@ def apply_to_ready(cluster: Cluster, times: int = 5) -> list[float]:
         kubectl(cluster, "apply", "-f", str(EXAMPLE))
         api.wait("InferenceModel", "smollm2", is_ready, what="Ready", seconds=60)
         seconds.append(time.monotonic() - began)
-    api.http.close()
+    api.close()
     return seconds
 
 

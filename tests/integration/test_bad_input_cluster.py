@@ -236,9 +236,9 @@ def test_a_refused_model_never_reaches_the_operator(api: Api, operator: Operator
     for fields in BAD:
         query = {"fieldValidation": "Strict"}
         headers = {"Content-Type": "application/merge-patch+json"}
-        path, body = api.path("InferenceModel", "accepted"), json.dumps({"spec": fields}).encode()
+        path = api.path("InferenceModel", "accepted")
         with pytest.raises(ApiRefusedError):
-            api.request("PATCH", path, content=body, headers=headers, params=query)
+            api.request("PATCH", path, json={"spec": fields}, headers=headers, params=query)
     assert (api.get("InferenceModel", "accepted") or {})["metadata"]["generation"] == 1
     writes = [write for write in audit.writes(start) if write["objectRef"].get("namespace") == api.namespace]
     assert writes
@@ -251,8 +251,8 @@ def restricted(api: Api) -> Api:
     """The namespace refuses pods that are not as Pod Security `restricted` has them."""
     labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
     headers = {"Content-Type": "application/merge-patch+json"}
-    body = json.dumps({"metadata": {"labels": labels}}).encode()
-    api.request("PATCH", f"/api/v1/namespaces/{api.namespace}", content=body, headers=headers)
+    patch = {"metadata": {"labels": labels}}
+    api.request("PATCH", f"/api/v1/namespaces/{api.namespace}", json=patch, headers=headers)
     return api
 
 

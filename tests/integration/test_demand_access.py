@@ -102,7 +102,7 @@ def test_the_operators_token_is_nothing_to_the_api_server(cluster: Cluster, admi
     with pytest.raises(ApiRefusedError) as refusal:
         as_operator = {"Authorization": f"Bearer {token(cluster, 'moorage-operator')}"}
         # An administrator's certificate would do instead.
-        with httpx.Client(base_url=admin.http.base_url, verify=False, trust_env=False) as client:  # noqa: S501
+        with httpx.Client(base_url=admin.server, verify=False, trust_env=False) as client:  # noqa: S501
             answer = client.get("/api/v1/namespaces", headers=as_operator)
             raise ApiRefusedError(answer.status_code, answer.text)
     assert refusal.value.status == 401

@@ -157,8 +157,8 @@ def test_the_label_of_a_node_says_what_a_gpu_has(api: Api, operator: OperatorPro
         seen = api.wait("InferenceModel", "big", lambda im: fits(im).startswith("False"), what="8 GiB are too little")
         assert f"the largest {RESOURCE} of a node with 2 or more has 8.0 GiB" in condition(seen, "FitsGPU")["message"]
         headers = {"Content-Type": "application/merge-patch+json"}
-        label = json.dumps({"metadata": {"labels": {f"{RESOURCE}.memory": "81559"}}})
-        api.request("PATCH", f"/api/v1/nodes/{name}", content=label, headers=headers)
+        label = {"metadata": {"labels": {f"{RESOURCE}.memory": "81559"}}}
+        api.request("PATCH", f"/api/v1/nodes/{name}", json=label, headers=headers)
         api.wait("InferenceModel", "big", lambda im: fits(im) == "True Fits", what="80 GiB are enough")
     finally:
         api.request("DELETE", f"/api/v1/nodes/{name}")

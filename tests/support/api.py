@@ -1,16 +1,19 @@
 """A client of the API server for tests: acts as an administrator, waits by watching and never by sleeping."""
 
-import base64
-import ssl
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import yaml
+from kubernetes.client.exceptions import ApiException
+from urllib3 import BaseHTTPResponse
+
+from hack.cluster.host.client import connect
+
+SECONDS = 30
 
 Object = dict[str, Any]
 
@@ -43,32 +46,12 @@ class Api:
     def __init__(self, kubeconfig: Path, namespace: str = "default") -> None:
         self.kubeconfig, self.namespace = kubeconfig, namespace
         self.headers: dict[str, str] = {}
-        config = yaml.safe_load(kubeconfig.read_text())
-        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-        context = self.context = ssl.create_default_context(cadata=_pem(cluster, "certificate-authority"))
-        if "token" not in user:
-            with tempfile.NamedTemporaryFile("w") as cert, tempfile.NamedTemporaryFile("w") as key:
-                cert.write(_pem(user, "client-certificate"))
-                key.write(_pem(user, "client-key"))
-                cert.flush()
-                key.flush()
-                context.load_cert_chain(cert.name, key.name)
-        headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
-        self.http = httpx.Client(
-            base_url=cluster["server"], verify=context, headers=headers, timeout=30, trust_env=False
-        )
+        self._client = connect(kubeconfig)
+        self.server: str = self._client.configuration.host
 
-    def concurrent(self) -> httpx.AsyncClient:
-        """A client of the same server and rights for an event loop; the caller closes it."""
-        limits = httpx.Limits(max_connections=None)
-        return httpx.AsyncClient(
-            base_url=self.http.base_url,
-            verify=self.context,
-            headers=self.http.headers,
-            timeout=30,
-            limits=limits,
-            trust_env=False,
-        )
+    def close(self) -> None:
+        """Close the connections, those of `at` and `as_user` too."""
+        self._client.client.close()
 
     def at(self, namespace: str) -> "Api":
         """The same client for another namespace."""
@@ -82,13 +65,36 @@ class Api:
         other.headers = {**self.headers, "Impersonate-User": user}
         return other
 
-    def request(self, method: str, path: str, **kwargs: Any) -> Object:
-        """A request; raises ApiRefusedError for an answer that is no success."""
-        headers = {**self.headers, **kwargs.pop("headers", {})}
-        response = self.http.request(method, path, headers=headers, **kwargs)
-        if response.is_error:
-            raise ApiRefusedError(response.status_code, response.json().get("message", response.text))
-        answer: Object = response.json()
+    def answer(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = SECONDS,
+    ) -> BaseHTTPResponse:
+        """The answer to a request, not read yet; raises ApiRefusedError for one that is no success."""
+        sent = {**self.headers, **(headers or {})}
+        try:
+            answer: BaseHTTPResponse = self._client.request(
+                method,
+                path,
+                body=json,
+                query_params=[*(params or {}).items()],
+                header_params=sent,
+                content_type=sent.get("Content-Type"),
+                serialize=False,
+                _request_timeout=(SECONDS, timeout),
+            )
+        except ApiException as refusal:
+            raise ApiRefusedError(refusal.status, _message(refusal)) from refusal
+        return answer
+
+    def request(self, method: str, path: str, **options: Any) -> Object:
+        """What a request, as `answer` takes it, is answered with."""
+        answer: Object = msgspec.json.decode(self.answer(method, path, **options).data)
         return answer
 
     def path(self, kind: str, name: str | None = None) -> str:
@@ -118,7 +124,7 @@ class Api:
         """A JSON merge patch."""
         headers = {"Content-Type": "application/merge-patch+json"}
         path = self.path(kind, name) + (f"/{subresource}" if subresource else "")
-        return self.request("PATCH", path, content=msgspec.json.encode(patch), headers=headers)
+        return self.request("PATCH", path, json=patch, headers=headers)
 
     def delete(self, kind: str, name: str) -> None:
         """Deletes an object; one that is gone is fine."""
@@ -133,11 +139,9 @@ class Api:
         deadline = time.monotonic() + seconds
         while others := self._other_test_namespaces():
             assert time.monotonic() < deadline, f"namespaces do not go: {others}"
-            params = {"watch": "true", "timeoutSeconds": "10", "fieldSelector": f"metadata.name={others[0]}"}
-            with self.http.stream("GET", "/api/v1/namespaces", params=params) as response:
-                for line in response.iter_lines():
-                    if msgspec.json.decode(line)["type"] == "DELETED":
-                        break
+            events = self._watch("/api/v1/namespaces", 10, fieldSelector=f"metadata.name={others[0]}")
+            with closing(events):
+                any(event["type"] == "DELETED" for event in events)
         self._delete_what_is_left_behind()
 
     def _delete_what_is_left_behind(self) -> None:
@@ -175,25 +179,21 @@ class Api:
 
     def wait_for_change(self, kind: str, version: str, *, seconds: int) -> None:
         """Returns when an object of that kind has changed since `version`, or after `seconds`."""
-        params = {"watch": "true", "resourceVersion": version, "timeoutSeconds": str(seconds)}
-        with self.http.stream("GET", self.path(kind), params=params, timeout=seconds + 5) as response:
-            next(response.iter_lines(), None)
+        with closing(self._watch(self.path(kind), seconds, resourceVersion=version)) as events:
+            next(events, None)
 
     def _changes(self, kind: str, name: str, version: str, seconds: float) -> Iterator[Object | None]:
-        params = {
-            "watch": "true",
-            "resourceVersion": version,
-            "fieldSelector": f"metadata.name={name}",
-            "timeoutSeconds": str(max(1, int(seconds))),
-        }
-        with self.http.stream(
-            "GET", self.path(kind), params=params, headers=self.headers, timeout=seconds + 5
-        ) as response:
-            for line in response.iter_lines():
-                event = msgspec.json.decode(line)
+        which = {"resourceVersion": version, "fieldSelector": f"metadata.name={name}"}
+        with closing(self._watch(self.path(kind), max(1, int(seconds)), **which)) as events:
+            for event in events:
                 if event["type"] == "ERROR":
                     return
                 yield None if event["type"] == "DELETED" else event["object"]
+
+    def _watch(self, path: str, seconds: int, **which: str) -> Generator[Object]:
+        params = {"watch": "true", "timeoutSeconds": str(seconds), **which}
+        with closing(self.answer("GET", path, params=params, timeout=seconds + 5)) as lines:
+            yield from map(msgspec.json.decode, lines)
 
 
 def condition(obj: Object | None, kind: str) -> Object:
@@ -218,10 +218,11 @@ def settled(obj: Object | None) -> bool:
     return obj is not None and obj.get("status", {}).get("observedGeneration") == obj["metadata"]["generation"]
 
 
-def _pem(section: Object, field: str) -> str:
-    if f"{field}-data" in section:
-        return base64.b64decode(section[f"{field}-data"]).decode()
-    return Path(section[field]).read_text()
+def _message(refusal: ApiException) -> str:
+    try:
+        return str(msgspec.json.decode(refusal.body or "")["message"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return str(refusal.body or refusal.reason)
 
 
 def _brief(obj: Object | None) -> str:

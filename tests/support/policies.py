@@ -35,9 +35,15 @@ def wait_until_enforced(api: Api) -> None:
     wanted = model("probe", runtimeImage="registry.example/x:1", source={"uri": "oci://registry.example/x:1"})
     until_refused(lambda: somebody.create(wanted, dry_run=True), 403)
     deadline = time.monotonic() + SECONDS
-    while not api.http.post(api.path("InferenceModel"), json=wanted, params={"dryRun": "All"}).headers.get("Warning"):
+    while not warning_of(api, wanted):
         assert time.monotonic() < deadline, "there is no warning"
         time.sleep(0.05)  # as above
+
+
+def warning_of(api: Api, wanted: Object) -> str | None:
+    """What the API server warns of when it takes an object; it does not keep it."""
+    answer = api.answer("POST", api.path(wanted["kind"]), json=wanted, params={"dryRun": "All"})
+    return answer.headers.get("Warning")
 
 
 def until_taken(attempt: Callable[[], Any]) -> None:

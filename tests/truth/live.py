@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final, Self
-
-import httpx
 
 from tests.support.api import Api, ApiRefusedError
 from tests.truth.judge import Falsehood, falsehoods
@@ -175,7 +174,7 @@ class Truth:
                     version = version or answer["metadata"]["resourceVersion"]
                     found[kind] = answer["items"]
             except ApiRefusedError as refusal:
-                if refusal.status != httpx.codes.GONE:
+                if refusal.status != HTTPStatus.GONE:
                     raise
                 continue  # that version is forgotten already; there is a newer one
             return World.of(found)

@@ -4,11 +4,15 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Final
 
-import httpx
+import aiohttp
 import msgspec
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.config import load_kube_config
+from kubernetes.aio.dynamic import DynamicClient
 
 from tests.support.api import Api
 from tests.truth.objects import Object, uid
@@ -21,6 +25,7 @@ SHARE: Final = 0.25
 """The share of a core that looking may take: with very many models it is done less often."""
 
 AGAIN_SECONDS: Final = 0.2
+NEVER: Final = aiohttp.ClientTimeout(total=None, sock_connect=30)
 
 
 class _ExpiredError(Exception):
@@ -57,9 +62,13 @@ class Watcher:
         self._changed = asyncio.Event()
         try:
             with suppress(asyncio.CancelledError):
-                async with self._api.concurrent() as http, asyncio.TaskGroup() as group:
+                configuration = Configuration(proxy="")
+                await load_kube_config(
+                    str(self._api.kubeconfig), client_configuration=configuration, persist_config=False
+                )
+                async with ApiClient(configuration) as transport, asyncio.TaskGroup() as group:
                     for kind in PATHS:
-                        group.create_task(self._follow(http, kind))
+                        group.create_task(self._follow(DynamicClient(transport), kind))
                     group.create_task(self._tell())
         except BaseException as failure:  # noqa: BLE001 - it is raised again by stop(), in the test's thread
             self._failure = failure
@@ -76,30 +85,30 @@ class Watcher:
                 self._complete.set()
             took = time.thread_time() - began
 
-    async def _follow(self, http: httpx.AsyncClient, kind: str) -> None:
+    async def _follow(self, client: DynamicClient, kind: str) -> None:
         while True:
             try:
-                version = await self._list(http, kind)
-                await self._watch(http, kind, version)
-            except (httpx.HTTPError, msgspec.DecodeError, _ExpiredError):
+                version = await self._list(client, kind)
+                await self._watch(client, kind, version)
+            except (ApiException, aiohttp.ClientError, OSError, msgspec.DecodeError, _ExpiredError):
                 # The API server is away: what happens meanwhile can be judged by nobody.
                 self._found.pop(kind, None)
                 self._seen(None)
                 await asyncio.sleep(AGAIN_SECONDS)
 
-    async def _list(self, http: httpx.AsyncClient, kind: str) -> str:
-        answer = await http.get(PATHS[kind], params=SELECTED.get(kind))
-        answer.raise_for_status()
-        page = msgspec.json.decode(answer.content)
+    async def _list(self, client: DynamicClient, kind: str) -> str:
+        which = [*SELECTED.get(kind, {}).items()]
+        answer = await client.request("GET", PATHS[kind], query_params=which, serialize=False, _request_timeout=30)
+        page = msgspec.json.decode(await answer.read())
         self._found[kind] = {uid(obj): obj for obj in page["items"]}
         self._changed.set()
         return str(page["metadata"]["resourceVersion"])
 
-    async def _watch(self, http: httpx.AsyncClient, kind: str, version: str) -> None:
+    async def _watch(self, client: DynamicClient, kind: str, version: str) -> None:
         params = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "3600", **SELECTED.get(kind, {})}
-        async with http.stream("GET", PATHS[kind], params=params, timeout=httpx.Timeout(30, read=None)) as stream:
-            stream.raise_for_status()
-            async for line in stream.aiter_lines():
+        options = {"query_params": [*params.items()], "serialize": False, "_request_timeout": NEVER}
+        with closing(await client.request("GET", PATHS[kind], **options)) as stream:
+            async for line in stream.content:
                 event = msgspec.json.decode(line)
                 if event["type"] == "ERROR":
                     raise _ExpiredError(str(event["object"]))

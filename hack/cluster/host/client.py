@@ -1,19 +1,20 @@
-"""A small client of the API server: what the start of a cluster needs, without a process for every object."""
+"""The official client, as the start of a cluster and the tests need it, and other things that are waited for."""
 
 from __future__ import annotations
 
-import base64
 import http.client
-import json
 import ssl
-import tempfile
 import time
-import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
+from kubernetes.client import ApiClient as Transport
+from kubernetes.client import Configuration
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config import load_kube_config
+from kubernetes.dynamic import DynamicClient
+from urllib3.exceptions import HTTPError
 
 from hack.cluster.errors import ApiError, StartError
 from hack.cluster.host.addresses import LOOPBACK
@@ -22,34 +23,29 @@ POLL_SECONDS = 0.03
 REQUEST_SECONDS = 10.0
 
 
+def connect(kubeconfig: Path) -> DynamicClient:
+    """Give a client for requests by path; it neither retries nor takes a proxy, as clusters are on this host.
+
+    It has no discovery, which would keep a file in /tmp under a name that others can guess.
+    """
+    configuration = Configuration(proxy="", retries=False)
+    load_kube_config(str(kubeconfig), client_configuration=configuration, persist_config=False)
+    return DynamicClient(Transport(configuration), discoverer=lambda *_: None)
+
+
 class ApiClient:
     """Speaks to one API server with the certificate of a kubeconfig that hack.cluster wrote."""
 
     def __init__(self, kubeconfig: Path) -> None:
-        content = yaml.safe_load(kubeconfig.read_text())
-        cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
-        self._address = urllib.parse.urlsplit(cluster["server"])
-        self._context = ssl.create_default_context(cadata=_decode(cluster["certificate-authority-data"]))
-        with tempfile.NamedTemporaryFile("w") as pair:
-            # The ssl module loads a client's key from a file only.
-            pair.write(_decode(user["client-certificate-data"]) + _decode(user["client-key-data"]))
-            pair.flush()
-            self._context.load_cert_chain(pair.name)
+        self._client = connect(kubeconfig)
 
     def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Send one request; give the answer's JSON, or its text where it is none."""
-        host, port = self._address.hostname or "", self._address.port
-        connection = http.client.HTTPSConnection(host, port, timeout=REQUEST_SECONDS, context=self._context)
+        options = {"serializer": lambda _, answer: answer, "_request_timeout": REQUEST_SECONDS}
         try:
-            headers = {"Content-Type": "application/json"} if body is not None else {}
-            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-            answer = connection.getresponse()
-            text = answer.read().decode()
-            if answer.status >= 400:
-                raise ApiError(f"{method} {path}: {answer.status} {text[:500]}", status=answer.status)
-            return json.loads(text) if "json" in (answer.getheader("Content-Type") or "") else text
-        finally:
-            connection.close()
+            return self._client.request(method, path, body=body, **options)
+        except ApiException as error:
+            raise ApiError(f"{method} {path}: {error.status} {str(error.body)[:500]}", status=error.status) from error
 
     def create(self, path: str, body: dict[str, Any]) -> None:
         """Create an object; one that is already there is left as it is."""
@@ -63,7 +59,7 @@ class ApiClient:
         """Say whether a GET succeeds at this moment."""
         try:
             self.request("GET", path)
-        except (OSError, http.client.HTTPException, ApiError):
+        except (HTTPError, ApiError):
             return False
         return True
 
@@ -93,7 +89,3 @@ def wait_until(what: str, holds: Callable[[], bool], *, timeout: float, alive: C
         if time.monotonic() > deadline:
             raise StartError(f"{what} did not happen within {timeout:.0f} s.")
         time.sleep(POLL_SECONDS)
-
-
-def _decode(data: str) -> str:
-    return base64.b64decode(data).decode()

@@ -58,7 +58,7 @@ def test_cluster_17_two_clusters_with_nodes_serve_side_by_side(
         demo.install(beside, images)
         other = Api(beside.kubeconfig)
         serve(other, "second")
-        other.http.close()
+        other.close()
         assert_answers(beside, "default", "second")
         assert_answers(cluster, api.namespace, "first")
         # Its containers' ids are read while it runs: their control groups have no other mark.
