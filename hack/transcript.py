@@ -1,7 +1,7 @@
-"""`python -m hack.transcript`: plays the stories of docs/preemption.md on a real cluster and writes what kubectl said.
+"""`python -m hack.transcript`: runs the examples of docs/preemption.md on a real cluster and writes kubectl's output.
 
 The operator is installed by helm, as users do it; the GPUs are those of a fake node, where pods are only said to run.
-tests/e2e/preemption plays the same stories and looks at every step.
+tests/e2e/preemption runs the same examples and checks every step.
 """
 
 from __future__ import annotations
@@ -84,14 +84,14 @@ class Stage:
                 raise RuntimeError(f"after {SECONDS:.0f} s still not: {what}\n{self.kubectl('get', 'im', '-A')}")
             time.sleep(0.2)
 
-    def taken(self) -> str:
+    def take(self) -> str:
         """What the reader has seen since this was last asked."""
         lines, self._lines = self._lines, []
         return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def model(name: str, gpus: int, priority: int, **spec: Any) -> Model:
-    """An InferenceModel of a story."""
+    """An InferenceModel of an example."""
     source = {"uri": "oci://localhost/models/smollm2:135m-q4"}
     fields = {"framework": "llamacpp", "source": source, "gpu": {"count": gpus}, "priority": priority, **spec}
     return {
@@ -122,13 +122,13 @@ def queues(models: Models) -> dict[str, str]:
     return {name: summary for name, model in models.items() if (summary := queue_summary(model))}
 
 
-def stories(stage: Stage) -> Iterator[tuple[str, str]]:
-    """Plays all stories; after each step, when everything has settled, its name and what the reader sees."""
+def examples(stage: Stage) -> Iterator[tuple[str, str]]:
+    """Runs all examples; yields after each step, when everything has settled, its name and what the reader sees."""
     yield from _one_preempts_another(stage)
     for namespace in TEAMS:
         stage.kubectl("-n", namespace, "delete", "im", "--all")
     stage.until("all are gone", lambda found: not found)
-    yield from _replicas_rather_than_service(stage)
+    yield from _replicas_before_service(stage)
 
 
 def _one_preempts_another(stage: Stage) -> Iterator[tuple[str, str]]:
@@ -139,18 +139,18 @@ def _one_preempts_another(stage: Stage) -> Iterator[tuple[str, str]]:
     stage.apply("team-b", "big.yaml", model("big", 2, 8))
     stage.show("-n", "team-b", "wait", "--for=condition=Ready", "im/big", "--timeout=60s")
     victim = _victim(stage.until("one is preempted and in the queue", _has_victim_in_queue))
-    yield from _table(stage, "taken")
+    yield from _table(stage, "preempted")
 
     message = '{.status.conditions[?(@.type=="Preempted")].message}'
     stage.show("-n", "team-a", "get", "im", victim, "-o", f'jsonpath={message}{{"\\n"}}')
     selected = f"involvedObject.kind=InferenceModel,involvedObject.name={victim}"
     stage.show("-n", "team-a", "get", "events", "--field-selector", selected)
-    yield "told", stage.taken()
+    yield "events", stage.take()
 
     stage.apply("team-b", "more.yaml", model("batch", 2, 1), model("later", 2, 2))
     expected = {victim: "1/3", "later": "2/3", "batch": "3/3"}
     stage.until("three in the queue", lambda found: queues(found) == expected)
-    yield from _table(stage, "line")
+    yield from _table(stage, "queue")
 
     stage.show("-n", "team-b", "delete", "im", "big")
     stage.until("the victim is back", lambda found: is_ready(found[victim]) and queue_summary(found["batch"]) == "2/2")
@@ -170,7 +170,7 @@ def _victim(models: Models) -> str:
     return preempted_by(models, "team-b/big")[0]
 
 
-def _replicas_rather_than_service(stage: Stage) -> Iterator[tuple[str, str]]:
+def _replicas_before_service(stage: Stage) -> Iterator[tuple[str, str]]:
     stage.apply("team-a", "pool.yaml", model("pool", 2, 3, replicas=3), model("solo", 2, 3))
     stage.until("all serve", lambda found: is_ready(found.get("pool"), 3) and is_ready(found.get("solo")))
     budget = "jsonpath={.status.disruptionsAllowed}=2"
@@ -189,12 +189,12 @@ def _replicas_rather_than_service(stage: Stage) -> Iterator[tuple[str, str]]:
     message = f'jsonpath={progressing}.message}}{{"\\n"}}'
     stage.show("-n", "team-a", "wait", f"--for=jsonpath={progressing}.reason}}=MakingRoom", "im/solo", "-o", message)
     stage.show("-n", "team-a", "wait", f"--for=jsonpath={progressing}.reason}}=Complete", "im/solo")
-    yield "room", stage.taken()
+    yield "room", stage.take()
 
 
 def _table(stage: Stage, name: str) -> Iterator[tuple[str, str]]:
     stage.show("get", "im", "-A")
-    yield name, stage.taken()
+    yield name, stage.take()
 
 
 @contextmanager
@@ -229,12 +229,12 @@ def written(page: str, blocks: Mapping[str, str]) -> str:
     """
     marks = {found["name"] for found in _BLOCK.finditer(page)}
     if missing := marks ^ blocks.keys():
-        raise KeyError(f"either the page or the stories lack {', '.join(sorted(missing))}")
+        raise KeyError(f"either the page or the examples lack {', '.join(sorted(missing))}")
     return _BLOCK.sub(lambda found: f"{found[1]}{blocks[found['name']]}{found[3]}", page)
 
 
 def main() -> int:
-    """Plays the stories on a cluster of its own, and writes the page."""
+    """Runs the examples on a cluster of its own, and writes the page."""
     try:
         images = build_all()
         cluster = up(ClusterOptions(CLUSTER))
@@ -242,7 +242,7 @@ def main() -> int:
         demo.install(cluster, images, *gpu_image(images))
         with theatre(cluster) as stage:
             blocks = {}
-            for name, text in stories(stage):
+            for name, text in examples(stage):
                 print(f"--- {name}\n{text}", flush=True)
                 blocks[name] = text
         PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), blocks), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Who gets the GPUs: the stories of docs/preemption.md, and pods that really run and finish their requests."""
+"""Who gets the GPUs: the examples of docs/preemption.md, and pods that really run and finish their requests."""
 
 import re
 import subprocess
@@ -31,33 +31,33 @@ def table(text: str) -> dict[str, Row]:
     return {row["NAME"]: row for row in rows}
 
 
-def test_kubectl_get_im_alone_tells_the_story(stage: transcript.Stage, admin: Api) -> None:
+def test_kubectl_get_im_alone_shows_what_happened(stage: transcript.Stage, admin: Api) -> None:
     tables, texts = {}, {}
     with Truth(admin, namespaces=transcript.TEAMS) as truth:
-        for name, text in transcript.stories(stage):
+        for name, text in transcript.examples(stage):
             print(f"--- {name}\n{text}")
             truth.hold()
             tables[name], texts[name] = table(text), text
         truth.kept()
-    # The page tells the same stories.
+    # The page has the same examples.
     transcript.written(transcript.PAGE.read_text(encoding="utf-8"), texts)
-    _the_example_of_a_preemption(tables, texts["told"])
-    _the_story_of_replicas(tables, texts["room"])
+    _the_example_of_a_preemption(tables, texts["events"])
+    _the_example_of_replicas(tables, texts["room"])
 
 
 def _the_example_of_a_preemption(tables: Tables, told: str) -> None:
     low = transcript.LOW
     assert all(tables["full"][name].items() >= SERVES.items() for name in low)
-    taken = tables["taken"]
-    (victim,) = (name for name in low if taken[name]["READY"] == "False")
-    assert taken["big"].items() >= SERVES.items()
+    preempted = tables["preempted"]
+    (victim,) = (name for name in low if preempted[name]["READY"] == "False")
+    assert preempted["big"].items() >= SERVES.items()
     waits = {"STATUS": "WaitingForGPU", "REPLICAS": "0/1", "PREEMPTED-BY": "team-b/big"}
-    assert taken[victim].items() >= {**waits, "QUEUE": "1/1"}.items()
-    assert all(taken[name].items() >= SERVES.items() for name in low if name != victim)
+    assert preempted[victim].items() >= {**waits, "QUEUE": "1/1"}.items()
+    assert all(preempted[name].items() >= SERVES.items() for name in low if name != victim)
     assert "was preempted by team-b/big on node gpu-node at " in told
     assert told.count("was preempted by team-b/big on node gpu-node") == 2, "the Event"
-    line = tables["line"]
-    assert {name: line[name]["QUEUE"] for name in (victim, "later", "batch")} == {
+    queue = tables["queue"]
+    assert {name: queue[name]["QUEUE"] for name in (victim, "later", "batch")} == {
         victim: "1/3",
         "later": "2/3",
         "batch": "3/3",
@@ -71,7 +71,7 @@ def _the_example_of_a_preemption(tables: Tables, told: str) -> None:
     assert suspended["later"].items() >= SERVES.items()
 
 
-def _the_story_of_replicas(tables: Tables, room: str) -> None:
+def _the_example_of_replicas(tables: Tables, room: str) -> None:
     lost = {"READY": "True", "STATUS": "Serving", "REPLICAS": "1/3", "QUEUE": "1/1", "PREEMPTED-BY": "team-b/big"}
     assert tables["replicas"]["pool"].items() >= lost.items()
     assert tables["replicas"]["solo"].items() >= SERVES.items()
