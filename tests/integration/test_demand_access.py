@@ -133,7 +133,7 @@ def test_an_operator_that_is_refused_says_so_and_follows_as_soon_as_its_token_is
                 scaling = {"minReplicas": 0, "maxReplicas": 1, "idleTimeout": "2s"}
                 api.create(model("tiny", nodeSelector={"moorage.test/node": "none"}, scaling=scaling))
                 ready("Sleeping")
-                assert counted("heard") == 1
+                assert counted("connected") == 1
             file.write_text(expired(cluster, file.read_text()))
             with announced(admin, f"{api.namespace}-g", gateway.admin_port):
                 eventually(lambda: counted("refused") == 1, "it is refused")
@@ -141,9 +141,9 @@ def test_an_operator_that_is_refused_says_so_and_follows_as_soon_as_its_token_is
                 ready("NoGateway")
                 operator_token(cluster, file)
                 ready("Sleeping")
-                assert (counted("heard"), counted("refused")) == (1, 0)
+                assert (counted("connected"), counted("refused")) == (1, 0)
     finally:
         operator.stop()
-    told = [line for line in operator.log.read_text().splitlines() if "does not tell the use of models" in line]
+    told = [line for line in operator.log.read_text().splitlines() if "does not report the use of models" in line]
     assert [("answers 401" in line, '"warning"' in line) for line in told if "401" in line] == [(True, True)]
     assert operator.errors() == []

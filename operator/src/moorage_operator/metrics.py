@@ -16,7 +16,7 @@ PREEMPTIONS: Final = Counter(
 
 GATEWAYS: Final = Gauge(
     "moorage_gateways",
-    "Gateways by whether they tell the operator how models are used: heard, refused (it may not ask), unheard.",
+    "Gateways by connection state: connected, refused (missing permission), unreachable.",
     ["state"],
 )
 

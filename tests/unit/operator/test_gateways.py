@@ -161,7 +161,7 @@ def answers(status: str) -> FakeGateway:
 
 def counted() -> dict[str, float | None]:
     """The metric."""
-    states = ("heard", "refused", "unheard")
+    states = ("connected", "refused", "unreachable")
     return {state: REGISTRY.get_sample_value("moorage_gateways", {"state": state}) for state in states}
 
 
@@ -192,7 +192,7 @@ async def test_without_a_token_in_its_file_nobody_is_asked_and_it_is_tried_again
     if content is not None:
         file.write_bytes(content)
     async with following(token_file=str(file)) as bed:
-        await until(lambda: "a gateway does not tell" in caplog.text)
+        await until(lambda: "a gateway does not report" in caplog.text)
         assert bed.fake.asked == []
         assert not bed.usage.use(TINY).known
         file.write_text("good")
@@ -210,21 +210,21 @@ async def test_one_that_refuses_is_told_once_counted_and_tried_again(
     file.write_text("s3cret")
     async with following(answers(status), str(file)) as bed:
         await until(lambda: len(bed.fake.asked) >= 3)
-        (told,) = [record for record in caplog.records if "does not tell" in record.getMessage()]
+        (told,) = [record for record in caplog.records if "does not report" in record.getMessage()]
         assert told.levelname == "WARNING"
         assert words in told.__dict__["why"]
         assert "s3cret" not in caplog.text + str(told.__dict__)
-        assert counted() == {"heard": 0, "refused": 1, "unheard": 0}
+        assert counted() == {"connected": 0, "refused": 1, "unreachable": 0}
         assert (bed.usage.use(TINY).known, bed.usage.wakes(TINY)) == (False, False)
         assert bed.changed.count(None) == 2, "who sleeps is looked at again: nobody would wake it"
         bed.fake.first = FakeGateway.first
         await bed.until(known=True)
         assert bed.usage.wakes(TINY)
-        assert counted() == {"heard": 1, "refused": 0, "unheard": 0}
+        assert counted() == {"connected": 1, "refused": 0, "unreachable": 0}
         bed.fake.first = answers(status).first
         bed.fake.hang_up()
         await until(lambda: counted()["refused"] == 1)
-        assert [record.levelname for record in caplog.records if "does not tell" in record.getMessage()] == [
+        assert [record.levelname for record in caplog.records if "does not report" in record.getMessage()] == [
             *("WARNING", "INFO", "WARNING")
         ]
         bed.gateways.listed([])

@@ -41,7 +41,7 @@ def gateways(bed: Bed, *hosts: str) -> None:
 
 def tell(bed: Bed, use: Use | None, gateway: str = "", name: str = "team-a/one") -> None:
     """A gateway has said how the model `one` is used."""
-    concerned = bed.operator._view.usage.told(GATEWAY, News(gateway, {name: use}))
+    concerned = bed.operator._view.usage.update(GATEWAY, News(gateway, {name: use}))
     bed.operator._use_changed(concerned)
 
 

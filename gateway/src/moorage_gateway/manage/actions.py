@@ -72,7 +72,7 @@ async def restart_model(request: Request, caller: Asking, target: Targeted) -> R
 
 @of_model(routes, "GET", "/status", summary="A model's status", tags=["models"])
 async def model_status(caller: Asking, target: Targeted) -> Response:
-    """Phase, reason and all that the operator says: conditions, place in the line, who took its place, what runs."""
+    """Phase, reason and the whole status: conditions, queue position, preemptor, what runs."""
     return told(status_told(await caller.kube.get(INFERENCE_MODELS, *target)))
 
 

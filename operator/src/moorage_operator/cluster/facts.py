@@ -133,7 +133,7 @@ class FactsProber:
         if not _answers(question, health) and failures < len(pauses):
             return pauses[failures]
         if health is None and question.about is About.FACTS:
-            log.info("a ready pod does not tell its facts", extra={"pod_ip": pod.ip, "attempts": failures + 1})
+            log.info("a ready pod does not report its facts", extra={"pod_ip": pod.ip, "attempts": failures + 1})
         self._take_in(question, health)
         return None
 
@@ -200,5 +200,5 @@ async def _detailed_health(session: aiohttp.ClientSession, ip: str) -> Health | 
             content = await response.content.read(_ANSWER_LIMIT)
             return msgspec.json.decode(content, type=Health) if response.status == 200 else None
     except (TimeoutError, aiohttp.ClientError, OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
-        log.debug("a pod does not tell its facts", extra={"pod_ip": ip, "error": f"{type(error).__name__}: {error}"})
+        log.debug("a pod does not report its facts", extra={"pod_ip": ip, "error": f"{type(error).__name__}: {error}"})
         return None

@@ -30,9 +30,9 @@ class Use(NamedTuple):
     last: float = 0.0
     """When a request was there for the last time, as far as is known."""
     known: bool = False
-    """Whether every gateway has told."""
+    """Whether every gateway has reported."""
     served: bool = False
-    """Whether a gateway serves it: without one nobody would wake it."""
+    """Whether a gateway serves it: without one it cannot be woken."""
 
 
 class Asked(NamedTuple):
@@ -61,7 +61,7 @@ class Decision(NamedTuple):
 
     @property
     def replicas(self) -> int:
-        """Replicas that are wanted."""
+        """The desired replicas."""
         return self.past.replicas
 
 

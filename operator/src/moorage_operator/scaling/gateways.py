@@ -1,7 +1,7 @@
-"""Follows what each gateway tells of the use of models: `GET /demand` at every address of the gateways' Service.
+"""Follows the use of models that each gateway reports: `GET /demand` at every address of the gateways' Service.
 
-They tell it to holders of a token made for them who may. One that refuses is tried again, more slowly than one that is
-away: somebody has to mend that.
+A gateway requires a token for its audience and a permission. One that refuses is retried with a longer backoff than one
+that is unreachable, since its configuration has to be corrected.
 """
 
 import asyncio
@@ -26,24 +26,24 @@ SILENT_SECONDS: Final = 3 * HEARTBEAT_SECONDS
 FIRST_PAUSE: Final = 0.1
 LAST_PAUSE: Final = 2.0
 LAST_REFUSED_PAUSE: Final = 10.0
-HEARD: Final = "heard"
+CONNECTED: Final = "connected"
 REFUSED: Final = "refused"
-UNHEARD: Final = "unheard"
+UNREACHABLE: Final = "unreachable"
 _REFUSALS: Final = {
-    401: "it takes no token from us that is not valid and made for its audience (MOORAGE_GATEWAY_TOKEN_FILE)",
-    403: "RBAC does not let the operator `get` the non-resource URL /demand",
+    401: "the token is not valid for its audience (MOORAGE_GATEWAY_TOKEN_FILE)",
+    403: "RBAC does not allow the operator to `get` the non-resource URL /demand",
 }
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=SILENT_SECONDS)
 
 
 class _RefusedError(Exception):
-    """A gateway does not let us follow."""
+    """A gateway refuses the operator."""
 
 
 class Gateways:
-    """The gateways of one Service; `changed` is given the models whose use has changed, None being all.
+    """The gateways of one Service; `changed` is called with the models whose use has changed, None being all.
 
-    `token_file` has the token that they are shown; empty: none.
+    `token_file` has the token for them; empty: none.
     """
 
     def __init__(self, usage: Usage, changed: Callable[[Iterable[Key] | None], None], token_file: str = "") -> None:
@@ -53,7 +53,7 @@ class Gateways:
         self._states: dict[Address, str] = {}
         self._slices: dict[str, set[Address]] = {}
         self._followed: dict[Address, asyncio.Task[None]] = {}
-        self._moved = asyncio.Event()
+        self._addresses_changed = asyncio.Event()
 
     def event(self, kind: str | None, obj: Mapping[str, Any]) -> None:
         """Takes in an EndpointSlice of the Service."""
@@ -62,13 +62,13 @@ class Gateways:
             self._slices.pop(uid, None)
         else:
             self._slices[uid] = set(_addresses(obj))
-        self._know()
+        self._update_addresses()
 
     def listed(self, uids: Iterable[str]) -> None:
         """Takes in that a list of the slices is complete."""
         there = set(uids)
         self._slices = {uid: addresses for uid, addresses in self._slices.items() if uid in there}
-        self._know()
+        self._update_addresses()
 
     @property
     def addresses(self) -> set[Address]:
@@ -79,15 +79,15 @@ class Gateways:
         """Follows them until cancelled."""
         async with aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False) as session, asyncio.TaskGroup() as group:
             while True:
-                self._moved.clear()
+                self._addresses_changed.clear()
                 self._follow_these(session, group)
-                await self._moved.wait()
+                await self._addresses_changed.wait()
 
-    def _know(self) -> None:
-        concerned = self._usage.exist(self.addresses)
-        self._moved.set()
+    def _update_addresses(self) -> None:
+        concerned = self._usage.set_addresses(self.addresses)
+        self._addresses_changed.set()
         log.debug("gateways", extra={"gateways": sorted(f"{host}:{port}" for host, port in self.addresses)})
-        # Whether anybody wakes those that sleep may be another matter now.
+        # Whether sleeping models can be woken may have changed.
         self._changed(None)
         self._changed(concerned)
 
@@ -98,46 +98,46 @@ class Gateways:
             self._states.pop(address, None)
             self._count()
         for address in there - self._followed.keys():
-            self._now(address, UNHEARD)
+            self._set_state(address, UNREACHABLE)
             self._followed[address] = group.create_task(self._follow(session, address))
 
     async def _follow(self, session: aiohttp.ClientSession, address: Address) -> None:
         extra = {"gateway": f"{address[0]}:{address[1]}"}
-        pause, told = FIRST_PAUSE, ""
+        pause, logged = FIRST_PAUSE, ""
         while True:
-            state = UNHEARD
+            state = UNREACHABLE
             try:
                 async for line in self._lines(session, address):
-                    pause, told = FIRST_PAUSE, ""
-                    self._now(address, HEARD)
+                    pause, logged = FIRST_PAUSE, ""
+                    self._set_state(address, CONNECTED)
                     news = decode(line)
-                    concerned = self._usage.told(address, news)
-                    # With the first line of one that was away, more may be known of all models.
+                    concerned = self._usage.update(address, news)
+                    # The first line after a reconnect may change what is known of all models.
                     self._changed(None if news.gateway else concerned)
-                why = "it ended"
+                why = "connection closed"
             except _RefusedError as refusal:
                 state, why = REFUSED, str(refusal)
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError, msgspec.MsgspecError) as error:
                 why = f"{type(error).__name__}: {error}"
-            self._now(address, state)
-            if (lost := self._usage.lost(address)) or told != state:
-                # Once for each time that it is away: what it does not tell keeps models from being put to sleep.
+            self._set_state(address, state)
+            if (lost := self._usage.lost(address)) or logged != state:
+                # Once per interruption: what it does not report keeps models from being scaled to zero.
                 level = logging.WARNING if state == REFUSED else logging.INFO
-                log.log(level, "a gateway does not tell the use of models", extra={**extra, "why": why[:300]})
-                told = state
-            # Of one that refuses it is known that it wakes none of those that sleep.
+                log.log(level, "a gateway does not report the use of models", extra={**extra, "why": why[:300]})
+                logged = state
+            # A gateway that refuses cannot wake sleeping models.
             self._changed(None if state == REFUSED and self._usage.refused(address) else lost)
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter is no secret
             pause = min(LAST_REFUSED_PAUSE if state == REFUSED else LAST_PAUSE, pause * 2)
 
-    def _now(self, address: Address, state: str) -> None:
+    def _set_state(self, address: Address, state: str) -> None:
         if self._states.get(address) != state:
             self._states[address] = state
             self._count()
 
     def _count(self) -> None:
         states = list(self._states.values())
-        for state in (HEARD, REFUSED, UNHEARD):
+        for state in (CONNECTED, REFUSED, UNREACHABLE):
             GATEWAYS.labels(state).set(states.count(state))
 
     def _headers(self) -> dict[str, str]:
@@ -145,7 +145,7 @@ class Gateways:
             return {}
         token = Path(self._token_file).read_text(encoding="ascii").strip()
         if not token:
-            raise ValueError(f"there is no token in {self._token_file}")
+            raise ValueError(f"{self._token_file} has no token")
         return {"Authorization": f"Bearer {token}"}
 
     async def _lines(self, session: aiohttp.ClientSession, address: Address) -> AsyncIterator[bytes]:
@@ -153,9 +153,9 @@ class Gateways:
         url = f"http://[{host}]:{port}/demand" if ":" in host else f"http://{host}:{port}/demand"
         async with session.get(url, headers=self._headers(), allow_redirects=False) as response:
             if response.status in _REFUSALS:
-                raise _RefusedError(f"it answers {response.status}: {_REFUSALS[response.status]}")
+                raise _RefusedError(f"HTTP status {response.status}: {_REFUSALS[response.status]}")
             if response.status != 200:
-                raise ValueError(f"it answers {response.status}")
+                raise ValueError(f"HTTP status {response.status}")
             rest = b""
             async for data in response.content.iter_any():
                 *lines, rest = (rest + data).split(b"\n")

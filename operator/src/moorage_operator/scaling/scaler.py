@@ -1,4 +1,4 @@
-"""Keeps, for each model that the operator scales, how many replicas were decided; decides anew when something comes.
+"""Keeps, for each model that the operator scales, how many replicas were decided; decides again on each change.
 
 It outlives no process: a model that sleeps is known by its Deployment, and what else was is counted from now on.
 """
@@ -42,7 +42,9 @@ class _Model:
     uid: str
     rules: Rules
     past: Past
-    told: tuple[int, bool] | None = None
+    last: tuple[int, bool] | None = None
+    """Replicas, and whether it would be woken, at the last reconcile."""
+
     loading: bool = False
 
 
@@ -57,26 +59,26 @@ class Scaler:
     def scale(
         self, key: Key, model: InferenceModel, deployment: DeploymentState | None, *, loading: bool
     ) -> Scale | None:
-        """What is wanted now, given the model's own Deployment; None where the spec says it.
+        """The desired replicas, given the model's own Deployment; None where the spec has the number.
 
         Its idle time begins when nothing is `loading` any more: else one that loads for longer would never be used.
         """
-        said = rules(model.spec)
-        if said is None:
+        scaling = rules(model.spec)
+        if scaling is None:
             self._models.pop(key, None)
             return None
         known = self._models.get(key)
         if known is None or known.uid != model.metadata.uid:
-            past = begin(said, _found(deployment), self._clock())
-            known = self._models[key] = _Model(model.metadata.uid, said, past)
-        known.rules = said
+            past = begin(scaling, _found(deployment), self._clock())
+            known = self._models[key] = _Model(model.metadata.uid, scaling, past)
+        known.rules = scaling
         if loading or known.loading:
             known.past = replace(known.past, since=self._clock())
         known.loading = loading
-        decision = decide(said, self._usage.use(key), known.past, self._clock())
+        decision = decide(scaling, self._usage.use(key), known.past, self._clock())
         known.past = decision.past
         woken = self._usage.wakes(key)
-        known.told = decision.replicas, woken
+        known.last = decision.replicas, woken
         return Scale(decision.replicas, woken, decision.again)
 
     def news(self, keys: Iterable[Key]) -> list[News]:
@@ -86,7 +88,7 @@ class Scaler:
             if (model := self._models.get(key)) is None:
                 continue
             decision = decide(model.rules, self._usage.use(key), model.past, self._clock())
-            if (decision.replicas, self._usage.wakes(key)) != model.told:
+            if (decision.replicas, self._usage.wakes(key)) != model.last:
                 found.append(News(key, urgent=decision.replicas > model.past.replicas))
                 continue
             model.past = decision.past

@@ -1,14 +1,14 @@
-"""The use of models as all gateways tell it, put together. Pure: lines go in, `Use` comes out.
+"""The use of models, summed up over all gateways. Pure: lines go in, `Use` comes out.
 
-A gateway that cannot be reached makes what is known incomplete. What it did meanwhile is told by itself when it can be
-reached again; if it cannot, because another process is in its place or none, its models count as used until then.
+While a gateway is unreachable, the use is incomplete. When it is reachable again it reports what it did meanwhile; if
+it has ended or was replaced, its models count as used until then.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from moorage_common.demand import News
-from moorage_common.demand import Use as Told
+from moorage_common.demand import Use as ReportedUse
 from moorage_operator.api.key import Key
 from moorage_operator.scaling.decision import Use
 
@@ -19,35 +19,35 @@ Address = tuple[str, int]
 @dataclass
 class _Gateway:
     process: str = ""
-    models: dict[Key, Told] = field(default_factory=dict)
+    models: dict[Key, ReportedUse] = field(default_factory=dict)
     connected: bool = False
     refuses: bool = False
-    """It does not tell us, by its own decision."""
+    """It refuses the operator."""
     ended: bool = False
 
 
 class Usage:
-    """What is known of all gateways. Methods that take something in give the models that it concerns."""
+    """The state of all gateways. Methods that change it return the models that it concerns."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._gateways: dict[Address, _Gateway] = {}
         self._last: dict[Key, float] = {}
 
-    def exist(self, addresses: Iterable[Address]) -> set[Key]:
-        """These are all gateways that there are."""
+    def set_addresses(self, addresses: Iterable[Address]) -> set[Key]:
+        """Sets the addresses of all gateways."""
         there = set(addresses)
         concerned = set[Key]()
         for address in self._gateways.keys() - there:
             gone = self._gateways.pop(address)
             concerned |= gone.models.keys()
-            self._passed_unseen(gone)
+            self._assume_used(gone)
         for address in there - self._gateways.keys():
             self._gateways[address] = _Gateway()
         return concerned
 
-    def told(self, address: Address, news: News) -> set[Key]:
-        """A gateway has said something."""
+    def update(self, address: Address, news: News) -> set[Key]:
+        """Takes in a line of a gateway."""
         gateway = self._gateways.get(address)
         if gateway is None:
             return set()
@@ -55,7 +55,7 @@ class Usage:
         if news.gateway:
             concerned |= gateway.models.keys()
             if news.gateway != gateway.process:
-                self._passed_unseen(gateway)
+                self._assume_used(gateway)
             gateway.process, gateway.models = news.gateway, {}
             gateway.connected, gateway.refuses, gateway.ended = True, False, False
         for name, use in news.models.items():
@@ -69,7 +69,7 @@ class Usage:
         return concerned
 
     def lost(self, address: Address) -> set[Key]:
-        """A gateway cannot be heard any more."""
+        """The connection to a gateway is lost."""
         gateway = self._gateways.get(address)
         if gateway is None or not gateway.connected:
             return set()
@@ -77,7 +77,7 @@ class Usage:
         return set(gateway.models)
 
     def refused(self, address: Address) -> bool:
-        """A gateway does not let us hear it; gives whether that is new. What it waits for, nobody will know of."""
+        """A gateway refuses the operator; returns whether that is new. The requests that it holds are unknown."""
         gateway = self._gateways.get(address)
         if gateway is None or gateway.refuses:
             return False
@@ -89,42 +89,42 @@ class Usage:
         self._last.pop(key, None)
 
     def use(self, key: Key) -> Use:
-        """How a model is used through all gateways together."""
+        """The use of a model through all gateways."""
         gateways = self._gateways.values()
-        told = [gateway.models[key] for gateway in gateways if gateway.connected and key in gateway.models]
+        reported = [gateway.models[key] for gateway in gateways if gateway.connected and key in gateway.models]
         return Use(
-            requests=sum(use.in_flight + use.held for use in told),
+            requests=sum(use.in_flight + use.held for use in reported),
             last=self._last.get(key, self._clock()),
             known=self.complete,
-            served=bool(told),
+            served=bool(reported),
         )
 
     @property
     def complete(self) -> bool:
-        """Whether every gateway can be heard, or has said that it ends."""
+        """Whether every gateway is connected, or has reported that it ends."""
         return all(gateway.connected or gateway.ended for gateway in self._gateways.values())
 
     def wakes(self, key: Key) -> bool:
         """Whether a request for a model that sleeps would wake it.
 
-        A gateway that was not heard yet is believed to, but not one that refuses to tell.
+        A gateway that is not connected yet is assumed to, but not one that refuses the operator.
         """
         return any(
             key in gateway.models if gateway.connected else not (gateway.ended or gateway.refuses)
             for gateway in self._gateways.values()
         )
 
-    def _used(self, key: Key, use: Told) -> None:
+    def _used(self, key: Key, use: ReportedUse) -> None:
         now = self._clock()
         if use.in_flight or use.held:
             self._last[key] = now
         elif use.idle is not None:
             self._last[key] = max(self._last.get(key, 0.0), now - use.idle)
         else:
-            # Nobody knows when it was used: that counts as now.
+            # The time of its last use is unknown: it counts as now.
             self._last.setdefault(key, now)
 
-    def _passed_unseen(self, gateway: _Gateway) -> None:
+    def _assume_used(self, gateway: _Gateway) -> None:
         if not gateway.ended:
             now = self._clock()
             self._last |= dict.fromkeys(gateway.models, now)
