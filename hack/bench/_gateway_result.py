@@ -1,4 +1,4 @@
-"""From what was measured of the gateway to the figures of shared/performance.md, with their goals. Pure."""
+"""Computes the figures of the gateway's benchmark from its measurements, with their goals. Pure."""
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,7 +47,7 @@ class Figures:
 
 
 def values_of(figures: Figures) -> dict[str, float | int | None]:
-    """The values by the names that shared/performance.md gives them."""
+    """The values of the last line, by name (docs/benchmarks.md)."""
     crowd = figures.crowds.get(MOST)
     return {
         "rps_vs_nginx": _ratio(figures.many, "nginx", _rate),

@@ -1,4 +1,4 @@
-"""The goals of shared/performance.md beside the figures: met, missed, or unknown. Pure."""
+"""The goals of the benchmarks beside the figures: met, missed, or unknown. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """What the benchmarks share: alternating pairs, medians, ratios, CPU time of a process tree, and the last line of JSON.
 
 Both sides of a comparison run in one benchmark, alternating, on the same cores; medians are compared, since single runs
-on a busy machine say little. The last line that a benchmark prints is one JSON object (shared/performance.md).
+on a busy machine say little. The last line that a benchmark prints is one JSON object with its figures by name.
 """
 
 import asyncio
@@ -146,7 +146,7 @@ def report(
     versions: Mapping[str, str | None],
     notes: Mapping[str, str] | None = None,
 ) -> None:
-    """Print the benchmark's last line: names as in shared/performance.md; a None value needs a note that says why."""
+    """Print the benchmark's last line: one JSON object with the figures by name; a None value needs a note that says why."""
     missing = [name for name, value in values.items() if value is None and name not in (notes or {})]
     assert not missing, f"no figure and no note for {', '.join(missing)}"
     body: dict[str, object] = {"bench": bench, "values": dict(values), "versions": dict(versions)}

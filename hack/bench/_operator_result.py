@@ -1,4 +1,4 @@
-"""From what was measured to the figures of shared/performance.md, with their goals and whether they are met. Pure."""
+"""Computes the figures of the operator's benchmark from its measurements, with their goals and whether they are met. Pure."""
 
 import statistics
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ def quantile(values: list[float], share: float) -> float:
 
 
 def values_of(figures: Mapping[str, Figures], final: Final) -> dict[str, float | int | None]:
-    """The values by the names that shared/performance.md gives them."""
+    """The values of the last line, by name (docs/benchmarks.md)."""
     ours, kopf, bare = figures["ours"], figures["kopf_operator"], figures["bare"]
     cpu = statistics.median(ours.cpu_per_model)
     return {

@@ -1,4 +1,4 @@
-"""From what was measured to the figures of shared/performance.md, with their goals. Pure."""
+"""Computes the figures of the preemption benchmark from its measurements, with their goals. Pure."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ class Figures:
 
 
 def values_of(ours: Figures, bare: Figures) -> dict[str, float | int | None]:
-    """The values by the names that shared/performance.md gives them."""
+    """The values of the last line, by name (docs/benchmarks.md)."""
     return {
         "running_vs_scheduler": ratio(statistics.median(ours.running), statistics.median(bare.running)),
         "told_ms_p50": round(quantile(ours.told, 0.5) * 1000, 1),

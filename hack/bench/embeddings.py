@@ -177,7 +177,7 @@ def run(size: Size, *, rival: bool, patience: float) -> None:
 
 
 def values_of(figures: Figures, cosine: float) -> dict[str, float | None]:
-    """Give the figures that shared/performance.md names."""
+    """Give the values of the last line, by name (docs/benchmarks.md)."""
     ours, many = figures.many["ours"], figures.many
     return {
         "c32_vs_infinity": ratio(ours, many["infinity"]) if "infinity" in many else None,

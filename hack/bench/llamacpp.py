@@ -176,7 +176,7 @@ def run(pairs: int, *, rival: bool, patience: float) -> None:
 
 
 def values(figures: Figures, front: Samples, notes: dict[str, str], *, skipped: bool) -> dict[str, float | None]:
-    """Give the figures that shared/performance.md names."""
+    """Give the values of the last line, by name (docs/benchmarks.md)."""
     found: dict[str, float | None] = {
         f"tok_s_c{c}_vs_direct": ratio(figures.tokens["ours", c], figures.tokens["direct", c]) for c in CONCURRENCIES
     }

@@ -1,6 +1,6 @@
 """The settings: one typed object, read from the environment once, at the start of `serve`.
 
-The names are those of the small-model server that this runtime replaces (shared/requirements.md, part A); the operator
+The names are those of the small-model server that this runtime replaces; the operator
 sets the same ones from an InferenceModel. What does nothing yet is not here. msgspec reads them: importing pydantic
 would cost each start of a model 0.3 s.
 """

@@ -1,7 +1,7 @@
 """The child process of an engine: `python -m moorage_runtime.engines.child NAME PIPE PARENT`, config on stdin.
 
 It dies with its parent, writes one announcement into the pipe, and ends by signal: an engine that holds native threads
-is never torn down in order, because that may hang (shared/engines.md).
+is never torn down in order, because that may hang.
 """
 
 import ctypes

@@ -1,7 +1,7 @@
 """llama.cpp by xllamacpp: its C++ server in a child process, GGUF files only.
 
 Front side: find the file, read its header, compare what was asked for with what is in it, and see whether it fits into
-memory. Child side: the server of xllamacpp on a free port of loopback. Reasons for both: shared/engines.md.
+memory. Child side: the server of xllamacpp on a free port of loopback.
 """
 
 from __future__ import annotations

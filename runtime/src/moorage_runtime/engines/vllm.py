@@ -1,7 +1,7 @@
 """vLLM: its own OpenAI server in a child process, models in the Hugging Face form.
 
 Front side: check the folder, what was asked for against what is in it, and whether it fits where there is no GPU; then
-write vLLM's command line. Child side: `vllm_server`. Reasons for both: shared/engines.md.
+write vLLM's command line. Child side: `vllm_server`.
 """
 
 from __future__ import annotations
