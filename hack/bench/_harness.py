@@ -146,7 +146,7 @@ def report(
     versions: Mapping[str, str | None],
     notes: Mapping[str, str] | None = None,
 ) -> None:
-    """Print the benchmark's last line: one JSON object with the figures by name; a None value needs a note that says why."""
+    """Print the last line, one JSON object with the figures by name; a None value needs a note that says why."""
     missing = [name for name, value in values.items() if value is None and name not in (notes or {})]
     assert not missing, f"no figure and no note for {', '.join(missing)}"
     body: dict[str, object] = {"bench": bench, "values": dict(values), "versions": dict(versions)}

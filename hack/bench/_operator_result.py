@@ -1,4 +1,4 @@
-"""Computes the figures of the operator's benchmark from its measurements, with their goals and whether they are met. Pure."""
+"""Computes the figures of the operator's benchmark, with their goals and whether they are met. Pure."""
 
 import statistics
 from collections.abc import Mapping
