@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,22 +18,22 @@ from hack.cluster.host.layout import Layout
 from hack.cluster.host.leftovers import Footprint
 from hack.cluster.host.objects import NODES_PATH, fake_node
 from hack.cluster.paths import clusters_root
-from tests.support.clusters import cluster_name, own_cluster
+from tests.support.clusters import own_cluster, own_name
 from tests.support.operator import ROOT, install
 
-OPTIONS = ClusterOptions(name=cluster_name("selftest"), provider="host", control_plane_only=True, gpus=8)
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _gone_afterwards() -> Iterator[None]:
-    yield
-    down(OPTIONS.name)
+@pytest.fixture(scope="module")
+def options() -> Iterator[ClusterOptions]:
+    """A control plane of a name that nobody else uses."""
+    with own_name("selftest") as name:
+        yield ClusterOptions(name=name, provider="host", control_plane_only=True, gpus=8)
+        down(name)
 
 
 @pytest.fixture
-def selftest() -> Cluster:
+def selftest(options: ClusterOptions) -> Cluster:
     """A healthy cluster, whatever the test before did to it."""
-    return up(OPTIONS)
+    return up(options)
 
 
 def kubectl(cluster: Cluster, *arguments: str) -> str:
@@ -40,14 +41,14 @@ def kubectl(cluster: Cluster, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def pids() -> dict[str, int]:
-    return {component.component: component.pid for component in status(OPTIONS.name)}
+def pids(cluster: Cluster) -> dict[str, int]:
+    return {component.component: component.pid for component in status(cluster.options.name)}
 
 
 def test_a_second_up_finds_the_first(selftest: Cluster) -> None:
-    before = pids()
-    assert up(OPTIONS) == selftest
-    assert pids() == before
+    before = pids(selftest)
+    assert up(selftest.options) == selftest
+    assert pids(selftest) == before
 
 
 def test_a_running_control_plane_is_not_taken_for_a_cluster_with_a_node(selftest: Cluster) -> None:
@@ -57,7 +58,7 @@ def test_a_running_control_plane_is_not_taken_for_a_cluster_with_a_node(selftest
 
 def test_fake_nodes_carry_the_gpus_that_were_asked_for(selftest: Cluster) -> None:
     selftest.add_fake_node("mine", 4)
-    up(ClusterOptions(name=OPTIONS.name, provider="host", control_plane_only=True, gpus=10))
+    up(replace(selftest.options, gpus=10))
     path = r"jsonpath={range .items[*]}{.metadata.name}={.status.allocatable.nvidia\.com/gpu} {end}"
     assert kubectl(selftest, "get", "nodes", "-o", path).split() == ["gpu-0=8", "gpu-1=2", "mine=4"]
     kubectl(selftest, "delete", "node", "mine")
@@ -108,12 +109,12 @@ def test_the_audit_log_tells_writes_by_user_and_no_reads(selftest: Cluster) -> N
 
 
 def test_a_cluster_that_died_with_the_machine_is_replaced(selftest: Cluster) -> None:
-    before = pids()
+    before = pids(selftest)
     for component in before:
         selftest.kill(component)
-    up(OPTIONS)
-    assert set(pids()) == set(before)
-    assert not set(pids().values()) & set(before.values())
+    up(selftest.options)
+    assert set(pids(selftest)) == set(before)
+    assert not set(pids(selftest).values()) & set(before.values())
 
 
 def test_down_leaves_nothing(selftest: Cluster) -> None:
@@ -168,8 +169,16 @@ def test_cluster_17_what_a_killed_test_run_left_is_gone_after_the_next(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     # Nobody ends it, and one of its parts has died: so a run that was killed leaves its cluster.
-    left = up(ClusterOptions(name=cluster_name("beside"), provider="host", control_plane_only=True))
-    left.kill("etcd")
+    with own_name("beside") as name:
+        up(ClusterOptions(name=name, provider="host", control_plane_only=True)).kill("etcd")
     with own_cluster("beside", control_plane_only=True) as cluster:
+        assert cluster.options.name == name
         assert kubectl(cluster, "get", "--raw", "/readyz") == "ok"
     assert Footprint.of(Layout.of(cluster.options.name)).describe(with_node=False) == []
+
+
+def test_cluster_17_two_runs_of_the_tests_in_one_checkout_have_different_clusters() -> None:
+    with own_name("beside") as first, own_name("beside") as second:
+        assert first != second
+    with own_name("beside") as third:
+        assert third == first
