@@ -183,7 +183,7 @@ def test_cluster_08_a_limit_range_is_told_with_the_field_to_change_which_suits_t
     make_rule(api, "LimitRange", {"limits": [{"type": "Container", **limit}]})
     api.create(model("tiny", source=HF, resources=before))
     seen = api.wait("InferenceModel", "tiny", lambda im: reason(im) == "LimitRangeViolated", what="LimitRangeViolated")
-    assert_says(condition(seen, "Ready")["message"], "a LimitRange ", *words)
+    assert_says(condition(seen, "Ready")["message"], "A LimitRange ", *words)
     api.patch("InferenceModel", "tiny", {"spec": {"resources": after}})
     api.wait("InferenceModel", "tiny", has_a_pod, what="a pod")
 

@@ -35,17 +35,17 @@ STARTUP_SECONDS: Final = Histogram(
 
 
 class StartMetrics:
-    """Observes each start once. Of what was there before this process, only what no status has told yet is news."""
+    """Observes each start once. Of starts before this process, only those that no status has reported are counted."""
 
     def __init__(self) -> None:
         self._seen: dict[Key, frozenset[tuple[str, str]]] = {}
 
-    def observe(self, key: Key, pods: Iterable[PodState], told: Mapping[str, Any]) -> None:
-        """Takes in all pods of a model; `told` is the start that its status told before."""
+    def observe(self, key: Key, pods: Iterable[PodState], reported: Mapping[str, Any]) -> None:
+        """Takes in all pods of a model; `reported` is the last start in its status."""
         starts = {(pod.uid, pod.start.began): pod.start for pod in pods if pod.start}
         before = self._seen.get(key)
         if before is None:
-            before = frozenset(start for start in starts if start[1] <= told.get("startedAt", ""))
+            before = frozenset(start for start in starts if start[1] <= reported.get("startedAt", ""))
         for start in starts.keys() - before:
             for phase, seconds in starts[start].phases().items():
                 STARTUP_SECONDS.labels(phase).observe(seconds)

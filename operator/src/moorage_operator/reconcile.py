@@ -178,7 +178,7 @@ class Reconciler:
                 blocked = blocked or error.problem
                 # One that exists but may not be changed does not hold up the others; one that is missing does, for they
                 # have no effect: pods that cannot be reached would hold GPUs. Nothing delays the end of pods.
-                if not self._store.child(key, manifest["kind"]) and model.spec.wanted_replicas:
+                if not self._store.child(key, manifest["kind"]) and model.spec.desired_replicas:
                     break
         return blocked
 
@@ -312,8 +312,8 @@ class Reconciler:
         await self._record_preemptions(key, model, after, now)
         if event := sleep_event(model.status, after, asleep=seen.replicas == 0):
             await self._events.record(key, model.metadata.uid, event, now)
-        for told in condition_events(model, seen, after):
-            event = Event(told.type, told.reason, printable(told.message), told.cause)
+        for found in condition_events(model, seen, after):
+            event = Event(found.type, found.reason, printable(found.message), found.cause)
             await self._events.record(key, model.metadata.uid, event, now)
 
     async def _record_preemptions(self, key: Key, model: InferenceModel, after: dict[str, Any], now: str) -> None:

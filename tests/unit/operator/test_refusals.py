@@ -74,33 +74,33 @@ def test_only_a_quota_that_is_used_up_is_one_that_an_old_pod_may_free() -> None:
     [
         (
             "minimum memory usage per Container is 512Mi, but request is 256Mi",
-            "a LimitRange requires at least 512Mi of memory for each container, but the request is 256Mi: "
+            "A LimitRange requires at least 512Mi of memory for each container, but the request is 256Mi: "
             "raise spec.resources.memory",
         ),
         (
             "[maximum cpu usage per Container is 2, but limit is 4, maximum cpu usage per Pod is 3, but limit is 4]",
-            "a LimitRange requires at most 2 of cpu for each container, but the limit is 4: "
+            "A LimitRange requires at most 2 of cpu for each container, but the limit is 4: "
             "lower spec.resources.cpuLimit; "
             "a LimitRange requires at most 3 of cpu for each pod, but the limit is 4: lower spec.resources.cpuLimit",
         ),
         (
             "maximum cpu usage per Pod is 1500m.  No limit is specified",
-            "a LimitRange requires at most 1500m of cpu for each pod, but there is no limit: "
+            "A LimitRange requires at most 1500m of cpu for each pod, but there is no limit: "
             "set spec.resources.cpuLimit",
         ),
         (
             "cpu max limit to request ratio per Container is 2, but provided ratio is 4.000000",
-            "a LimitRange requires a limit of cpu of at most 2 times the request for each container, "
+            "A LimitRange requires a limit of cpu of at most 2 times the request for each container, "
             "but it is 4 times: lower spec.resources.cpuLimit, or raise spec.resources.cpu",
         ),
         (
             "cpu max limit to request ratio per Container is 2, but no limit is specified or limit is 0",
-            "a LimitRange requires a limit of cpu of at most 2 times the request for each container, "
+            "A LimitRange requires a limit of cpu of at most 2 times the request for each container, "
             "but there is none: set spec.resources.cpuLimit",
         ),
         (
             'spec.containers[0].resources.requests: Invalid value: "4": must be less than or equal to cpu limit of 2',
-            "a LimitRange sets a limit of 2 CPUs, which is less than the request of 4: lower spec.resources.cpu, or "
+            "A LimitRange sets a limit of 2 CPUs, which is less than the request of 4: lower spec.resources.cpu, or "
             "set spec.resources.cpuLimit",
         ),
     ],

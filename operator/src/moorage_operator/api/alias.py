@@ -117,4 +117,4 @@ def _columns() -> list[dict[str, Any]]:
             {**weight, "description": "Its share of the requests, among the weights of all models."},
         ]
     age = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
-    return [*shown, {**age, "description": "Time since it was made."}]
+    return [*shown, {**age, "description": "Time since creation."}]

@@ -42,7 +42,7 @@ QUANTIZATIONS: Final = (*TENSOR_TYPES, *GGUF_TYPES)
 
 
 class LlamaCppSettings(ApiModel):
-    """What only llama.cpp understands."""
+    """Settings of llama.cpp."""
 
     gpu_layers: int | None = Field(
         None,
@@ -57,7 +57,7 @@ class LlamaCppSettings(ApiModel):
 
 
 class VllmSettings(ApiModel):
-    """What only vLLM understands."""
+    """Settings of vLLM."""
 
     tensor_parallel_size: int | None = Field(
         None,
@@ -84,7 +84,7 @@ class VllmSettings(ApiModel):
 
 
 class TransformersSettings(ApiModel):
-    """What only transformers understands."""
+    """Settings of transformers."""
 
     int8_threshold: float | None = Field(
         None,

@@ -21,13 +21,13 @@ class Scaling(ApiModel):
 
     min_replicas: int = Field(
         1,
-        description="Replicas that are always there. 0 lets the model sleep: without requests for idleTimeout all its "
+        description="Minimum number of replicas. 0 scales it to zero: without requests for idleTimeout all its "
         "GPUs are free, and the next request through a gateway wakes it.",
         examples=[0],
         ge=0,
         le=100,
     )
-    max_replicas: int = Field(1, description="Replicas that it may have at most.", examples=[3], ge=1, le=100)
+    max_replicas: int = Field(1, description="Maximum number of replicas.", examples=[3], ge=1, le=100)
     target_concurrency: int | None = Field(
         None,
         description="Requests for each replica, those that wait included: with more of them there are more replicas. "
@@ -44,7 +44,7 @@ class Scaling(ApiModel):
     )
     scale_down_delay: Duration = Field(
         "5m",
-        description="How long fewer replicas must have been enough before there are fewer.",
+        description="How long fewer replicas must have sufficed before it is scaled down.",
         examples=["5m"],
     )
 

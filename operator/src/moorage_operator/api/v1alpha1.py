@@ -115,7 +115,7 @@ class InferenceModelSpec(ApiModel):
 
     display_name: str | None = Field(
         None,
-        description="A name for people. It has no effect; clients and addresses use servedName and metadata.name.",
+        description="Human-readable name. Has no effect; clients and addresses use servedName and metadata.name.",
         examples=["Qwen2 7B"],
         min_length=1,
         max_length=64,
@@ -126,7 +126,7 @@ class InferenceModelSpec(ApiModel):
     )
     description: str | None = Field(
         None,
-        description="What the model is for, for people. It has no effect.",
+        description="Human-readable description. Has no effect.",
         examples=["Answers questions of the support team."],
         min_length=1,
         max_length=1024,
@@ -230,14 +230,14 @@ class InferenceModelSpec(ApiModel):
         examples=[{"temperature": 0.7, "topP": 0.9}],
     )
     llamacpp: LlamaCppSettings | None = Field(
-        None, description="What only llama.cpp understands; only with framework llamacpp.", examples=[{"threads": 4}]
+        None, description="Settings of llama.cpp; only with framework llamacpp.", examples=[{"threads": 4}]
     )
     vllm: VllmSettings | None = Field(
-        None, description="What only vLLM understands; only with framework vllm.", examples=[{"tensorParallelSize": 2}]
+        None, description="Settings of vLLM; only with framework vllm.", examples=[{"tensorParallelSize": 2}]
     )
     transformers: TransformersSettings | None = Field(
         None,
-        description="What only transformers understands; only with framework transformers.",
+        description="Settings of transformers; only with framework transformers.",
         examples=[{"compile": True}],
     )
     extra_args: list[ExtraArg] | None = Field(
@@ -271,7 +271,7 @@ class InferenceModelSpec(ApiModel):
         list[Annotated[Toleration, Field(examples=[{"key": "nvidia.com/gpu", "operator": "Exists"}])]] | None
     ) = Field(
         None,
-        description="Taints of nodes that are no obstacle.",
+        description="Taints of nodes that the pods tolerate.",
         examples=[[{"key": "nvidia.com/gpu", "operator": "Exists"}]],
         max_length=MAX_TOLERATIONS,
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
@@ -300,7 +300,7 @@ class InferenceModelSpec(ApiModel):
         return self.max_concurrency or default_concurrency(self.task, self.framework)
 
     @property
-    def wanted_replicas(self) -> int:
+    def desired_replicas(self) -> int:
         """Pods that are wanted, as far as the spec says it: none while the model is suspended."""
         if self.suspend:
             return 0
@@ -332,9 +332,9 @@ class Metadata(ApiModel):
 
     @property
     def restarted_at(self) -> str:
-        """When somebody asked that the pods start anew; empty where nobody did, or it is no time."""
-        told = self.annotations.get(RESTARTED_AT_ANNOTATION, "")
-        return told if _TIME.fullmatch(told) else ""
+        """When a restart of the pods was requested; empty if it never was, or if the value is no time."""
+        time = self.annotations.get(RESTARTED_AT_ANNOTATION, "")
+        return time if _TIME.fullmatch(time) else ""
 
 
 class InferenceModel(ApiModel):

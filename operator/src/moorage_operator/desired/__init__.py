@@ -14,7 +14,7 @@ def desired(model: InferenceModel, config: DesiredConfig, now: Circumstances = U
 
     A model that is to stop needs none: what its Deployment has will do.
     """
-    image = config.image(model.spec) or (now.live_image if model.spec.wanted_replicas == 0 else "")
+    image = config.image(model.spec) or (now.live_image if model.spec.desired_replicas == 0 else "")
     if not image:
         return []
     # The Service first: where a stranger has its name, pods would hold GPUs that nobody can reach.

@@ -16,7 +16,7 @@ def disruption_budget(model: InferenceModel) -> dict[str, Any]:
         "kind": "PodDisruptionBudget",
         "metadata": names.metadata(model),
         "spec": {
-            "minAvailable": min(1, model.spec.wanted_replicas),
+            "minAvailable": min(1, model.spec.desired_replicas),
             "selector": {"matchLabels": names.selector(model.metadata.name)},
             # A pod that answers nobody must not keep a node from being drained.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",

@@ -50,7 +50,7 @@ def deployment(model: InferenceModel, image: str, config: DesiredConfig, now: Ci
         "kind": "Deployment",
         "metadata": metadata,
         "spec": {
-            "replicas": model.spec.wanted_replicas if now.replicas is None else now.replicas,
+            "replicas": model.spec.desired_replicas if now.replicas is None else now.replicas,
             "revisionHistoryLimit": 2,
             "selector": {"matchLabels": names.selector(model.metadata.name)},
             "strategy": {

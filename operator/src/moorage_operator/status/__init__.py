@@ -12,9 +12,9 @@ from moorage_operator.api.v1alpha1 import MAX_MESSAGE_LENGTH, InferenceModel
 from moorage_operator.desired import names
 from moorage_operator.status import acceleration, conditions, memory, sections
 from moorage_operator.status.observe import Observation
-from moorage_operator.status.view import WAITING_FOR_RESOURCES, Verdict, View
+from moorage_operator.status.view import WAITING_FOR_RESOURCES, ConditionValue, View
 
-_CONDITIONS: Final[dict[ConditionType, Callable[[View], Verdict | None]]] = {
+_CONDITIONS: Final[dict[ConditionType, Callable[[View], ConditionValue | None]]] = {
     ConditionType.READY: conditions.ready,
     ConditionType.SCHEDULED: conditions.scheduled,
     ConditionType.MODEL_LOADED: conditions.model_loaded,
@@ -43,22 +43,22 @@ _NOT_FAILED: Final = {Reason.STARTING, Reason.LOADING, Reason.STOPPED, Reason.ST
 def status(model: InferenceModel, seen: Observation, now: str) -> dict[str, Any]:
     """The whole status of `model`; `now` (RFC 3339) is the time of transitions."""
     view = View(model, seen)
-    verdicts = {kind: verdict for kind, judge in _CONDITIONS.items() if (verdict := judge(view))}
+    values = {kind: value for kind, evaluate in _CONDITIONS.items() if (value := evaluate(view))}
     parts = {name: part for name, write in _SECTIONS.items() if (part := write(view))}
     return {
-        "phase": _phase(verdicts[ConditionType.READY]).value,
+        "phase": _phase(values[ConditionType.READY]).value,
         "observedGeneration": model.metadata.generation,
         "replicas": len([pod for pod in view.pods if not pod.terminating]),
         "readyReplicas": len(view.ready),
-        "readyOfDesired": f"{len(view.ready)}/{view.wanted}",
+        "readyOfDesired": f"{len(view.ready)}/{view.desired_replicas}",
         "selector": ",".join(f"{key}={value}" for key, value in names.selector(model.metadata.name).items()),
         "servedName": model.served_name,
         **parts,
-        "conditions": [_condition(view, kind, verdict, now) for kind, verdict in verdicts.items()],
+        "conditions": [_condition(view, kind, value, now) for kind, value in values.items()],
     }
 
 
-def _phase(ready: Verdict) -> Phase:
+def _phase(ready: ConditionValue) -> Phase:
     state, reason, _ = ready
     if reason in (Reason.SLEEPING, Reason.NO_GATEWAY):
         return Phase.SLEEPING
@@ -71,8 +71,8 @@ def _phase(ready: Verdict) -> Phase:
     return Phase.FAILED
 
 
-def _condition(view: View, kind: ConditionType, verdict: Verdict, now: str) -> dict[str, Any]:
-    state, reason, message = verdict
+def _condition(view: View, kind: ConditionType, value: ConditionValue, now: str) -> dict[str, Any]:
+    state, reason, message = value
     before = view.before(kind)
     return {
         "type": kind.value,

@@ -6,7 +6,7 @@ from moorage_common.facts import CPU, EngineFacts
 from moorage_operator.api.conditions import ConditionType, Reason
 from moorage_operator.api.v1alpha1 import MAX_FACT_LENGTH, InferenceModelSpec
 from moorage_operator.status.observe import PodState
-from moorage_operator.status.view import Verdict, View
+from moorage_operator.status.view import ConditionValue, View
 
 NAMED_PODS: Final = 5
 """Pods that a message names; it counts the others."""
@@ -36,12 +36,12 @@ def _gpu_engines(view: View) -> list[tuple[PodState, EngineFacts]]:
     return [(pod, facts) for pod, facts in view.engines if facts.device and pod in view.current]
 
 
-def accelerated(view: View) -> Verdict | None:
+def accelerated(view: View) -> ConditionValue | None:
     """Whether the engines run on the requested device and at the requested precision; None while unknown."""
     spec = view.model.spec
     known = _gpu_engines(view)
     if not known:
-        return view.verdict_before(ConditionType.ACCELERATED) if spec.gpu.count and view.about_to_tell else None
+        return view.value_before(ConditionType.ACCELERATED) if spec.gpu.count and view.facts_pending else None
     slow = fallbacks(view)
     if not slow:
         _, facts = known[0]

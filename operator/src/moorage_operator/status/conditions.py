@@ -4,11 +4,11 @@ from moorage_common.facts import Health
 from moorage_common.facts import Phase as RuntimePhase
 from moorage_operator.api.conditions import ConditionType, Reason
 from moorage_operator.status.texts import counted
-from moorage_operator.status.view import WAITING_FOR_RESOURCES, Verdict, View
+from moorage_operator.status.view import WAITING_FOR_RESOURCES, ConditionValue, View
 from moorage_operator.status.volumes import attached_elsewhere
 
 
-def ready(view: View) -> Verdict:
+def ready(view: View) -> ConditionValue:
     """Whether a request that is sent now gets a response."""
     if view.ready:
         return "True", Reason.SERVING, _ready_replicas(view)
@@ -24,7 +24,7 @@ def ready(view: View) -> Verdict:
     return "False", Reason.STARTING, _start_message(view)
 
 
-def _sleeping(view: View) -> Verdict:
+def _sleeping(view: View) -> ConditionValue:
     idle = view.model.spec.scaling.sleeps_after if view.model.spec.scaling else ""
     if view.seen.woken:
         return (
@@ -52,29 +52,29 @@ def _start_message(view: View) -> str:
     return "The pod is not scheduled yet"
 
 
-def scheduled(view: View) -> Verdict:
+def scheduled(view: View) -> ConditionValue:
     """Whether all replicas are scheduled."""
-    wanted = view.wanted
-    bound = min(wanted, len([pod for pod in view.current if pod.scheduled and not pod.terminating]))
+    desired = view.desired_replicas
+    bound = min(desired, len([pod for pod in view.current if pod.scheduled and not pod.terminating]))
     if view.asleep:
         return "False", Reason.SLEEPING, "Scaled to zero"
     if view.stopped:
         return "False", Reason.STOPPED, _why_stopped(view)
-    if bound >= wanted > 0:
-        return "True", Reason.SCHEDULED, f"{bound} of {wanted} replicas scheduled"
+    if bound >= desired > 0:
+        return "True", Reason.SCHEDULED, f"{bound} of {desired} replicas scheduled"
     if problem := view.seen.blocked or view.waiting or view.refused:
         return "False", problem.reason, problem.message
-    return "False", Reason.STARTING, f"{bound} of {wanted} replicas scheduled"
+    return "False", Reason.STARTING, f"{bound} of {desired} replicas scheduled"
 
 
-def model_loaded(view: View) -> Verdict:
+def model_loaded(view: View) -> ConditionValue:
     """Whether an engine has the model in memory."""
     if view.ready:
         return _reported(view)
     return _not_loaded(view)
 
 
-def _not_loaded(view: View) -> Verdict:
+def _not_loaded(view: View) -> ConditionValue:
     problems = [view.problem_of(pod) for pod in view.current if not pod.terminating]
     if problem := next((problem for problem in problems if problem), None):
         return "False", problem.reason, problem.message
@@ -89,7 +89,7 @@ def _not_loaded(view: View) -> Verdict:
     return "False", Reason.UNLOADED, _why_stopped(view) if view.stopped else "No engine is running"
 
 
-def _reported(view: View) -> Verdict:
+def _reported(view: View) -> ConditionValue:
     """What the ready pods report."""
     facts = view.facts(view.ready)
     states = {health.status for health in facts if health}
@@ -100,8 +100,8 @@ def _reported(view: View) -> Verdict:
     return _loaded_before(view) or ("Unknown", Reason.FACTS_UNAVAILABLE, _why_no_facts(view, facts))
 
 
-def _loaded_before(view: View) -> Verdict | None:
-    before = view.verdict_before(ConditionType.MODEL_LOADED) if view.about_to_tell else None
+def _loaded_before(view: View) -> ConditionValue | None:
+    before = view.value_before(ConditionType.MODEL_LOADED) if view.facts_pending else None
     return before if before and before[0] == "True" else None
 
 
@@ -113,7 +113,7 @@ def _why_no_facts(view: View, facts: list[Health | None]) -> str:
     return "Pods are ready, but the operator has not queried them yet"
 
 
-def progressing(view: View) -> Verdict:
+def progressing(view: View) -> ConditionValue:
     """Whether a change of the spec is being rolled out; a first start is a change too."""
     blocked, deployment = view.seen.blocked, view.seen.deployment
     if blocked:
@@ -132,14 +132,15 @@ def progressing(view: View) -> Verdict:
 
 
 def _making_room(view: View) -> str:
-    unavailable = "; the model is unavailable until the new pod is ready" if view.wanted == 1 else ""
+    unavailable = "; the model is unavailable until the new pod is ready" if view.desired_replicas == 1 else ""
     return f"The old pods hold what a new pod needs; an old pod is terminated first{unavailable}"
 
 
 def _rolling_out(view: View) -> str:
     # Only ready ones count: pods come and go in moments, and each other message is a write.
-    updated = min(view.wanted, len([pod for pod in view.ready if pod in view.current]))
-    return f"Rolling out generation {view.model.metadata.generation}: {updated} of {view.wanted} replicas updated"
+    generation, desired = view.model.metadata.generation, view.desired_replicas
+    updated = min(desired, len([pod for pod in view.ready if pod in view.current]))
+    return f"Rolling out generation {generation}: {updated} of {desired} replicas updated"
 
 
 def _waits_for_room(view: View) -> bool:
@@ -151,7 +152,7 @@ def _waits_for_room(view: View) -> bool:
     return making and attached_elsewhere(problem)
 
 
-def preempted(view: View) -> Verdict:
+def preempted(view: View) -> ConditionValue:
     """Whether a pod of this model was preempted and the model has not recovered."""
     if not view.preemption:
         return "False", Reason.NEVER, "No replicas have been preempted"
@@ -164,4 +165,4 @@ def preempted(view: View) -> Verdict:
 
 
 def _ready_replicas(view: View) -> str:
-    return f"{len(view.ready)} of {view.wanted} replicas ready"
+    return f"{len(view.ready)} of {view.desired_replicas} replicas ready"

@@ -7,7 +7,7 @@ import msgspec
 from moorage_common.estimate import context_of, gib
 from moorage_operator.api.conditions import Reason
 from moorage_operator.status.demand import LARGEST, gpu_memory_asked, needed, split, usable_share
-from moorage_operator.status.view import Verdict, View
+from moorage_operator.status.view import ConditionValue, View
 
 _TERMS = ("weightsBytes", "kvCacheBytes", "overheadBytes", "totalBytes")
 
@@ -48,7 +48,7 @@ def _measured(view: View, terms: dict[str, int]) -> int | None:
     return before.get("measuredBytes") if terms.items() <= before.items() else None
 
 
-def fits_gpu(view: View) -> Verdict | None:
+def fits_gpu(view: View) -> ConditionValue | None:
     """Whether a replica fits the memory of its GPUs, by the estimate; it never keeps a model from being tried."""
     spec = view.model.spec
     found = needed(spec, view.shape) if view.shape and spec.gpu.count else None

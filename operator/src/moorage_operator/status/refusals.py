@@ -1,7 +1,7 @@
 """Reads why the API server lets no pod be made: a quota, a LimitRange, Pod Security, or another rule. Pure.
 
-The cause is told in words only, which the admission plugins of these names make (Kubernetes 1.36: plugin/pkg/admission/
-limitranger, apiserver/pkg/admission/plugin/resourcequota). What they say is kept, or said again with what to change.
+The cause is only in the message, which is that of the admission plugins (Kubernetes 1.36: plugin/pkg/admission/
+limitranger, apiserver/pkg/admission/plugin/resourcequota). The message is kept, or rewritten with the remedy.
 """
 
 import re
@@ -61,8 +61,8 @@ def refused(message: str) -> Problem:
     if _POD_SECURITY in message:
         return Problem(Reason.POD_SECURITY_DENIED, message)
     # Each container may break the same rule in the same words.
-    if told := "; ".join(dict.fromkeys(_broken_limits(message))):
-        return Problem(Reason.LIMIT_RANGE_VIOLATED, told)
+    if violations := "; ".join(dict.fromkeys(_broken_limits(message))):
+        return Problem(Reason.LIMIT_RANGE_VIOLATED, f"{violations[0].upper()}{violations[1:]}")
     remedy = next((remedy for words, remedy in _REMEDIES if words.search(message)), None)
     return Problem(Reason.PODS_REFUSED, f"{message}; {remedy}" if remedy else message)
 
@@ -71,8 +71,8 @@ def _to_specify(what: str) -> str:
     names = re.findall(r"([-\w./]+) for:", what)
     fields = [(_LIMITS if kind == "limits" else _REQUESTS).get(name, "") for kind, _, name in map(_parts, names)]
     known = sorted(set(filter(None, fields)))
-    told = [f"set {' and '.join(known)}"] if known else []
-    return "; ".join([*told, *([_NO_FIELD] if "" in fields else [])])
+    remedy = [f"set {' and '.join(known)}"] if known else []
+    return "; ".join([*remedy, *([_NO_FIELD] if "" in fields else [])])
 
 
 def _parts(name: str) -> tuple[str, str, str]:
@@ -87,12 +87,12 @@ def _broken_limits(message: str) -> Iterator[str]:
         verb = "set" if lacks_kind else "raise" if bound == "minimum" else "lower"
         yield f"{rule}, but {f'the {kind} is {has}' if has else f'there is no {kind}'}: {_remedy(verb, field)}"
     for resource, whole, most, has in _RATIO.findall(message):
-        told = f"it is {float(has):g} times" if has else "there is none"
+        actual = f"it is {float(has):g} times" if has else "there is none"
         limit, request = _LIMITS.get(resource, ""), _REQUESTS.get(resource, "")
         change = _remedy("set" if not has else "lower", f"{limit}, or raise {request}" if limit and has else limit)
         yield (
             f"a LimitRange requires a limit of {resource} of at most {most} times the request for each "
-            f"{whole.lower()}, but {told}: {change}"
+            f"{whole.lower()}, but {actual}: {change}"
         )
     for request, limit in _DEFAULT_LIMIT.findall(message):
         yield (

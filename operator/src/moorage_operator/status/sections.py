@@ -40,7 +40,7 @@ def preempted_by(view: View) -> str:
 def resolved(view: View) -> dict[str, Any]:
     """What the engine said of itself after loading."""
     if not view.engines:
-        return dict(view.model.status.get("resolved") or {}) if view.about_to_tell else {}
+        return dict(view.model.status.get("resolved") or {}) if view.facts_pending else {}
     _, facts = view.engines[0]
     values = {
         "engine": facts.engine,

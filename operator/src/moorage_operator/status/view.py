@@ -1,4 +1,4 @@
-"""What the parts of a status are made from: a model and what was seen of it, with the questions that all ask. Pure."""
+"""A model and what was observed of it, with derived properties that all parts of the status use. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from moorage_operator.status.scheduling import cause, unschedulable
 LOADED_ONCE: Final = {Phase.READY, Phase.UNLOADED}
 """States of a runtime in which the facts of its engine are known."""
 
-Verdict = tuple[str, Reason, str]
+ConditionValue = tuple[str, Reason, str]
 """Status (True, False or Unknown), reason and message of a condition."""
 
 WAITING_FOR_RESOURCES: Final = {
@@ -42,25 +42,25 @@ class View:
     seen: Observation
 
     @property
-    def wanted(self) -> int:
+    def desired_replicas(self) -> int:
         """Pods that there are to be; none by a model that is being deleted and has stopped answering."""
         if self.deleted and not self.ready:
             return 0
-        return self.model.spec.wanted_replicas if self.seen.replicas is None else self.seen.replicas
+        return self.model.spec.desired_replicas if self.seen.replicas is None else self.seen.replicas
 
     @property
     def asleep(self) -> bool:
-        """Whether it has no pods because nobody used it."""
+        """Whether it is scaled to zero because it was not used."""
         return self.seen.replicas == 0 and not self.deleted and not self.seen.blocked
 
     @property
     def stopped(self) -> bool:
         """Whether the spec stops it, unlike scaling to zero: errors that prevent a start are then no failure."""
-        return self.wanted == 0 and (self.deleted or self.seen.replicas is None)
+        return self.desired_replicas == 0 and (self.deleted or self.seen.replicas is None)
 
     @property
     def deleted(self) -> bool:
-        """Whether the model is being deleted: it stays as long as somebody's finalizer, or its children, are there."""
+        """Whether the model is being deleted: it stays until finalizers of others and its children are gone."""
         return bool(self.model.metadata.deletion_timestamp)
 
     @cached_property
@@ -75,40 +75,40 @@ class View:
 
     @cached_property
     def current(self) -> tuple[PodState, ...]:
-        """The pods of the spec as it is now; those of an earlier one may serve, but do not say what is wrong now."""
+        """The pods of the current spec; those of an earlier one may serve, but do not explain a current problem."""
         revision = self.seen.deployment.revision if self.seen.deployment else ""
         return tuple(pod for pod in self.pods if pod.revision == revision)
 
     @cached_property
-    def speaking(self) -> tuple[PodState, ...]:
+    def reporting(self) -> tuple[PodState, ...]:
         """The ready pods whose facts are the model's: of the spec as it is now, or else of an earlier one."""
         return tuple(pod for pod in self.ready if pod in self.current) or self.ready
 
     def facts(self, pods: tuple[PodState, ...]) -> list[Health | None]:
-        """What those of `pods` that were asked have said; None for one that did not answer."""
-        told = self.seen.facts
-        return [told[pod.uid] for pod in pods if told and pod.uid in told]
+        """What those of `pods` that were queried have reported; None for one that did not answer."""
+        facts = self.seen.facts
+        return [facts[pod.uid] for pod in pods if facts and pod.uid in facts]
 
     @cached_property
     def engines(self) -> list[tuple[PodState, EngineFacts]]:
-        """The pods whose facts are the model's, each with what its engine has said of itself after loading."""
-        told = [(pod, health) for pod in self.speaking for health in self.facts((pod,)) if health]
-        return [(pod, health.facts) for pod, health in told if health.facts and health.status in LOADED_ONCE]
+        """The pods whose facts are the model's, each with what its engine has reported after loading."""
+        reported = [(pod, health) for pod in self.reporting for health in self.facts((pod,)) if health]
+        return [(pod, health.facts) for pod, health in reported if health.facts and health.status in LOADED_ONCE]
 
     @cached_property
-    def about_to_tell(self) -> bool:
-        """Whether a ready pod has not been asked yet, so that what was last written may still be so.
+    def facts_pending(self) -> bool:
+        """Whether a ready pod has not been queried yet, so that the last written status may still be true.
 
-        An operator that has just started knows no facts; it must not take back what is true.
+        An operator that has just started knows no facts; it must not remove what is true.
         """
-        told = self.seen.facts
-        return told is not None and any(pod.uid not in told for pod in self.speaking)
+        facts = self.seen.facts
+        return facts is not None and any(pod.uid not in facts for pod in self.reporting)
 
     @cached_property
     def shape(self) -> Shape | None:
-        """What the files of the model say: by a pod of the spec as it is now, or else as it was last written."""
-        told = [self.seen.shapes.get(pod.uid) or pod.shape for pod in reversed(self.current)]
-        return next((shape for shape in told if shape), None) or self._shape_before
+        """The shape of the model: by a pod of the spec as it is now, or else as it was last written."""
+        shapes = [self.seen.shapes.get(pod.uid) or pod.shape for pod in reversed(self.current)]
+        return next((shape for shape in shapes if shape), None) or self._shape_before
 
     @property
     def _shape_before(self) -> Shape | None:
@@ -124,7 +124,7 @@ class View:
         """The condition as it was last written; empty when it was not."""
         return next((c for c in self.model.status.get("conditions", ()) if c.get("type") == kind), {})
 
-    def verdict_before(self, kind: ConditionType) -> Verdict | None:
+    def value_before(self, kind: ConditionType) -> ConditionValue | None:
         """The same as a verdict; None when it was not, or for a reason that is none any more."""
         before = self.before(kind)
         reason = next((known for known in Reason if known == before.get("reason")), None)
@@ -147,21 +147,21 @@ class View:
         victims = {entry["pod"] for entry in self.preemption["history"]}
         unaffected = [pod for pod in self.ready if pod.name not in victims and not pod.preempted]
         preempted = self.before(ConditionType.PREEMPTED).get("status") == "True" or victims - known
-        return bool(preempted) and len(unaffected) < self.wanted
+        return bool(preempted) and len(unaffected) < self.desired_replicas
 
     @property
     def arrived(self) -> bool:
-        """Whether the spec has once reached all pods, as the last status said: one that is lost later is no change."""
+        """Whether the spec was rolled out to all pods, by the last status: a pod that is lost later is no rollout."""
         deployment, before = self.seen.deployment, self.before(ConditionType.PROGRESSING)
-        if deployment is None or deployment.replicas != self.wanted:
+        if deployment is None or deployment.replicas != self.desired_replicas:
             return False
-        said = before.get("reason") == Reason.COMPLETE
+        completed = before.get("reason") == Reason.COMPLETE
         same_spec = before.get("observedGeneration") == self.model.metadata.generation
-        return deployment.was_rolled_out and said and same_spec
+        return deployment.was_rolled_out and completed and same_spec
 
     @cached_property
     def problem(self) -> Problem | None:
-        """What keeps the pods of the last change of the spec from getting on; the newest of them speaks."""
+        """What prevents the pods of the current spec from starting: the problem of the newest."""
         if self.seen.blocked:
             return self.seen.blocked
         if self.refused:
@@ -172,32 +172,32 @@ class View:
         return self.problem_of(newest) if newest else None
 
     def problem_of(self, pod: PodState) -> Problem | None:
-        """What keeps a pod from getting on; a failed download is none any more once bytes come again."""
+        """What prevents a pod from starting; a failed download is no problem any more once bytes arrive again."""
         download = self.seen.downloads.get(pod.uid) if pod.downloading else None
         return None if download and download.bytes_per_second > 0 else pod.problem
 
     @cached_property
     def download(self) -> str:
-        """How far the model's files are, in words; empty while no pod fetches them."""
+        """The progress of the download as a message; empty while no pod downloads the model."""
         fetching = [pod for pod in self.current if pod.downloading and not pod.terminating]
-        told = [self.seen.downloads[pod.uid] for pod in fetching if pod.uid in self.seen.downloads]
-        farthest = max(told, key=lambda download: download.bytes_done, default=None)
+        downloads = [self.seen.downloads[pod.uid] for pod in fetching if pod.uid in self.seen.downloads]
+        farthest = max(downloads, key=lambda download: download.bytes_done, default=None)
         if not fetching or farthest:
             return f"Downloading the model: {farthest.words()}" if farthest else ""
-        # An operator that has just started has not asked yet, and must not take back what is about as true as before.
+        # An operator that has just started has not queried the pod yet, and must not replace the last progress by none.
         before = self.before(ConditionType.MODEL_LOADED)
         reported = before.get("reason") == Reason.DOWNLOADING and self.seen.facts is not None
         return before["message"] if reported else "Downloading the model"
 
     @property
     def refused(self) -> Problem | None:
-        """Why the API server lets no pod be made, if it does not."""
+        """Why the API server refuses to create pods, if it does."""
         deployment = self.seen.deployment
         return refused(deployment.refused) if deployment and deployment.refused else None
 
     @cached_property
     def waiting(self) -> Problem | None:
-        """Why pods have no node, if the scheduler has said so."""
+        """Why pods are not scheduled, by the scheduler."""
         pending = [pod for pod in self.current if pod.unschedulable is not None and not pod.scheduled]
         pod = next((pod for pod in pending if not pod.terminating), None)
         if pod is None or pod.unschedulable is None:

@@ -1,7 +1,6 @@
-"""Reads why a pod that has a node gets no volume, which only Events on the pod tell. Pure.
+"""Reads why the volumes of a scheduled pod are unavailable, which only Events on the pod report. Pure.
 
-Anybody who may write Events in a namespace can forge them, so they are only the words for a pod that is seen to be
-stuck. https://kubernetes.io/docs/concepts/storage/persistent-volumes/
+Anyone who may write Events in a namespace can forge them, so they only explain a pod that is seen to be stuck. https://kubernetes.io/docs/concepts/storage/persistent-volumes/
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,13 +52,13 @@ def seconds_left(since: str, now: str) -> float:
 
 def problem_in(events: Iterable[Mapping[str, Any]]) -> Problem | None:
     """Why the volumes of one pod are not there, from the Events on it; None when none says so."""
-    told = [event for event in events if event.get("reason") in (FAILED_ATTACH, FAILED_MOUNT)]
-    timed = [(time, event) for event in told if (time := _time(event))]
+    failures = [event for event in events if event.get("reason") in (FAILED_ATTACH, FAILED_MOUNT)]
+    timed = [(time, event) for event in failures if (time := _time(event))]
     if not timed:
         return None
     newest = max(time for time, _ in timed)
     recent = [event for time, event in timed if newest - time <= _RECENT]
-    # One and the same of several, whichever was told last: a status is not written for a change of their order.
+    # Always the same of several, whichever is the newest: a change of their order must not cause a write.
     chosen = min(recent, key=lambda event: (*_rank(event), event.get("message") or ""))
     return Problem(Reason.VOLUME_UNAVAILABLE, _cut(f"{chosen['reason']}: {chosen.get('message') or ''}"))
 
@@ -77,9 +76,9 @@ def attached_elsewhere(problem: Problem | None) -> bool:
 
 
 def _time(event: Mapping[str, Any]) -> datetime | None:
-    told = event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp")
+    time = event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp")
     try:
-        found = datetime.fromisoformat(told or "")
+        found = datetime.fromisoformat(time or "")
     except (TypeError, ValueError):
         return None
     return found if found.tzinfo else None
