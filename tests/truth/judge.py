@@ -89,6 +89,9 @@ def _judge(case: Case, queued: QueueRange | None, preemptor: Named) -> Iterator[
     for field, expected in _expected(case, status, queued, preemptor).items():
         if not expected.allows(said.get(field)):
             yield Falsehood(name, field, _text(said.get(field)), str(expected))
+    failed, may_stay = case.world.failed_pods(case.model), int(len(case.ready) < case.wanted)
+    if len(failed) > may_stay:
+        yield Falsehood(name, "failed pods", ", ".join(failed), f"that at most {may_stay} is kept")
     unknown = {entry["type"] for entry in status.get("conditions") or ()} - {
         *conditions.JUDGED,
         *conditions.NOT_JUDGED,

@@ -101,6 +101,13 @@ class World:
         pods = [pod for owner in owners for pod in self._controlled.get(("Pod", owner), [])]
         return [pod for pod in pods if not objects.is_finished(pod)]
 
+    def failed_pods(self, model: Object) -> list[str]:
+        """The names of those that failed, and have not been deleted."""
+        owners = [objects.uid(one) for one in self.replica_sets(model)]
+        pods = [pod for owner in owners for pod in self._controlled.get(("Pod", owner), [])]
+        failed = [pod for pod in pods if (pod.get("status") or {}).get("phase") == "Failed"]
+        return [str(pod["metadata"]["name"]) for pod in failed if not objects.is_ending(pod)]
+
     def strangers(self, model: Object) -> list[str]:
         """The kinds of objects that have the model's name and belong to nobody who ever had it."""
         found = {kind: self.child(kind, model) for kind in CHILDREN}

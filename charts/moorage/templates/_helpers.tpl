@@ -104,9 +104,10 @@ seccompProfile: {type: RuntimeDefault}
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch]
+# Deleted: pods in phase Failed, which nothing else would delete for long.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, delete]
 # To see that the rules have changed by which the API server refused a model's pods.
 - apiGroups: [""]
   resources: [resourcequotas, limitranges]

@@ -21,6 +21,7 @@ from moorage_operator.cluster.client import Kube
 from moorage_operator.cluster.cluster_view import ClusterView
 from moorage_operator.cluster.errors import ConflictError, ForbiddenError, InvalidError, InvalidNameError, NotFoundError
 from moorage_operator.cluster.events import Event, EventRecorder, sleep_event
+from moorage_operator.cluster.failed_pods import delete_failed
 from moorage_operator.cluster.kinds import BY_KIND, INFERENCE_MODELS, REPLICA_SETS
 from moorage_operator.cluster.pod_events import PodEvents
 from moorage_operator.desired import desired
@@ -140,6 +141,7 @@ class Reconciler:
         if self._ask:
             self._ask(key, pods)
         await self._write_status(key, model, self._observe(key, pods, blocked, scale))
+        await delete_failed(self._kube, key, pods, model.spec.wanted_replicas if scale is None else scale.replicas)
         child = self._store.child(key, "Deployment")
         held_up = blocked or (child and child.state and child.state.refused)
         again = (

@@ -20,6 +20,7 @@ class FakeKube(Kube):
     def __init__(self) -> None:
         self.objects: dict[Target, Object] = {}
         self.writes: list[Object] = []
+        self.deleted: list[str] = []
         self.forced: list[bool] = []
         self.reads: list[Target] = []
         self.refusals: dict[tuple[str, str], Exception] = {}
@@ -104,6 +105,17 @@ class FakeKube(Kube):
         made = self._stored(manifest)
         self.objects[kind, name]["metadata"].setdefault("uid", f"uid-of-{name}")
         return made
+
+    async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> Object:
+        """Away with the object of that uid."""
+        self._refuse("delete", resource.kind)
+        live = self.objects.get((resource.kind, name))
+        if live is None:
+            raise NotFoundError(404, "NotFound", f"{name} not found")
+        if live["metadata"]["uid"] != uid:
+            raise ConflictError(409, "Conflict", f"uid mismatch: {uid}")
+        self.deleted.append(name)
+        return self.objects.pop((resource.kind, name))
 
     async def replace(self, resource: Resource, manifest: Object) -> Object:
         """The object anew; a conflict when it is not of the manifest's version any more."""

@@ -379,6 +379,20 @@ def test_a_stopped_model_without_an_image_is_stopped(scene: Scene) -> None:
     assert scene.false_fields(images=images) == {"conditions.Ready", "phase"}
 
 
+def test_failed_pods_do_not_pile_up(scene: Scene) -> None:
+    model = just_made(scene)
+    for _ in range(2):
+        scene.pod(model, node="gpu-0")["status"]["phase"] = "Failed"
+    assert scene.false_fields() == {"failed pods"}
+    scene.remove(scene.found["Pod"][0])
+    assert scene.lies() == []
+    scene.pod(model, node="gpu-0", ready=True)
+    says(model)
+    assert scene.false_fields() == {"failed pods"}
+    scene.remove(scene.found["Pod"][0])
+    assert scene.lies() == []
+
+
 def test_other_namespaces_and_unknown_images_are_judged_on_demand(scene: Scene) -> None:
     model = serving(scene)
     model["status"]["replicas"] = 7

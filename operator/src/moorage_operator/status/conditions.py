@@ -21,7 +21,8 @@ def ready(view: View) -> ConditionValue:
         return "False", Reason.STOPPED, _why_stopped(view)
     if view.problem:
         return "False", view.problem.reason, view.problem.message
-    return "False", Reason.STARTING, _start_message(view)
+    failed = f"; the previous pod failed: {view.failure}" if view.failure else ""
+    return "False", Reason.STARTING, f"{_start_message(view)}{failed}"
 
 
 def _sleeping(view: View) -> ConditionValue:

@@ -70,6 +70,9 @@ class PodState:
     ready: bool = False
     terminating: bool = False
     finished: bool = False
+    failure: str = ""
+    """Why it failed as a whole: a node refused it, or it was evicted. Its ReplicaSet makes another one."""
+
     restarts: int = 0
     problem: Problem | None = None
     shape: Shape | None = None
@@ -209,11 +212,17 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
         ready=ready,
         terminating="deletionTimestamp" in metadata,
         finished=status.get("phase") in ("Succeeded", "Failed"),
+        failure=_failure(status) if status.get("phase") == "Failed" else "",
         restarts=container.get("restartCount", 0),
         problem=None if ready else _fetch_problem(fetching) or _container_problem(container),
         shape=None if ready else _shape_left(container),
         start=start_of(pod, container) if ready else None,
     )
+
+
+def _failure(status: Mapping[str, Any]) -> str:
+    told = (status.get("reason"), status.get("message"))
+    return _cut(": ".join(str(text) for text in told if text)) or "Failed"
 
 
 def _named(containers: Sequence[Mapping[str, Any]] | None, name: str) -> Mapping[str, Any]:

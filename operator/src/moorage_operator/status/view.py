@@ -190,6 +190,14 @@ class View:
         return before["message"] if reported else "Downloading the model"
 
     @property
+    def failure(self) -> str:
+        """Why the newest failed pod of the spec as it is now failed; empty if none is left."""
+        revision = self.seen.deployment.revision if self.seen.deployment else ""
+        failed = [pod for pod in self.seen.pods if pod.failure and pod.revision == revision]
+        newest = max(failed, key=lambda pod: (pod.created, pod.name), default=None)
+        return newest.failure if newest else ""
+
+    @property
     def refused(self) -> Problem | None:
         """Why the API server refuses to create pods, if it does."""
         deployment = self.seen.deployment
