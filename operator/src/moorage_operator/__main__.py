@@ -9,7 +9,7 @@ import uvloop
 import moorage_operator.handlers
 from moorage_operator import logs
 from moorage_operator.cluster.connection import CredentialsError
-from moorage_operator.handlers.framework import RetriesAreWarnings, run
+from moorage_operator.handlers.framework import FrameworkErrorsAreWarnings, run
 from moorage_operator.settings import Settings
 
 log = logging.getLogger(moorage_operator.__name__)
@@ -18,7 +18,7 @@ log = logging.getLogger(moorage_operator.__name__)
 def main() -> int:
     """Runs until SIGTERM."""
     settings = Settings()
-    logs.configure(settings.log_level, RetriesAreWarnings())
+    logs.configure(settings.log_level, FrameworkErrorsAreWarnings())
     log.info("settings", extra=settings.model_dump(mode="json"))
     try:
         uvloop.run(run(settings))

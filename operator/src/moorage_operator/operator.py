@@ -19,7 +19,7 @@ from moorage_operator.cluster.kinds import DEPLOYMENTS, ENDPOINT_SLICES, INFEREN
 from moorage_operator.cluster.lease import Elector
 from moorage_operator.cluster.listing import Listing
 from moorage_operator.cluster.scope import CHILDREN, SELECTORS, Scope, Watched
-from moorage_operator.cluster.sync import OPTIONAL, Sync
+from moorage_operator.cluster.sync import REQUIRED, Sync
 from moorage_operator.cluster.watches import Watches
 from moorage_operator.health import Health, WriteHealth, serve
 from moorage_operator.reconcile import Reconciler
@@ -116,7 +116,7 @@ class Operator:
         self._sync.lost(watched)
         if resource is NODES:
             self._add(self._view.lost_nodes())
-        elif resource not in OPTIONAL:
+        elif resource in REQUIRED:
             for key in self._in(namespace):
                 self.writes.succeeded(key)
                 self._view.update_queue(key, ())

@@ -4,6 +4,7 @@ In a pod that is its service account, whose token the kubelet renews; elsewhere 
 $KUBECONFIG are merged, exec plugins are run).
 """
 
+import math
 import os
 import time
 from pathlib import Path
@@ -14,8 +15,8 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 
 from moorage_operator.cluster.kinds import FIELD_MANAGER
 
-TOKEN_SECONDS: Final = 60.0
-"""How long credentials of a kubeconfig are used before they are read again; a plugin's are kept until they expire."""
+FRESH_SECONDS: Final = 10.0
+"""How long credentials of a kubeconfig are used before they are looked at again."""
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
@@ -45,18 +46,30 @@ async def connect() -> ApiClient:
 
 
 async def _load_kubeconfig(configuration: Configuration) -> None:
-    # The package reads $KUBECONFIG once, when it is imported; persisting would write to files that are not ours.
-    files = os.environ.get("KUBECONFIG")
-    loader = await load_kube_config(config_file=files, client_configuration=configuration, persist_config=False)
-    read_at = time.monotonic()
+    loader, read_at, changed_at = None, -math.inf, 0.0
 
     async def refresh(current: Configuration) -> None:
-        nonlocal read_at
-        if time.monotonic() - read_at > TOKEN_SECONDS:
-            read_at = time.monotonic()
+        nonlocal loader, read_at, changed_at
+        if time.monotonic() - read_at < FRESH_SECONDS:
+            return
+        read_at, before = time.monotonic(), changed_at
+        files = _kubeconfigs()
+        changed_at = max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
+        if loader is None or changed_at != before:
+            names = os.pathsep.join(str(file) for file in files)
+            loader = await load_kube_config(config_file=names, client_configuration=current, persist_config=False)
+        else:
+            # A plugin's credentials are kept until they expire, a token's file is read again.
             await loader.load_and_set(current)
 
+    await refresh(configuration)
     configuration.refresh_api_key_hook = refresh  # type: ignore[assignment]  # the package declares it as None
+
+
+def _kubeconfigs() -> list[Path]:
+    # The package looks for $KUBECONFIG once, when it is imported.
+    names = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+    return [Path(name) for name in names.split(os.pathsep)]
 
 
 async def authorization(client: ApiClient) -> dict[str, str]:

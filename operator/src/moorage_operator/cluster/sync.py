@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from moorage_operator.cluster.kinds import EVENTS, NODES
+from moorage_operator.cluster.kinds import DEPLOYMENTS, INFERENCE_MODELS, PODS
 from moorage_operator.cluster.scope import Scope, Watched
 from moorage_operator.cluster.watches import Watches
 
-OPTIONAL: Final = (EVENTS, NODES)
-"""Without these a status says less, but nothing wrong."""
+REQUIRED: Final = (INFERENCE_MODELS, DEPLOYMENTS, PODS)
+"""What a status is made of. Without the other kinds it says less, or that we lack a right, but nothing wrong."""
 
 
 class Sync:
@@ -29,7 +29,7 @@ class Sync:
 
     def has(self, namespace: str) -> bool:
         """Whether all that decides about models of a namespace is known."""
-        return not any(kind not in OPTIONAL and where in (None, namespace) for kind, where in self._missing)
+        return not any(kind in REQUIRED and where in (None, namespace) for kind, where in self._missing)
 
     @property
     def begun(self) -> bool:

@@ -104,13 +104,15 @@ def configure(settings: kopf.OperatorSettings) -> None:
             chosen[resource.group, resource.name] = selector
 
 
-class RetriesAreWarnings(logging.Filter):
-    """kopf logs a request that it will send again as an error."""
+class FrameworkErrorsAreWarnings(logging.Filter):
+    """kopf logs as an error what is mended: a request that it will send again, a watch whose end makes us begin anew.
+
+    Errors of handlers have loggers of their own and stay errors.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Lowers the level; no record is dropped."""
-        retries = record.levelno == logging.ERROR and record.name.startswith("kopf")
-        if retries and record.getMessage().startswith("Request attempt"):
+        if record.levelno == logging.ERROR and record.name.startswith("kopf._"):
             record.levelno, record.levelname = logging.WARNING, "WARNING"
         return True
 
