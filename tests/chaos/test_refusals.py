@@ -60,21 +60,21 @@ def obeyed(bed: Bed, rule: Rule) -> None:
 
 
 @contextmanager
-def rights_without(bed: Bed, resource: str) -> Iterator[None]:
-    """The operator's role lacks a kind for a while, as after a careless edit."""
+def rights_without(bed: Bed, resource: str, verb: str = "patch") -> Iterator[None]:
+    """The operator's role lacks a kind for a while, as after a careless edit; `verb` is one that it had."""
     role = bed.api.request("GET", ROLE)
     rules = [{**r, "resources": [name for name in r["resources"] if name != resource]} for r in role["rules"]]
     put_rules(bed, [r for r in rules if r["resources"]])
     try:
-        bed.wait_until(lambda _: ["not in force yet"] if may(bed, resource) else [], LIMIT)
+        bed.wait_until(lambda _: ["not in force yet"] if may(bed, resource, verb) else [], LIMIT)
         yield
     finally:
         put_rules(bed, role["rules"])
 
 
-def may(bed: Bed, resource: str) -> bool:
-    """Whether the operator may change a kind: a change of its role takes a moment to work."""
-    attributes = {"verb": "patch", "resource": resource, "namespace": bed.api.namespace}
+def may(bed: Bed, resource: str, verb: str) -> bool:
+    """Whether the operator has a right: a change of its role takes a moment to work."""
+    attributes = {"verb": verb, "resource": resource, "namespace": bed.api.namespace}
     review = {"spec": {"user": USER, "resourceAttributes": attributes}}
     path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
     return bool(bed.api.request("POST", path, json=review)["status"]["allowed"])

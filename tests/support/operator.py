@@ -64,9 +64,9 @@ def install(cluster: Cluster) -> None:
     kubectl(cluster, "api-resources", "--api-group=moorage.dev")
 
 
-def kubeconfig_of(cluster: Cluster, path: Path, account: str = "moorage-operator") -> Path:
+def kubeconfig_of(cluster: Cluster, path: Path, account: str = "moorage-operator", namespace: str = NAMESPACE) -> Path:
     """A kubeconfig with a token of the operator's service account, or of another one of the chart."""
-    token = kubectl(cluster, "create", "token", account, "-n", NAMESPACE, "--duration=2h").strip()
+    token = kubectl(cluster, "create", "token", account, "-n", namespace, "--duration=2h").strip()
     config = yaml.safe_load(cluster.kubeconfig.read_text())
     config["users"][0]["user"] = {"token": token}
     path.write_text(yaml.safe_dump(config))

@@ -65,7 +65,9 @@ class ClusterView:
 
         What a node had in the last day may come back, even if nobody has said that there is an autoscaler.
         """
-        return None if self._autoscaled_nodes or self._nodes is None else self._nodes.most_lately()
+        if self._nodes is None or self._nodes_lost or self._autoscaled_nodes:
+            return None
+        return self._nodes.most_lately()
 
     @property
     def gpu_memory(self) -> Mapping[str, Mapping[int, int]]:
