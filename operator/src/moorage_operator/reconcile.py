@@ -141,7 +141,7 @@ class Reconciler:
         if self._ask:
             self._ask(key, pods)
         await self._write_status(key, model, self._observe(key, pods, blocked, scale))
-        await delete_failed(self._kube, key, pods, model.spec.wanted_replicas if scale is None else scale.replicas)
+        await delete_failed(self._kube, key, pods, model.spec.desired_replicas if scale is None else scale.replicas)
         child = self._store.child(key, "Deployment")
         held_up = blocked or (child and child.state and child.state.refused)
         again = (
