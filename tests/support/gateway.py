@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,15 @@ def gateway_process(
     kubeconfig: Path, folder: Path, errors: Container[str] = (), **settings: str
 ) -> Iterator[GatewayProcess]:
     """Run a gateway until the end of the block; it is ready when that begins, and logs no error but `errors`."""
+    with gateway_with({}, kubeconfig, folder, errors, **settings) as gateway:
+        yield gateway
+
+
+@contextmanager
+def gateway_with(
+    constants: Mapping[str, float], kubeconfig: Path, folder: Path, errors: Container[str] = (), **settings: str
+) -> Iterator[GatewayProcess]:
+    """Run one whose code has other `constants` (`module.NAME`): times for which a test would wait too long."""
     environment = {
         **{"PATH": os.environ["PATH"], "KUBECONFIG": str(kubeconfig)},
         **{"MOORAGE_GATEWAY_HOST": "127.0.0.1", "MOORAGE_GATEWAY_KEY_NAMESPACE": KEYS},
@@ -54,7 +63,7 @@ def gateway_process(
     log = folder / "gateway.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "moorage_gateway"], env=environment, stdout=output, stderr=output, cwd="/"
+            [sys.executable, *_program(constants)], env=environment, stdout=output, stderr=output, cwd="/"
         )
     try:
         gateway = _listening(process, log)
@@ -66,6 +75,16 @@ def gateway_process(
         process.wait()
     told = [line for line in gateway.lines() if line["level"] == "error"]
     assert [line for line in told if line["message"] not in errors] == []
+
+
+def _program(constants: Mapping[str, float]) -> list[str]:
+    if not constants:
+        return ["-m", "moorage_gateway"]
+    lines = ["import importlib, runpy"]
+    for name, value in constants.items():
+        module, _, constant = name.rpartition(".")
+        lines.append(f"importlib.import_module('moorage_gateway.{module}').{constant} = {value}")
+    return ["-c", "\n".join([*lines, "runpy.run_module('moorage_gateway', run_name='__main__')"])]
 
 
 def _listening(process: "subprocess.Popen[bytes]", log: Path) -> GatewayProcess:
@@ -82,10 +101,10 @@ def _listening(process: "subprocess.Popen[bytes]", log: Path) -> GatewayProcess:
     raise AssertionError(log.read_text())
 
 
-def make_key(admin: Api, identity: str, **entries: str) -> str:
-    """Make an API key as an administrator does; gives what its holder gets."""
+def make_key(admin: Api, identity: str, path: str = SECRETS, **entries: str) -> str:
+    """Make an API key as an administrator does, with a Secret at `path`; gives what its holder gets."""
     text, digest = new_key(identity)
     data = {name: b64encode(value.encode()).decode() for name, value in {"sha256": digest, **entries}.items()}
     body = {"metadata": {"name": f"key-{identity}", "labels": {KEY_LABEL: identity}}, "data": data}
-    admin.request("POST", SECRETS, json=body)
+    admin.request("POST", path, json=body)
     return text
