@@ -30,7 +30,7 @@ class Figures:
 
     @property
     def told(self) -> list[float]:
-        """Seconds until each victim's model said to whom it lost its place."""
+        """Seconds until each preempted model showed its preemptor."""
         return [seconds for arrival in self.arrivals for seconds in arrival.told]
 
 

@@ -37,8 +37,8 @@ class StuckError(Exception):
 class Arrival:
     """Seconds from the POST of what has the high priority.
 
-    Until its pod was made, until the first victim lost its place, until the pod was ready, and until the model said so.
-    `told`: for each victim, from when it was seen that it loses its place until its model said to whom.
+    Until its pod was created, until the first preemption, until the pod was ready, and until the model was Ready.
+    `told`: for each preempted pod, from when that was seen until its model showed the preemptor.
     """
 
     made: float

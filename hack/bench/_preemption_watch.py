@@ -23,7 +23,7 @@ def condition(obj: Object, kind: str) -> str:
 
 
 def victim_of(event: Object) -> str:
-    """The pod that an Event says has lost its place; empty for another Event."""
+    """The pod that an Event reports as preempted; empty for any other Event."""
     about = event.get("involvedObject") or {}
     return str(about["name"]) if event.get("reason") == "Preempted" and about.get("kind") == "Pod" else ""
 
@@ -51,7 +51,7 @@ class Seen:
         """When each pod was first seen."""
 
         self.lost_at: dict[str, float] = {}
-        """When it was first seen that a pod loses its place: it is being deleted, or an Event says so."""
+        """When it was first seen that a pod is preempted: it is being deleted, or an Event reports it."""
 
         self.told_at: dict[tuple[str, str], float] = {}
         """When each model was first seen to say to whom it has lost a place."""

@@ -1,7 +1,7 @@
-"""`python -m hack.bench.preemption`: a model that takes the place of others, against a bare pair of Deployments.
+"""`python -m hack.bench.preemption`: a model that preempts others, against a bare pair of Deployments.
 
 80 fake GPUs are full of models of low priority, and as many of another name, on the same nodes, of the pods of one bare
-Deployment of low priority. Then by turns a model and a bare Deployment of the highest priority take the place of some,
+Deployment of low priority. Then by turns a model and a bare Deployment of the highest priority preempt some,
 and go again. How long until the pod runs, and how long until the victims say to whom they lost their place?
 """
 

@@ -154,7 +154,7 @@ def is_told(why: str, model: Object | None) -> bool:
 
 GPUS = 8
 LOW = [4, 4, 4, 3, 3, 3, 2, 2, 2, 2]
-"""Priorities of the models of one GPU each, in the order of their creation: none can take the place of another."""
+"""Priorities of the models of one GPU each, in the order of their creation: none can preempt another."""
 
 
 def test_fault_25_priority_takes_what_it_needs_and_no_more(bed: Bed, truth: Truth) -> None:
@@ -178,7 +178,7 @@ def test_fault_25_priority_takes_what_it_needs_and_no_more(bed: Bed, truth: Trut
         seen = bed.api.get("InferenceModel", name)
         assert seen is not None
         assert seen["status"]["preemptedBy"] == f"{bed.api.namespace}/urgent"
-    # Others of the same priority wait, and take nobody's place.
+    # Others of the same priority wait, and preempt nothing.
     bed.create("equal", gpu={"count": 1}, priority=2)
     bed.api.wait("InferenceModel", "equal", lambda im: reason(im) == "WaitingForGPU", what="WaitingForGPU")
     truth.hold()

@@ -82,7 +82,7 @@ def test_the_story_of_eight_gpus(api: Api, operator: OperatorProcess, truth: Tru
         wait_for_event(api, name, event)
     truth.hold()
 
-    # Whoever comes later stands behind, of higher priority before.
+    # A later model is behind, one of higher priority before.
     api.create(on_gpus("later", 2, priority=3))
     api.create(on_gpus("urgent", 2, priority=4))
     api.wait("InferenceModel", "urgent", is_ready, what="urgent runs: its priority is higher than the others'")
@@ -283,7 +283,7 @@ def test_a_restart_forgets_nothing_of_a_preemption_and_writes_nothing(
         what="preempted, and in the queue",
     )
     api.wait("InferenceModel", "big", lambda im: reason(im, "Progressing") == "Complete", what="Complete")
-    # The pod of `big` is another one when the operator looks again: the Event then tells of nobody that it knows.
+    # The pod of `big` is another one when the operator looks again: the Event then names no pod that it knows.
     operator.kill()
     pods = api.request("GET", api.path("Pod"), params={"labelSelector": "moorage.dev/model=big"})["items"]
     api.delete("Pod", pods[0]["metadata"]["name"])

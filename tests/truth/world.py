@@ -25,7 +25,7 @@ PATHS: Final = {
     "PodDisruptionBudget": "/apis/policy/v1/poddisruptionbudgets",
     "PersistentVolumeClaim": "/api/v1/persistentvolumeclaims",
 }
-"""What the truth is made from, in all namespaces: the line of those that wait for GPUs goes through all of them."""
+"""What the truth is made from, in all namespaces: the queue of models that wait for GPUs spans all of them."""
 
 SELECTED: Final = {
     "Event": {"fieldSelector": "reason=Preempted"},

@@ -281,9 +281,9 @@ def _prefix(spec: Mapping[str, Any]) -> PrefixSettings | None:
 
 
 def _why_not(status: Mapping[str, Any]) -> str:
-    """Why a model does not answer: what it waits for and where in the line, or its condition Ready in words."""
-    if line := status.get("queue"):
-        return f"waiting for {line.get('waitingFor')}, position {line.get('position')} of {line.get('of')}"
+    """Why a model does not answer: the resource and its queue position, or the reason and message of Ready."""
+    if queue := status.get("queue"):
+        return f"waiting for {queue.get('waitingFor')}, position {queue.get('position')} of {queue.get('of')}"
     for condition in status.get("conditions") or ():
         if condition["type"] == "Ready" and condition["status"] != "True":
             return f"{condition['reason']}: {condition['message']}"[:1000]

@@ -59,7 +59,7 @@ class Operator:
         self._working = asyncio.Event()
         self._prober = FactsProber(self._store, self._models)
         self.gateways = Gateways(self._view.usage, self._use_changed, settings.gateway_token_file)
-        ask = self._prober.noticed if settings.facts else None
+        ask = self._prober.schedule if settings.facts else None
         self._reconciler = Reconciler(self._kube, self._view, settings.desired, ask=ask)
         self.elector = Elector(self._kube, settings.namespace, LEASE_NAME, settings.pod_name)
         self.writes = WriteHealth()

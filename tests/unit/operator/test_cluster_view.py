@@ -1,4 +1,4 @@
-"""What the events of the watches mean for models: children, nodes, the line, and who took whose place."""
+"""What the events of the watches mean for models: children, nodes, the queue, and preemptions."""
 
 import time
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def node(name: str = "n1", gpus: str = "8") -> Object:
 
 
 def victim(**fields: Any) -> Object:
-    """The pod that lost its place, and says so."""
+    """The preempted pod, with the condition that confirms it."""
     return live_pod("tiny-abc-1", **{"uid": "victim", "conditions": (LOST,), **fields})
 
 
@@ -80,7 +80,7 @@ def test_pods_that_went_before_we_came_are_known_by_their_names_if_such_models_a
 
 
 def test_a_forged_event_of_another_namespaces_pod_tells_nothing() -> None:
-    """Its uid is known to whoever it has taken the place of."""
+    """Its uid is known to the users of the models that it has preempted."""
     seen = view()
     seen.event(PODS, None, victim())
     forged = event()
@@ -149,7 +149,7 @@ def test_a_forged_event_tells_nothing() -> None:
     seen.event(PODS, None, unharmed())
     assert seen.event(EVENTS, "ADDED", event()) == []
     now = HELD_SECONDS + 1
-    # It does not name who takes the place later either.
+    # It does not name a later preemptor either.
     seen.event(PODS, "MODIFIED", victim(version=2))
     assert [found.by for found in seen.store.preemptions(TINY)] == [""]
 
@@ -217,7 +217,7 @@ def test_without_the_right_to_see_nodes_nothing_is_said_of_them() -> None:
     assert (seen.most, seen.attainable) == (None, None)
 
 
-def test_all_who_wait_are_in_line_before_anybody_is_told() -> None:
+def test_all_models_that_wait_are_queued_before_any_position_is_read() -> None:
     seen = view()
     for name in ("tiny", "other"):
         seen.event(DEPLOYMENTS, None, live_deployment(name))

@@ -270,7 +270,7 @@ class FetchBed(Bed):
         state: Object = {"running": {}} if running else {"terminated": {"exitCode": 0}}
         pod["status"]["initContainerStatuses"] = [fetch_status(state)]
         self.store.put("Pod", pod)
-        self.prober.noticed(TINY, self.store.pods(TINY))
+        self.prober.schedule(TINY, self.store.pods(TINY))
 
 
 @in_virtual_time

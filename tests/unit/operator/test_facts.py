@@ -48,7 +48,7 @@ class Bed:
         """News of a pod; the prober notices."""
         self.version += 1
         self.store.put("Pod", live_pod("a", version=self.version, **fields))
-        self.prober.noticed(TINY, self.store.pods(TINY))
+        self.prober.schedule(TINY, self.store.pods(TINY))
 
     async def work(self, seconds: float = 0) -> None:
         """Let the prober work for a while."""
@@ -199,7 +199,7 @@ async def test_pods_that_say_the_same_share_one_shape(monkeypatch: pytest.Monkey
     bed.answer = LOADING
     for name in ("a", "b"):
         bed.store.put("Pod", live_pod(name, container=RUNS))
-    bed.prober.noticed(TINY, bed.store.pods(TINY))
+    bed.prober.schedule(TINY, bed.store.pods(TINY))
     await bed.work()
     one, other = bed.store.shapes(TINY).values()
     assert one is other
@@ -209,7 +209,7 @@ async def test_pods_that_say_the_same_share_one_shape(monkeypatch: pytest.Monkey
 async def test_a_pod_that_is_gone_or_has_no_address_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     bed = Bed(monkeypatch)
     bed.pod(ready=True, node=None)
-    bed.prober.noticed(TINY, bed.store.pods(TINY))
+    bed.prober.schedule(TINY, bed.store.pods(TINY))
     await bed.work()
     bed.pod(ready=True)
     bed.store.forget(TINY)

@@ -64,7 +64,7 @@ async def test_a_model_that_is_gone_leaves_the_queue() -> None:
 
 
 async def preempted() -> Bed:
-    """A model whose pod has lost its place to a pod of `big`, which exists."""
+    """A model whose pod was preempted by a pod of `big`, which exists."""
     bed = Bed(**GPUS)
     bed.view.complete()
     bed.kube.put("InferenceModel", live_model("big", uid="uid-of-big"))

@@ -63,7 +63,7 @@ class ClusterView:
     def attainable(self) -> dict[str, int] | None:
         """The most of each extended resource that one node can be hoped to have; None where that has no known end.
 
-        What a node had in the last day may come back, even if nobody has said that there is an autoscaler.
+        What a node had in the last day may come back, even if no autoscaler is configured.
         """
         if self._nodes is None or self._nodes_lost or self._autoscaled_nodes:
             return None

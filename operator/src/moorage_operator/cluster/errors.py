@@ -19,7 +19,7 @@ class NotFoundError(ApiError):
 
 
 class ConflictError(ApiError):
-    """Somebody else owns a field, or the object is not the one that we mean (409)."""
+    """Another manager owns a field, or the object is not the expected one (409)."""
 
 
 class ForbiddenError(ApiError):

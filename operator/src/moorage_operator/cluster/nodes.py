@@ -1,6 +1,6 @@
 """What the nodes offer: the most of each extended resource that one node has, and the memory of a GPU. Pure.
 
-Only where the operator may see nodes, which takes a ClusterRole. The memory is told by a label that GPU feature
+Only where the operator may see nodes, which takes a ClusterRole. The memory is in a label that GPU feature
 discovery puts on nodes: the name of the resource and `.memory`, in MiB, such as nvidia.com/gpu.memory=81559 (part of
 NVIDIA's k8s-device-plugin, docs/gpu-feature-discovery).
 """

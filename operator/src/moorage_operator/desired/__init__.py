@@ -17,5 +17,5 @@ def desired(model: InferenceModel, config: DesiredConfig, now: Circumstances = U
     image = config.image(model.spec) or (now.live_image if model.spec.desired_replicas == 0 else "")
     if not image:
         return []
-    # The Service first: where a stranger has its name, pods would hold GPUs that nobody can reach.
+    # The Service first: if its name is taken, pods would hold GPUs without being reachable.
     return [service(model), deployment(model, image, config, now), disruption_budget(model)]

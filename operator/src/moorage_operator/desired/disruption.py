@@ -9,7 +9,7 @@ from moorage_operator.desired import names
 def disruption_budget(model: InferenceModel) -> dict[str, Any]:
     """The PodDisruptionBudget: one replica stays.
 
-    The scheduler takes the places of pods whose budget allows it first: of models that keep a replica elsewhere.
+    The scheduler prefers to preempt pods whose budget allows it: of models that keep a replica elsewhere.
     """
     return {
         "apiVersion": "policy/v1",
@@ -18,7 +18,7 @@ def disruption_budget(model: InferenceModel) -> dict[str, Any]:
         "spec": {
             "minAvailable": min(1, model.spec.desired_replicas),
             "selector": {"matchLabels": names.selector(model.metadata.name)},
-            # A pod that answers nobody must not keep a node from being drained.
+            # A pod that is not ready must not keep a node from being drained.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },
     }

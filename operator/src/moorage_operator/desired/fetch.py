@@ -15,7 +15,7 @@ from moorage_operator.desired.drift import quantity
 from moorage_operator.desired.storage import MODELS_DIR, VOLUME_NAME, room
 
 FETCH_CONTAINER: Final = "fetch"
-"""The init container that fetches a model; others that somebody injects are no download."""
+"""The init container that fetches a model; injected ones are no download."""
 
 KEYS: Final = {
     "hf": ("HF_TOKEN",),

@@ -135,7 +135,7 @@ class DeploymentState:
 class Observation:
     """Everything that the status of one model is made from.
 
-    `facts` are by pod uid, a pod that was asked in vain having None; no mapping at all means that nobody is asked.
+    `facts` are by pod uid, None for a pod that did not answer; no mapping at all means that pods are not queried.
     """
 
     deployment: DeploymentState | None = None
@@ -160,10 +160,10 @@ class Observation:
     """The same of a node that can be hoped for; None where that has no known end."""
 
     shapes: Mapping[str, Shape | None] = field(default_factory=dict)
-    """What pods have said of their model's files, by pod uid."""
+    """The shapes of the model that pods have reported, by pod uid."""
 
     downloads: Mapping[str, Download] = field(default_factory=dict)
-    """How far pods that fetch their model have said to be, by pod uid."""
+    """The progress of downloads that pods have reported, by pod uid."""
 
     gpu_memory: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     """Bytes of one GPU by resource and by how many of it a node has; empty where nodes do not say."""

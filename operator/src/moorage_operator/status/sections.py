@@ -9,7 +9,7 @@ from moorage_operator.status.view import View
 
 
 def url(view: View) -> str:
-    """Base address of the model's API; none while a stranger's Service may have it."""
+    """Base address of the model's API; none while the Service of another owner may have it."""
     blocked = view.seen.blocked
     return "" if blocked and blocked.reason is Reason.NAME_CONFLICT else names.url(view.model)
 
@@ -38,7 +38,7 @@ def preempted_by(view: View) -> str:
 
 
 def resolved(view: View) -> dict[str, Any]:
-    """What the engine said of itself after loading."""
+    """What the engine reported after loading."""
     if not view.engines:
         return dict(view.model.status.get("resolved") or {}) if view.facts_pending else {}
     _, facts = view.engines[0]
