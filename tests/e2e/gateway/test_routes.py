@@ -11,6 +11,7 @@ from tests.support.operator import NAMESPACE
 from tests.support.waiting import eventually
 
 SMALL = {"resources": {"cpu": "200m", "memory": "1Gi"}, "contextLength": 1024, "quantization": "q4_1"}
+SERIES = ("moorage_gateway_ready_pods", "moorage_gateway_upstream")
 COUNTED = "moorage_runtime_requests_total{"
 QUESTION = "What is the opposite of hot?"
 
@@ -24,15 +25,19 @@ def ready(api: Api, name: str, replicas: int = 1) -> None:
     api.wait("InferenceModel", name, all_of_them, what=f"{replicas} replicas", seconds=90)
 
 
-def ready_pods(api: Api, name: str) -> set[str]:
-    """How many ready pods of a model each gateway sees: it learns of them by itself, not by the model's status."""
-    series = f'moorage_gateway_ready_pods{{model="{api.namespace}/{name}",state="used"}} '
-    told = set()
-    for pod in api.at(NAMESPACE).find("Pod", "app.kubernetes.io/name=moorage-gateway"):
-        if "deletionTimestamp" not in pod["metadata"]:
-            page = httpx.get(f"http://{pod['status']['podIP']}:9090/metrics", trust_env=False).text
-            told |= {line.removeprefix(series) for line in page.splitlines() if line.startswith(series)} or {"0"}
-    return told
+def told_of_pods(api: Api, name: str) -> list[list[str]]:
+    """What each gateway tells of a model's pods and of the connections to them."""
+    gateways = api.at(NAMESPACE).find("Pod", "app.kubernetes.io/name=moorage-gateway")
+    running = [pod["status"]["podIP"] for pod in gateways if "deletionTimestamp" not in pod["metadata"]]
+    pages = [httpx.get(f"http://{address}:9090/metrics", trust_env=False).text for address in running]
+    label = f'model="{api.namespace}/{name}"'
+    return [[line for line in page.splitlines() if line.startswith(SERIES) and label in line] for page in pages]
+
+
+def all_see(api: Api, name: str, pods: int) -> bool:
+    """Whether every gateway sees so many ready pods: it learns of them by itself, not by the model's status."""
+    seen = f'moorage_gateway_ready_pods{{model="{api.namespace}/{name}",state="used"}} {pods}.0'
+    return all(seen in lines for lines in told_of_pods(api, name))
 
 
 def answered(api: Api, name: str) -> dict[str, float]:
@@ -69,7 +74,7 @@ def test_an_alias_generate_and_prefixes_on_real_pods(api: Api, client: openai.Op
     assert met == both
 
     # A gateway that sees one of the pods later places prefixes anew.
-    eventually(lambda: ready_pods(api, "smollm2") == {"2.0"}, "every gateway sees both pods")
+    eventually(lambda: all_see(api, "smollm2", 2), "every gateway sees both pods")
     # By the prefix, the turns of a chat meet one of the two pods.
     before = answered(api, "smollm2")
     chat: list[Any] = [{"role": "user", "content": QUESTION}]
@@ -77,7 +82,7 @@ def test_an_alias_generate_and_prefixes_on_real_pods(api: Api, client: openai.Op
         said = client.chat.completions.create(model="smollm2", messages=chat, max_tokens=8, temperature=0)
         chat += [{"role": "assistant", "content": said.choices[0].message.content}, {"role": "user", "content": "Why?"}]
     after = answered(api, "smollm2")
-    assert sorted(after[pod] - before[pod] for pod in before) == [0, 4], ready_pods(api, "smollm2")
+    assert sorted(after[pod] - before[pod] for pod in before) == [0, 4], told_of_pods(api, "smollm2")
 
     headers = {"Authorization": f"Bearer {client.api_key}"}
     fields = {"inputs": QUESTION, "scenario": "qa", "parameters": {"max_new_tokens": 16, "temperature": 0}}
