@@ -146,7 +146,7 @@ def _model_loaded(case: Case) -> OneOf:
         return verdicts(("False", case.broken.any | under_way))
     if any(_runs(pod) for pod in case.pods if objects.is_ending(pod)):
         # The engine is there until its last request is answered: "no engine runs" would be false.
-        return verdicts(("False", {"Stopping"}))
+        return verdicts(("False", case.broken.maybe | {"Stopping"}))
     return verdicts(("False", case.broken.maybe | {"Unloaded"}))
 
 

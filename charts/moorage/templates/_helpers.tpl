@@ -115,7 +115,7 @@ seccompProfile: {type: RuntimeDefault}
 - apiGroups: [""]
   resources: [namespaces]
   verbs: [get]
-# Read: who preempted whom, which the scheduler tells by Events only. Written: Events on InferenceModels.
+# Read: who preempted whom, and why a volume of a pod is missing, which only Events tell. Written: Events on InferenceModels.
 - apiGroups: [""]
   resources: [events]
   verbs: [list, watch, create]

@@ -15,8 +15,8 @@ ROLLING: dict[str, Any] = {"revision": "2", "updated_replicas": 1, "current_repl
 QUOTA = 'pods "x" is forbidden: exceeded quota: gpus, requested: nvidia.com/gpu=1'
 
 RWOP = (
-    "0/1 nodes are available: 1 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod "
-    "access mode."
+    "0/1 nodes are available: 1 node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode "
+    "already in-use by another pod."
 )
 UNSPECIFIED = 'pods "x" is forbidden: failed quota: strict: must specify limits.cpu for: runtime'
 MULTI_ATTACH = Problem(

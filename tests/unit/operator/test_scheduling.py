@@ -1,5 +1,7 @@
 """What the scheduler says, in its own words (collected from Kubernetes 1.36)."""
 
+import pytest
+
 from moorage_operator.api.conditions import Reason
 from moorage_operator.status.scheduling import cause, claim_in_use, lacks, unschedulable
 
@@ -34,11 +36,16 @@ def test_all_else_is_in_the_schedulers_words() -> None:
     assert unschedulable(NO_ROOM).reason is Reason.UNSCHEDULABLE
 
 
-def test_cluster_09_a_claim_of_one_pod_is_told_from_other_causes() -> None:
-    words = (
-        "0/2 nodes are available: 2 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod "
-        "access mode. preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod."
-    )
-    assert claim_in_use(words)
+@pytest.mark.parametrize(
+    "words",
+    [
+        "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by "
+        "another pod",
+        "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode",
+    ],
+)
+def test_cluster_09_a_claim_of_one_pod_is_told_from_other_causes(words: str) -> None:
+    preemption = "preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod."
+    assert claim_in_use(f"0/2 nodes are available: 2 {words}. no new claims to deallocate, {preemption}")
     assert not claim_in_use(NO_ROOM)
     assert not claim_in_use("0/2 nodes are available: 2 node(s) had volume node affinity conflict.")

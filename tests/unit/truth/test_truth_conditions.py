@@ -403,8 +403,8 @@ def test_other_namespaces_and_unknown_images_are_judged_on_demand(scene: Scene) 
 
 
 RWOP = (
-    "0/1 nodes are available: 1 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod "
-    "access mode."
+    "0/1 nodes are available: 1 node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode "
+    "already in-use by another pod."
 )
 MODELS: dict[str, Any] = {"persistentVolumeClaim": {"claimName": "models"}}
 

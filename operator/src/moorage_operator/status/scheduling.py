@@ -12,7 +12,8 @@ _INSUFFICIENT: Final = re.compile(r"Insufficient ([A-Za-z0-9][-A-Za-z0-9_./]*[A-
 _EVICTION: Final = "preemption:"
 _CLAIMS: Final = "no new claims to deallocate, "
 _CLAIM: Final = re.compile(r'persistentvolumeclaim "[^"]*" not found')
-_CLAIM_IN_USE: Final = "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
+_CLAIM_IN_USE: Final = re.compile(r"PersistentVolumeClaim with (the same name and )?ReadWriteOncePod access mode")
+"""`… already in-use by another pod`, and of older versions `node has pod using …`."""
 
 
 def lacks(message: str) -> tuple[str, ...]:
@@ -23,7 +24,7 @@ def lacks(message: str) -> tuple[str, ...]:
 
 def claim_in_use(message: str) -> bool:
     """Whether a pod waits for a claim that only one pod may have at a time (ReadWriteOncePod)."""
-    return _CLAIM_IN_USE in cause(message)
+    return _CLAIM_IN_USE.search(cause(message)) is not None
 
 
 def cause(message: str) -> str:
