@@ -145,5 +145,5 @@ def test_an_operator_that_is_refused_says_so_and_follows_as_soon_as_its_token_is
     finally:
         operator.stop()
     told = [line for line in operator.log.read_text().splitlines() if "does not report the use of models" in line]
-    assert [("answers 401" in line, '"warning"' in line) for line in told if "401" in line] == [(True, True)]
+    assert [("status 401" in line, '"warning"' in line) for line in told if "401" in line] == [(True, True)]
     assert operator.errors() == []
