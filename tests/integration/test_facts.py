@@ -155,7 +155,7 @@ def test_the_label_of_a_node_says_what_a_gpu_has(api: Api, operator: OperatorPro
     api.request("POST", "/api/v1/nodes", json={**node, "status": {"capacity": offer, "allocatable": offer}})
     try:
         seen = api.wait("InferenceModel", "big", lambda im: fits(im).startswith("False"), what="8 GiB are too little")
-        assert f"the largest {RESOURCE} of a node with 2 or more has 8.0 GiB" in condition(seen, "FitsGPU")["message"]
+        assert f"the largest {RESOURCE} on a node with at least 2 has 8.0 GiB" in condition(seen, "FitsGPU")["message"]
         headers = {"Content-Type": "application/merge-patch+json"}
         label = {"metadata": {"labels": {f"{RESOURCE}.memory": "81559"}}}
         api.request("PATCH", f"/api/v1/nodes/{name}", json=label, headers=headers)
