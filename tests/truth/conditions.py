@@ -14,6 +14,10 @@ from tests.truth.pods import STARTING, Because
 from tests.truth.world import World
 
 JUDGED: Final = ("Ready", "Scheduled", "ModelLoaded", "Progressing", "Preempted")
+FOR_KSTATUS: Final = ("Reconciling", "Stalled")
+TRIED_AGAIN: Final = {"ImagePullFailed", "DownloadFailed", "CrashLooping", "VolumeUnavailable"}
+"""What often passes by itself: not Stalled before the Deployment's deadline."""
+
 NOT_JUDGED: Final = ("Accelerated", "FitsGPU")
 """What an engine says of itself, and an estimate: nothing in the cluster tells whether they are right."""
 
@@ -112,7 +116,8 @@ def expected(case: Case) -> Mapping[str, OneOf]:
 
 def _ready(case: Case) -> OneOf:
     if case.ready:
-        return verdicts(("True", {"Serving"}))
+        stuck = {entry[0] == "False" and entry[1] != "Complete" for entry in _pairs(_progressing(case))}
+        return verdicts(("True", {"RolloutStuck" if one else "Serving" for one in stuck}))
     if case.wanted == 0:
         if case.asleep and not case.blocked:
             # Whether a gateway would wake it is nothing that an object tells.
@@ -173,10 +178,44 @@ def _was_available(case: Case) -> bool:
     return settled and objects.condition(deployment, "Progressing").get("reason") == "NewReplicaSetAvailable"
 
 
+def for_kstatus(case: Case, progressing: object) -> Mapping[str, OneOf]:
+    """Reconciling and Stalled, one of which is there while a change is not rolled out, given what Progressing says."""
+    true = _progressing(case)
+    reconciling, stalled, none = set[str](), set[str](), False
+    # Where Progressing is false, that is found already.
+    for state, reason in _pairs(OneOf((progressing, *(() if true.allows(progressing) else true.values)))):
+        if state == "True":
+            reconciling.add(reason)
+        elif reason == "Complete" or (case.wanted == 0 and not case.asleep):
+            none = True
+        else:
+            reconciling |= (
+                {reason} if case.broken.any & TRIED_AGAIN and not case.blocked and not _is_late(case) else set()
+            )
+            stalled |= set() if case.broken.any and case.broken.any <= TRIED_AGAIN and not _is_late(case) else {reason}
+    return {
+        "Reconciling": _present(reconciling, absent=none or bool(stalled)),
+        "Stalled": _present(stalled, absent=none or bool(reconciling)),
+    }
+
+
+def _present(reasons: set[str], *, absent: bool) -> OneOf:
+    return OneOf((*(("True", reason) for reason in sorted(reasons)), *((None,) if absent else ())))
+
+
+def _pairs(said: OneOf) -> list[tuple[str, str]]:
+    return [(str(entry[0]), str(entry[1])) for entry in said.values if isinstance(entry, tuple)]
+
+
+def _is_late(case: Case) -> bool:
+    deployment = case.world.deployment(case.model) or {}
+    return objects.condition(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded"
+
+
 def _on_its_way(case: Case) -> OneOf:
     deployment = case.world.deployment(case.model) or {"spec": {}}
     moving = _moving(case, deployment)
-    late = objects.condition(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded"
+    late = _is_late(case)
     if case.broken.surely or (late and not case.no_room.any):
         on = ("True", moving if (case.some_starting and not late) or case.no_room.any else set[str]())
         return verdicts(("False", {"RolloutStuck"}), on)

@@ -94,6 +94,7 @@ def _judge(case: Case, queued: QueueRange | None, preemptor: Named) -> Iterator[
         yield Falsehood(name, "failed pods", ", ".join(failed), f"that at most {may_stay} is kept")
     unknown = {entry["type"] for entry in status.get("conditions") or ()} - {
         *conditions.JUDGED,
+        *conditions.FOR_KSTATUS,
         *conditions.NOT_JUDGED,
     }
     for kind in sorted(unknown):
@@ -131,6 +132,14 @@ def _expected(case: Case, status: Object, queued: QueueRange | None, preemptor: 
         found[f"conditions.{kind}"] = verdict
         found[f"conditions.{kind}.observedGeneration"] = exactly(generation)
         found[f"conditions.{kind}.message"] = _message(case, queued)
+    said = objects.as_map(status.get("conditions") or ())
+    progressing = said.get("Progressing", {})
+    pair = (progressing.get("status"), progressing.get("reason"))
+    for kind, verdict in conditions.for_kstatus(case, pair).items():
+        found[f"conditions.{kind}"] = verdict
+        if kind in said:
+            found[f"conditions.{kind}.observedGeneration"] = exactly(generation)
+            found[f"conditions.{kind}.message"] = _message(case, queued)
     return found
 
 

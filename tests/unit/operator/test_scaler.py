@@ -76,6 +76,7 @@ async def test_it_goes_to_sleep_and_is_woken_and_the_spec_is_never_touched() -> 
             "Scheduled": "False Sleeping",
             "ModelLoaded": "False Unloaded",
             "Progressing": "True RollingOut",  # no controller of Deployments is here
+            "Reconciling": "True RollingOut",
         }
         tell(bed, Use(held=1))
         await settle()

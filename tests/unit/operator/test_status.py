@@ -240,19 +240,19 @@ SITUATIONS: dict[str, tuple[dict[str, Any], Observation, str]] = {
     "no image for the new spec, and the old pod still serves": (
         GPU,
         Observation(deployment(), (OLD,), {"old": LOADED}, NO_IMAGE),
-        "Running | True Serving | True Scheduled | True Loaded | False NoImageForDevice",
+        "Running | True RolloutStuck | True Scheduled | True Loaded | False NoImageForDevice",
     ),
     "a rollout that fails while an old pod still serves": (
         {},
         Observation(ROLLING, (OLD, BAD_FILE), {"old": LOADED}),
-        "Running | True Serving | True Scheduled | True Loaded | False RolloutStuck",
+        "Running | True RolloutStuck | True Scheduled | True Loaded | False RolloutStuck",
     ),
     "a rollout past its deadline while an old pod still serves": (
         {},
         Observation(
             deployment(1, current_replicas=2, updated_replicas=1, stuck="timed out"), (OLD, placed()), {"old": LOADED}
         ),
-        "Running | True Serving | True Scheduled | True Loaded | False RolloutStuck",
+        "Running | True RolloutStuck | True Scheduled | True Loaded | False RolloutStuck",
     ),
     "a rollout that waits for a GPU while an old pod still serves": (
         GPU,
@@ -392,6 +392,16 @@ def test_facts_of_a_pod_that_is_not_ready_are_not_shown() -> None:
         ),
         (Observation(UNREADY, (BAD_FILE,)), "Ready", "because of new"),
         (Observation(ROLLING, (OLD, BAD_FILE)), "Progressing", "ModelFileInvalid: because of new"),
+        (
+            Observation(ROLLING, (OLD, BAD_FILE)),
+            "Ready",
+            "1 of 1 replicas ready; the last change is not rolled out: New pods do not become ready: ModelFileInvalid",
+        ),
+        (
+            Observation(deployment(), (OLD,), {"old": LOADED}, NO_IMAGE),
+            "Ready",
+            "1 of 1 replicas ready; the last change is not rolled out: NoImageForDevice: no image",
+        ),
         (Observation(deployment(available_replicas=0, stuck="timed out")), "Progressing", "timed out"),
         (Observation(deployment(), (ready(),)), "ModelLoaded", "configured not to query them"),
         (Observation(deployment(), (ready(),), {}), "ModelLoaded", "has not queried them yet"),
@@ -410,7 +420,9 @@ def test_the_time_of_a_transition_changes_with_the_status_only() -> None:
     failed = status(model(status=loading), Observation(UNREADY, (BAD_FILE,)), LATER)
     times = {kind: found["lastTransitionTime"] for kind, found in by_type(failed).items()}
     # Ready was and is False, though for another reason; Progressing has become False.
-    assert times == {"Ready": NOW, "Scheduled": NOW, "ModelLoaded": NOW, "Progressing": LATER, "Preempted": NOW}
+    assert times == {"Ready": NOW, "Scheduled": NOW, "ModelLoaded": NOW, "Progressing": LATER, "Preempted": NOW} | {
+        "Stalled": LATER
+    }
     assert by_type(failed)["Ready"]["reason"] == "ModelFileInvalid"
 
 

@@ -44,6 +44,7 @@ def test_an_old_pod_does_not_speak_for_the_new_spec(old: PodState, new_first: bo
         "Scheduled": "True Scheduled",
         "ModelLoaded": "False ModelNotFound",
         "Progressing": "False RolloutStuck",
+        "Stalled": "True RolloutStuck",
     }
 
 

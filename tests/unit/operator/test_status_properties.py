@@ -134,7 +134,10 @@ def test_the_phase_follows_from_ready(spec: dict[str, Any], seen: Observation) -
     waiting = {reason.value for reason in WAITING_FOR_RESOURCES}
     by_reason = {"Stopped": "Stopped", "Stopping": "Stopping", "Starting": "Starting"}
     if ready["status"] == "True":
-        assert (found["phase"], ready["reason"]) == (Phase.RUNNING, Reason.SERVING)
+        assert found["phase"] == Phase.RUNNING
+        progressing = by_type(found)["Progressing"]
+        stuck = progressing["status"] == "False" and progressing["reason"] != Reason.COMPLETE
+        assert ready["reason"] == (Reason.ROLLOUT_STUCK if stuck else Reason.SERVING)
     elif ready["reason"] in waiting:
         assert found["phase"] == Phase.WAITING_FOR_RESOURCES
     else:
@@ -149,7 +152,9 @@ def test_every_condition_is_there_once_and_agrees_with_the_others(spec: dict[str
     found = status(model(**spec), seen, NOW)
     kinds = [condition["type"] for condition in found["conditions"]]
     assert kinds == [kind.value for kind in ConditionType if kind in kinds]
-    assert set(ConditionType) - set(kinds) <= {ConditionType.FITS_GPU, ConditionType.ACCELERATED}
+    for_kstatus = {ConditionType.RECONCILING, ConditionType.STALLED}
+    assert set(ConditionType) - set(kinds) <= {ConditionType.FITS_GPU, ConditionType.ACCELERATED, *for_kstatus}
+    assert len(for_kstatus & set(kinds)) <= 1
     if not spec.get("gpu"):
         assert not {ConditionType.FITS_GPU, ConditionType.ACCELERATED} & set(kinds)
     states = {kind: condition["status"] for kind, condition in by_type(found).items()}

@@ -192,10 +192,20 @@ def says(
                 "message": "as it is",
                 "observedGeneration": metadata["generation"],
             }
-            for kind, (state, reason) in {**SERVING, **verdicts}.items()
+            for kind, (state, reason) in _with_kstatus({**SERVING, **verdicts}).items()
         ],
         **kept,
     }
+
+
+def _with_kstatus(verdicts: dict[str, VERDICT]) -> dict[str, VERDICT]:
+    """With what follows for Reconciling and Stalled from the others, where a test does not say them itself."""
+    state, reason = verdicts["Progressing"]
+    passes = verdicts["ModelLoaded"][1] in ("ImagePullFailed", "CrashLooping", "VolumeUnavailable")
+    if state == "True" or (reason == "RolloutStuck" and passes):
+        return {**verdicts, "Reconciling": ("True", reason)}
+    fine = reason == "Complete" or verdicts["Ready"][1] in ("Stopped", "Stopping")
+    return verdicts if fine or "Reconciling" in verdicts else {**verdicts, "Stalled": ("True", reason)}
 
 
 WAITS: dict[str, VERDICT] = {

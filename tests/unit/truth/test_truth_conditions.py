@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.truth.conditions import JUDGED, NOT_JUDGED
+from tests.truth.conditions import FOR_KSTATUS, JUDGED, NOT_JUDGED
 from tests.truth.objects import Object
 from tests.unit.truth.scene import NO_GPU, VERDICT, WAITS, Scene, says, says_it_waits
 
@@ -176,7 +176,8 @@ def stuck(scene: Scene) -> Object:
     model = scene.serving()
     scene.roll_out(model)
     scene.pod(model, node="gpu-0", container={"state": {"waiting": {"reason": "ErrImagePull"}}})
-    says(model, "Running", 2, 1, Progressing=("False", "RolloutStuck"))
+    why = ("True", "RolloutStuck")
+    says(model, "Running", 2, 1, Ready=why, Progressing=("False", "RolloutStuck"), Reconciling=why)
     return model
 
 
@@ -376,7 +377,22 @@ def test_a_stopped_model_without_an_image_is_stopped(scene: Scene) -> None:
     says(model, "Stopped", 0, Ready=off, **told)
     assert scene.lies(images=images) == []
     says(model, "Failed", 0, Ready=none, **told)
-    assert scene.false_fields(images=images) == {"conditions.Ready", "phase"}
+    assert scene.false_fields(images=images) == {"conditions.Ready", "conditions.Stalled", "phase"}
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_what_is_said_for_kstatus_is_judged(scene: Scene, situation: Situation) -> None:
+    said = situation(scene)["status"]["conditions"]
+    entry = next((one for one in said if one["type"] in FOR_KSTATUS), None)
+    if entry is None:
+        said.append({**said[0], "type": "Stalled", "status": "True", "reason": "RolloutStuck"})
+        assert scene.false_fields() == {"conditions.Stalled"}
+        return
+    kind = entry["type"]
+    entry["reason"] = "Forbidden"
+    assert scene.false_fields() == {f"conditions.{kind}"}
+    said.remove(entry)
+    assert scene.false_fields() == {f"conditions.{kind}"}
 
 
 def test_failed_pods_do_not_pile_up(scene: Scene) -> None:

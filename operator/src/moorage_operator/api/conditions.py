@@ -8,7 +8,10 @@ from enum import StrEnum
 
 
 class ConditionType(StrEnum):
-    """The conditions of an InferenceModel; True is the good state, but for Progressing and Preempted."""
+    """The conditions of an InferenceModel; True is the good state up to Accelerated, but for Progressing and Preempted.
+
+    Reconciling and Stalled are for tools that go by kstatus: absent unless True.
+    """
 
     READY = "Ready"
     SCHEDULED = "Scheduled"
@@ -17,6 +20,8 @@ class ConditionType(StrEnum):
     PREEMPTED = "Preempted"
     FITS_GPU = "FitsGPU"
     ACCELERATED = "Accelerated"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
 
 
 class Reason(StrEnum):

@@ -10,7 +10,7 @@ from typing import Any, Final
 from moorage_operator.api.conditions import ConditionType, Phase, Reason
 from moorage_operator.api.v1alpha1 import MAX_MESSAGE_LENGTH, InferenceModel
 from moorage_operator.desired import names
-from moorage_operator.status import acceleration, conditions, memory, sections
+from moorage_operator.status import acceleration, conditions, kstatus, memory, sections
 from moorage_operator.status.observe import Observation
 from moorage_operator.status.view import WAITING_FOR_RESOURCES, ConditionValue, View
 
@@ -22,6 +22,8 @@ _CONDITIONS: Final[dict[ConditionType, Callable[[View], ConditionValue | None]]]
     ConditionType.PREEMPTED: conditions.preempted,
     ConditionType.FITS_GPU: memory.fits_gpu,
     ConditionType.ACCELERATED: acceleration.accelerated,
+    ConditionType.RECONCILING: kstatus.reconciling,
+    ConditionType.STALLED: kstatus.stalled,
 }
 """A condition is absent while its function gives None."""
 

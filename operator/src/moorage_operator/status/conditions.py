@@ -11,7 +11,7 @@ from moorage_operator.status.volumes import attached_elsewhere
 def ready(view: View) -> ConditionValue:
     """Whether a request that is sent now gets a response."""
     if view.ready:
-        return "True", Reason.SERVING, _ready_replicas(view)
+        return _serving(view)
     if view.asleep:
         return _sleeping(view)
     staying = any(not pod.terminating for pod in view.pods)
@@ -23,6 +23,15 @@ def ready(view: View) -> ConditionValue:
         return "False", view.problem.reason, view.problem.message
     failed = f"; the previous pod failed: {view.failure}" if view.failure else ""
     return "False", Reason.STARTING, f"{_start_message(view)}{failed}"
+
+
+def _serving(view: View) -> ConditionValue:
+    """What ready pods serve may be the spec of before, if a change is stuck behind them."""
+    if not is_stuck(view):
+        return "True", Reason.SERVING, _ready_replicas(view)
+    _, reason, message = progressing(view)
+    why = message if reason is Reason.ROLLOUT_STUCK else f"{reason}: {message}"
+    return "True", Reason.ROLLOUT_STUCK, f"{_ready_replicas(view)}; the last change is not rolled out: {why}"
 
 
 def _sleeping(view: View) -> ConditionValue:
@@ -151,6 +160,12 @@ def _waits_for_room(view: View) -> bool:
         return problem is not None
     making = deployment is not None and deployment.makes_room and not deployment.stuck
     return making and attached_elsewhere(problem)
+
+
+def is_stuck(view: View) -> bool:
+    """Whether a change of the spec is not rolled out, for whatever reason, while nothing is on its way."""
+    state, reason, _ = progressing(view)
+    return state == "False" and reason is not Reason.COMPLETE
 
 
 def preempted(view: View) -> ConditionValue:
