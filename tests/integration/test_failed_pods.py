@@ -53,7 +53,7 @@ def test_a_node_that_refuses_every_pod_leaves_one_to_look_at(
         assert newest not in seen
         seen.add(newest)
         fail(api, newest)
-    eventually(lambda: len(pods(api)) == 2, "one failed pod, and the next")
+    eventually(lambda: (len(pods(api)), len(alive(api))) == (2, 1), "one failed pod, and the next")
     # Of those that were made within one second any may be the newest.
     assert len(seen & set(pods(api))) == 1
     told = api.wait("InferenceModel", "tiny", lambda im: reason(im) == "Unschedulable", what="the newer one speaks")
