@@ -12,6 +12,7 @@ from typing import Final
 
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from yaml import YAMLError
 
 from moorage_operator.cluster.kinds import FIELD_MANAGER
 
@@ -35,7 +36,7 @@ async def connect() -> ApiClient:
             load_incluster_config(client_configuration=configuration)
         else:
             await _load_kubeconfig(configuration)
-    except (ConfigException, OSError, ValueError, TypeError, AttributeError) as error:
+    except (ConfigException, YAMLError, OSError, ValueError, TypeError, AttributeError) as error:
         raise CredentialsError(
             "cannot connect to the API server: no service account is mounted, and the kubeconfig "
             f"{os.environ.get('KUBECONFIG') or '~/.kube/config'} cannot be used: {error}"
