@@ -1,9 +1,8 @@
 """`python -m moorage_operator`: runs the operator until it is told to end."""
 
+import asyncio
 import logging
 import sys
-
-import uvloop
 
 # Registers the handlers with kopf.
 import moorage_operator.handlers
@@ -21,7 +20,8 @@ def main() -> int:
     logs.configure(settings.log_level, FrameworkErrorsAreWarnings())
     log.info("settings", extra=settings.model_dump(mode="json"))
     try:
-        uvloop.run(run(settings))
+        # Not uvloop: a connection that is given up while it is being made may spoil a later one (MagicStack/uvloop#653).
+        asyncio.run(run(settings))
     except KeyboardInterrupt:
         return 0
     except CredentialsError as error:
