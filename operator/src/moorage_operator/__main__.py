@@ -20,7 +20,7 @@ def main() -> int:
     logs.configure(settings.log_level, FrameworkErrorsAreWarnings())
     log.info("settings", extra=settings.model_dump(mode="json"))
     try:
-        # Not uvloop: a connection that is given up while it is being made may spoil a later one (MagicStack/uvloop#653).
+        # Not uvloop: a connection that is given up while being made may spoil a later one (MagicStack/uvloop#653).
         asyncio.run(run(settings))
     except KeyboardInterrupt:
         return 0
