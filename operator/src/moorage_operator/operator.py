@@ -120,8 +120,8 @@ class Operator:
             for key in self._in(namespace):
                 self.writes.succeeded(key)
                 self._view.update_queue(key, ())
-        # All else may be known by now.
-        self._begin(namespace)
+        if not self._working.is_set():
+            self._begin()  # all else may be known by now
 
     def recovered(self, watched: Watched) -> None:
         """Takes in that something is watched again: what went meanwhile is known by a list only."""
@@ -174,7 +174,7 @@ class Operator:
         self._add(self._view.complete())
         if not self.elector.leading:
             return
-        self._view.rebuild_queue()
+        self._view.rebuild_queue(key for key in self._store.models() if self._sync.has(key.namespace))
         if self._working.is_set():
             self._add(self._in(namespace))
             return

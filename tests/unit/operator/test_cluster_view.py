@@ -225,6 +225,6 @@ def test_all_models_that_wait_are_queued_before_any_position_is_read() -> None:
     stray = starved("stray", "tiny", model_uid="of-an-earlier-model")
     stray["metadata"]["ownerReferences"][0]["uid"] = "rs-of-an-earlier"
     seen.event(PODS, None, stray)
-    seen.rebuild_queue()
+    seen.rebuild_queue(seen.store.models())
     assert seen.queue.position(Key(NAMESPACE, "other")) == QueuePosition(1, 2, f"1 {GPU}")
     assert seen.queue.position(TINY) == QueuePosition(2, 2, f"1 {GPU}")

@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 from kubernetes.aio.dynamic import Resource
 
+from moorage_operator.api.key import Key
 from moorage_operator.cluster.errors import ConflictError, ThrottledError, UnavailableError
-from moorage_operator.cluster.kinds import EVENTS, INFERENCE_MODELS, NODES, PODS, SERVICES
+from moorage_operator.cluster.kinds import DEPLOYMENTS, EVENTS, INFERENCE_MODELS, NODES, PODS, SERVICES
 from moorage_operator.cluster.scope import CHILDREN
 from moorage_operator.operator import Operator
 from moorage_operator.settings import Settings
+from moorage_operator.status.observe import QueuePosition
 from tests.unit.operator.fake_kube import FakeKube
-from tests.unit.operator.support import Object, by_type, live_model, live_pod
+from tests.unit.operator.support import Object, by_type, live_deployment, live_model, live_pod
+from tests.unit.operator.test_cluster_view import GPU, starved
 from tests.unit.operator.virtual_time import in_virtual_time, settle
 
 
@@ -145,6 +148,25 @@ async def test_cluster_01_models_are_left_alone_while_their_pods_may_not_be_watc
         await bed.allow(PODS)
         await asyncio.sleep(1)
         assert ("Service", "one") in children(bed.kube)
+
+
+@in_virtual_time
+async def test_cluster_01_models_of_a_lost_namespace_are_not_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOORAGE_WATCH_NAMESPACES", "team-a,team-b")
+    async with running() as bed:
+        for namespace in ("team-a", "team-b"):
+            deployment, pod = live_deployment("one", uid=f"d-{namespace}"), starved("one-abc-1", "one")
+            pod["metadata"]["uid"] = f"p-{namespace}"
+            for resource, obj in ((DEPLOYMENTS, deployment), (PODS, pod)):
+                bed.operator.event(resource, None, {**obj, "metadata": {**obj["metadata"], "namespace": namespace}})
+        bed.operator._begin()
+        queue = bed.operator._view.queue
+        assert queue.position(Key("team-a", "one")) == QueuePosition(1, 2, f"1 {GPU}")
+        bed.operator.watches.refused((PODS, "team-b"), "403: forbidden")
+        bed.operator.lost((PODS, "team-b"))
+        for _ in range(2):
+            assert queue.position(Key("team-a", "one")) == QueuePosition(1, 1, f"1 {GPU}")
+            bed.operator._begin()  # as when the Lease was lost and taken again
 
 
 @in_virtual_time

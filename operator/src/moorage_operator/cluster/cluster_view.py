@@ -109,10 +109,10 @@ class ClusterView:
         """Updates the scheduling queue from all pods of a model."""
         self._on_queue_change(self.queue.update(key, queue_entry(pods, self.attainable)) - {key})
 
-    def rebuild_queue(self) -> None:
-        """Enters all models that wait at once: one by one, the first would get position 1 of 1."""
+    def rebuild_queue(self, keys: Iterable[Key]) -> None:
+        """Enters those of the models that wait at once: one by one, the first would get position 1 of 1."""
         attainable = self.attainable
-        for key in self.store.models():
+        for key in keys:
             self.queue.update(key, queue_entry(self._own_pods(key), attainable))
 
     def _own_pods(self, key: Key) -> list[PodState]:
