@@ -18,7 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 TYPED = ("cli/src", "common/src", "gateway/src", "operator/src", "runtime/src", "hack", "tests")
 # Where packages come from is the machine's business (uv.lock has to name it), and so is where the checkout lies. So a
 # host is allowed only if it is of documentation, of a schema, or kept by the standards for examples and local use.
-_HOSTS = {"git-scm.com", "go.dev", "huggingface.co", "json-schema.org", "kubernetes.io", "pkg.go.dev", "www.apache.org"}
+_HOSTS = {
+    *("docs.aiohttp.org", "git-scm.com", "go.dev", "huggingface.co", "json-schema.org", "kopf.readthedocs.io"),
+    *("kubernetes.io", "pkg.go.dev", "www.apache.org"),
+}
 _LOCAL_HOST = re.compile(r"[\w-]+|([\w.-]+\.)?(example|svc|invalid|test|example\.(org|com|net))|(127|169\.254)\.[\d.]+")
 _URL = re.compile(r"https?://([A-Za-z0-9][A-Za-z0-9.-]*[A-Za-z0-9])")
 _MACHINE_PATH = re.compile(r"(?<![\w.])/(?:root|work)/[\w.]|(?<![\w.])/home/(?!me\b|user\b|nonroot\b)\w")

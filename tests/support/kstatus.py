@@ -1,6 +1,6 @@
 """What kstatus, by which Flux (`wait: true`) goes, makes of an object that it has no rules of its own for.
 
-Written from https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md.
+Written from kubernetes-sigs/cli-utils, pkg/kstatus/README.md.
 """
 
 from tests.support.api import Object

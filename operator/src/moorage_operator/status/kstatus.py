@@ -1,7 +1,7 @@
 """The conditions by which Flux, and whatever else goes by kstatus, understands a model: present only while True. Pure.
 
 By its rules Ready=False is "in progress" for ever, and Ready=True is done, also while a change is being rolled out.
-https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md
+kubernetes-sigs/cli-utils, pkg/kstatus/README.md
 """
 
 from typing import Final
