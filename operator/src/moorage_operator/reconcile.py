@@ -113,6 +113,10 @@ class Reconciler:
         """
         try:
             live = await self._kube.get(INFERENCE_MODELS, key.namespace, key.name)
+        except ForbiddenError as error:
+            # Its namespace is lost, which the watches find when they are renewed. That is no failure of ours.
+            log.warning("the model cannot be read", extra={"model": "/".join(key), "error": str(error)})
+            return BLOCKED_SECONDS
         except NotFoundError:
             self._store.forget(key)
             self._starts.forget(key)

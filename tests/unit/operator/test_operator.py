@@ -10,7 +10,7 @@ import pytest
 from kubernetes.aio.dynamic import Resource
 
 from moorage_operator.api.key import Key
-from moorage_operator.cluster.errors import ConflictError, ThrottledError, UnavailableError
+from moorage_operator.cluster.errors import ConflictError, ForbiddenError, ThrottledError, UnavailableError
 from moorage_operator.cluster.kinds import DEPLOYMENTS, EVENTS, INFERENCE_MODELS, NODES, PODS, SERVICES
 from moorage_operator.cluster.scope import CHILDREN
 from moorage_operator.operator import Operator
@@ -172,9 +172,12 @@ async def test_cluster_01_models_of_a_lost_namespace_are_not_in_the_queue(monkey
 @in_virtual_time
 async def test_cluster_01_a_refusal_to_write_there_is_no_reason_not_to_be_ready() -> None:
     async with running() as bed:
-        bed.kube.refusals["get", "InferenceModel"] = UnavailableError("403")
+        bed.kube.refusals["get", "InferenceModel"] = ForbiddenError(403, "Forbidden", "no RoleBinding any more")
         bed.add("one")
         await settle()
+        assert bed.operator.writes.refusal is None
+        bed.kube.refusals["get", "InferenceModel"] = UnavailableError("503")
+        await asyncio.sleep(20)
         assert bed.operator.writes.refusal
         bed.refuse(PODS)
         assert bed.operator.writes.refusal is None
