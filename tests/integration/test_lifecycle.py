@@ -184,7 +184,7 @@ def test_a_stranger_of_that_name_is_not_touched(api: Api, operator: OperatorProc
     )
     api.create(model("taken"))
     seen = api.wait("InferenceModel", "taken", lambda im: reason(im) == "NameConflict", what="NameConflict")
-    assert "Deployment named taken exists" in condition(seen, "Ready")["message"]
+    assert "Deployment taken already exists in namespace" in condition(seen, "Ready")["message"]
     untouched = api.get("Deployment", "taken")
     assert untouched is not None
     assert untouched["spec"] == theirs["spec"]
