@@ -129,6 +129,8 @@ def test_a_killed_operator_goes_on_where_it_was(
     api.wait("Service", serving, lambda found: found is not None, what="the Service again")
 
 
+# Other tests' namespaces may take half a minute to end, and the quiet lasts longer than one.
+@pytest.mark.timeout(200)
 def test_a_restart_writes_nothing_and_a_quiet_minute_writes_nothing(
     api: Api, serving: str, operator: OperatorProcess, audit: Audit
 ) -> None:
@@ -137,10 +139,11 @@ def test_a_restart_writes_nothing_and_a_quiet_minute_writes_nothing(
     start = audit.position()
     operator.start()
     assert described(audit.writes(start)) == []
+    quiet_from = len(operator.log.read_text())
     # What is measured is that nothing happens for a minute, so there is no event to wait for. It is longer than a
     # connection may be silent: no watch is given up because there is no news.
     time.sleep(75)
-    assert "a watch ended" not in operator.log.read_text()
+    assert '"level":"warning"' not in operator.log.read_text()[quiet_from:]
     assert described(audit.writes(start)) == []
     assert operator.errors() == []
 

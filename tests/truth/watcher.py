@@ -25,6 +25,7 @@ SHARE: Final = 0.25
 """The share of a core that looking may take: with very many models it is done less often."""
 
 AGAIN_SECONDS: Final = 0.2
+CLOSING_SECONDS: Final = 0.1
 NEVER: Final = aiohttp.ClientTimeout(total=None, sock_connect=30)
 
 
@@ -72,6 +73,9 @@ class Watcher:
                     group.create_task(self._tell())
         except BaseException as failure:  # noqa: BLE001 - it is raised again by stop(), in the test's thread
             self._failure = failure
+        finally:
+            # The connections are closed by the loop's next rounds, and asyncio.run gives it none.
+            await asyncio.sleep(CLOSING_SECONDS)
 
     async def _tell(self) -> None:
         took = 0.0
