@@ -19,21 +19,20 @@ from moorage_operator.cluster.admission import rules_of
 from moorage_operator.cluster.child import Child
 from moorage_operator.cluster.client import Kube
 from moorage_operator.cluster.cluster_view import ClusterView
-from moorage_operator.cluster.errors import ConflictError, ForbiddenError, InvalidError, InvalidNameError, NotFoundError
-from moorage_operator.cluster.events import Event, EventRecorder, sleep_event
+from moorage_operator.cluster.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from moorage_operator.cluster.failed_pods import delete_failed
-from moorage_operator.cluster.kinds import BY_KIND, INFERENCE_MODELS, REPLICA_SETS
+from moorage_operator.cluster.kinds import BY_KIND, INFERENCE_MODELS
+from moorage_operator.cluster.own_pods import own_pods
 from moorage_operator.cluster.pod_events import PodEvents
+from moorage_operator.cluster.status_events import StatusEvents
 from moorage_operator.desired import desired
 from moorage_operator.desired.config import Circumstances, DesiredConfig
 from moorage_operator.desired.drift import drifted, with_hash
 from moorage_operator.engines.base import image_key
-from moorage_operator.metrics import PREEMPTIONS, StartMetrics
+from moorage_operator.metrics import StartMetrics
 from moorage_operator.scaling.scaler import Scale
 from moorage_operator.status import status
-from moorage_operator.status.condition_events import condition_events
-from moorage_operator.status.observe import DeploymentState, Observation, PodState, controller_of
-from moorage_operator.status.preemption import new_entries
+from moorage_operator.status.observe import DeploymentState, Observation, PodState
 from moorage_operator.status.rollout import makes_room
 from moorage_operator.status.texts import printable
 
@@ -99,7 +98,7 @@ class Reconciler:
         self._kube = kube
         self._view = view
         self._store = view.store
-        self._events = EventRecorder(kube)
+        self._events = StatusEvents(kube, view.store)
         self._pod_events = PodEvents(kube, clock)
         self._starts = StartMetrics()
         self._config = config
@@ -251,27 +250,8 @@ class Reconciler:
         )
 
     async def _own_pods(self, key: Key, model: InferenceModel) -> tuple[PodState, ...]:
-        """The pods of our Deployment: labels can be forged, so their ReplicaSet must belong to it."""
-        deployment = self._store.child(key, "Deployment")
-        if deployment is None:
-            return ()
-        candidates = [pod for pod in self._store.pods(key) if pod.model_uid == model.metadata.uid]
-        for uid, name in {pod.replica_set_uid: pod.replica_set for pod in candidates}.items():
-            if self._store.owner_of_replica_set(key, uid) != deployment.uid:
-                await self._look_up_replica_set(key, name)
-        own = tuple(
-            pod for pod in candidates if self._store.owner_of_replica_set(key, pod.replica_set_uid) == deployment.uid
-        )
+        own = await own_pods(self._kube, self._store, key, model.metadata.uid)
         return await self._pod_events.explained(key, own)
-
-    async def _look_up_replica_set(self, key: Key, name: str) -> None:
-        try:
-            live = await self._kube.get(REPLICA_SETS, key.namespace, name)
-        except (NotFoundError, InvalidNameError):
-            return  # an ownerReference may say anything
-        owner = controller_of(live)
-        if owner.get("kind") == "Deployment":
-            self._store.note_replica_set(key, live["metadata"]["uid"], owner["uid"])
 
     def _observe(
         self, key: Key, pods: tuple[PodState, ...], blocked: Problem | None, scale: Scale | None
@@ -299,7 +279,7 @@ class Reconciler:
         self._starts.observe(key, seen.pods, model.status.get("startup") or {})
         if after == model.status:
             return
-        await self._record_events(key, model, seen, after, now)
+        await self._events.record(key, model, seen, after, now)
         manifest = {
             "apiVersion": API_VERSION,
             "kind": KIND,
@@ -310,27 +290,3 @@ class Reconciler:
         self._store.note_written(key, written["metadata"]["resourceVersion"])
         ready = after["conditions"][0]
         log.info("status", extra={"model": "/".join(key), "phase": after["phase"], "reason": ready["reason"]})
-
-    async def _record_events(
-        self, key: Key, model: InferenceModel, seen: Observation, after: dict[str, Any], now: str
-    ) -> None:
-        """Records the Events that go with a status that is about to be written."""
-        await self._record_preemptions(key, model, after, now)
-        if event := sleep_event(model.status, after, asleep=seen.replicas == 0):
-            await self._events.record(key, model.metadata.uid, event, now)
-        for found in condition_events(model, seen, after):
-            event = Event(found.type, found.reason, printable(found.message), found.cause)
-            await self._events.record(key, model.metadata.uid, event, now)
-
-    async def _record_preemptions(self, key: Key, model: InferenceModel, after: dict[str, Any], now: str) -> None:
-        """Records each new preemption on the preempted model and on the preemptor."""
-        for entry in new_entries(model.status.get("preemption") or {}, after.get("preemption") or {}):
-            if not entry["by"]:
-                continue  # the scheduler's Event, which names the preemptor, is on its way
-            pod, on = entry["pod"], f" on node {entry['node']}" if entry["node"] else ""
-            victim = Event("Warning", "Preempted", f"Pod {pod} was preempted by {entry['by']}{on}", pod)
-            await self._events.record(key, model.metadata.uid, victim, now)
-            PREEMPTIONS.labels(*key).inc()
-            if not entry["by"].startswith("pod ") and self._store.preemption_confirmed(key, pod):
-                preemptor = Event("Normal", "Preempting", f"Preempted pod {pod} of {'/'.join(key)}{on}", pod)
-                await self._events.record_by_name(Key(*entry["by"].split("/", 1)), preemptor, now)
