@@ -2,7 +2,9 @@
 
 kopf 1.45
 - keeps its last view of an object in annotations, which an object's author can forge to hide a change, and copies each
-  object to compare it: storages that do nothing (`stateless` below);
+  object to compare it: storages that do nothing (`_NoDiffBase`, `_NoProgress`);
+- removes its finalizer from each object that has it, although another kopf operator, or an object's author, has set it;
+  without the right to, it tries for ever: a name here that no object can have;
 - gives requests up after a dozen attempts: endless ones here, at most 2 s apart, as its watches do not tell each other
   that the API server is back;
 - logs each attempt that it will repeat as an error;
@@ -17,6 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 import kopf
@@ -39,6 +42,9 @@ EXIT_SECONDS: Final = 8.0
 """The same when it was asked to."""
 SHORT_LIFE: Final = 2.0
 """A process that ends sooner waits for as long before it begins again."""
+
+NO_FINALIZER: Final = "no finalizer"
+"""The API server refuses a finalizer with a space in its name."""
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
@@ -95,6 +101,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.networking.error_backoffs = _Backoffs()
     settings.persistence.progress_storage = _NoProgress()
     settings.persistence.diffbase_storage = _NoDiffBase()
+    settings.persistence.finalizer = NO_FINALIZER
     # A worker keeps the last event of its object until it ends; with kopf's 5 s, a list is in memory as a whole.
     settings.queueing.idle_timeout = 0.1
     settings.process.ultimate_exiting_timeout = None
@@ -141,14 +148,16 @@ async def run(settings: Settings) -> None:
     await _first(operator, cleaned)
     await asyncio.wait({operator}, timeout=EXIT_SECONDS if stop.is_set() else HANG_SECONDS)
     failed = operator.exception() if operator.done() and not operator.cancelled() else None
-    if stop.is_set() or (operator.done() and failed is None):
-        if not operator.done():
-            _end_at_once()
-        return
-    log.warning("kopf has ended; beginning anew", extra={"error": f"{type(failed).__name__}: {failed}"[:500]})
-    if time.monotonic() - began < SHORT_LIFE:
-        await asyncio.sleep(SHORT_LIFE)
-    os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - the same program with the same arguments
+    if not stop.is_set() and (failed or not operator.done()):
+        error = f"{type(failed).__name__}: {failed}"[:500] if failed else "it hangs"
+        log.warning("kopf has ended; beginning anew", extra={"error": error})
+        if time.monotonic() - began < SHORT_LIFE:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), SHORT_LIFE)
+        if not stop.is_set():
+            os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - the same program with the same arguments
+    if not operator.done():
+        _end_at_once()
 
 
 async def _first(task: "asyncio.Task[None]", event: asyncio.Event) -> None:

@@ -1,0 +1,60 @@
+"""kopf as the frame of the process: what it is kept from doing, and how the process begins anew or ends."""
+
+import asyncio
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import kopf
+import pytest
+
+from moorage_operator.handlers import framework
+from moorage_operator.settings import Settings
+from tests.unit.operator.api_server import kubeconfig
+
+FINALIZER = re.compile(r"([a-z0-9.-]+/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+"""What the API server takes as the name of a finalizer."""
+
+
+def test_kopf_removes_the_finalizers_of_nobody() -> None:
+    settings = kopf.OperatorSettings()
+    assert FINALIZER.fullmatch(settings.persistence.finalizer)
+    framework.configure(settings)
+    assert not FINALIZER.fullmatch(settings.persistence.finalizer)
+
+
+class ExecutionError(Exception):
+    """The process would begin anew."""
+
+
+@pytest.fixture
+def kopf_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kopf begins, and ends with an error at once."""
+
+    async def operator(*, ready_flag: asyncio.Event, memo: kopf.Memo, **_: Any) -> None:
+        ready_flag.set()
+        await asyncio.sleep(0.01)
+        await memo.api.close()
+        memo.cleaned.set()
+        raise RuntimeError("by order")
+
+    def execv(*_: Any) -> None:
+        raise ExecutionError
+
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "config", "http://127.0.0.1:1", token="one")))
+    monkeypatch.setattr(kopf, "operator", operator)
+    monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setattr(framework, "SHORT_LIFE", 0.3)
+
+
+async def test_when_kopf_ends_the_process_begins_anew(kopf_ends: None, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ExecutionError):
+        await framework.run(Settings())
+    assert "kopf has ended; beginning anew" in caplog.text
+
+
+async def test_a_process_that_is_told_to_end_does_not_begin_anew(kopf_ends: None) -> None:
+    asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGTERM)
+    await framework.run(Settings())
