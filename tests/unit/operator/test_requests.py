@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from kubernetes.aio.client import ApiClient
 from kubernetes.aio.dynamic import Resource
 
 from moorage_operator.cluster.connection import connect
@@ -144,3 +146,35 @@ async def test_fault_11_while_credentials_are_refused_one_request_asks_at_a_time
     assert [code for code, _ in answers] == [200] * 5
     # The first five are on their way together, then one after the other, and when one succeeds all do.
     assert len(bed.server.requests) <= 12 + 5
+
+
+async def test_cluster_01_a_namespace_that_is_lost_holds_up_no_other_after_credentials_were_refused(bed: Bed) -> None:
+    refused = [status(401, "Unauthorized", "who are you?")]
+
+    def answer(request: web.Request) -> web.Response:
+        if refused:
+            return refused.pop()
+        return status(403, "Forbidden", "by order") if request.path == PODS_PATH else web.json_response(page("one"))
+
+    bed.server.answers = [answer]
+    lost = asyncio.create_task(bed.get(PODS_PATH))
+    await asyncio.sleep(0.2)
+    assert bed.watches.unwatched()
+    async with asyncio.timeout(2):
+        assert (await bed.get("/api/v1/nodes"))[0] == 200
+    assert not lost.done()
+    lost.cancel()
+
+
+async def test_what_is_refused_for_long_is_asked_for_with_credentials_that_are_fresh(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = iter(["one", "two"])
+
+    async def authorization(_api: ApiClient) -> dict[str, str]:
+        return {"Authorization": next(tokens)}
+
+    monkeypatch.setattr(requests, "authorization", authorization)
+    bed.server.answer(status(403, "Forbidden", "by order"), page("one"))
+    assert (await bed.get(PODS_PATH))[0] == 200
+    assert [request.headers["Authorization"] for request in bed.server.requests] == ["one", "two"]

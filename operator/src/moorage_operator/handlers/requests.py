@@ -30,7 +30,7 @@ from moorage_operator.workqueue import backoffs
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS: Final = 30.0
-"""How long the API server may take for a page of a list, or to begin a watch."""
+"""How long the API server may take to begin its response, and as long again for a page of a list."""
 LOGIN_SECONDS: Final = 2.0
 """Between two attempts while our credentials are refused."""
 LONGEST_PAUSE: Final = 5.0
@@ -53,7 +53,8 @@ def session(api: ApiClient, watched: Iterable[Watched], watches: Watches, sink: 
             connector=aiohttp.TCPConnector(limit=0, ssl=api.rest_client.ssl_context),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": FIELD_MANAGER},
-            middlewares=(Login(api), ListsAndWatches(watched, watches, sink)),
+            # The first is the outer one: what it sends again, and only after a pause, gets fresh credentials each time.
+            middlewares=(ListsAndWatches(watched, watches, sink), Login(api)),
             proxy=api.configuration.proxy,
             trust_env=True,
         ),
@@ -61,7 +62,10 @@ def session(api: ApiClient, watched: Iterable[Watched], watches: Watches, sink: 
 
 
 class Login:
-    """Proves who we are with each request; while that is refused, one request after the other asks again."""
+    """Proves who we are with each request; while that is refused, one request after the other asks again.
+
+    It has to be the inner middleware: a request waits inside for its turn only, never for what another one is refused.
+    """
 
     def __init__(self, api: ApiClient) -> None:
         self._api = api
@@ -86,7 +90,8 @@ class Login:
 
     async def _send(self, request: Request, handler: Handler) -> Response:
         request.headers.update(await authorization(self._api))
-        response = await handler(request)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            response = await handler(request)
         if response.status != HTTPStatus.UNAUTHORIZED:
             self._refused = False
         elif not self._refused:
@@ -112,10 +117,10 @@ class ListsAndWatches:
             return await handler(request)
         pauses = backoffs(LONGEST_PAUSE)
         while True:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                response = await handler(request)
-                is_list = "watch" not in query
-                content = await response.read() if response.status in _REFUSED or (response.ok and is_list) else b""
+            response = await handler(request)
+            is_list, content = "watch" not in query, b""
+            if response.status in _REFUSED or (response.ok and is_list):
+                content = await _read(response)
             if response.status in _REFUSED:
                 if self._watches.refused(watched, _message(response.status, content)):
                     self._sink.lost(watched)
@@ -140,15 +145,19 @@ class ListsAndWatches:
         pauses = backoffs(LONGEST_PAUSE)
         told = False
         while True:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                response = await handler(request)
-                found = response.status not in (HTTPStatus.OK, HTTPStatus.NOT_FOUND) or _names_us(await response.read())
+            response = await handler(request)
+            found = response.status not in (HTTPStatus.OK, HTTPStatus.NOT_FOUND) or _names_us(await _read(response))
             if found:
                 return response
             if not told:
                 log.warning("the API server has no InferenceModels yet; apply Moorage's CRDs")
                 told = True
             await asyncio.sleep(next(pauses))
+
+
+async def _read(response: Response) -> bytes:
+    async with asyncio.timeout(ANSWER_SECONDS):
+        return await response.read()
 
 
 def _names_us(content: bytes) -> bool:
