@@ -218,6 +218,25 @@ def test_a_list_drops_what_it_does_not_have() -> None:
     assert store.child(TINY, "Deployment") is None
 
 
+def test_late_news_of_what_a_list_did_not_have_does_not_bring_it_back() -> None:
+    store = Store()
+    store.put("Pod", pod("a", version=1))
+    store.put("Deployment", live_deployment(version=1))
+    store.retain("Pod", set(), None, 10)
+    store.retain("Deployment", set(), None, 10)
+    assert store.put("Pod", pod("a", version=9)) is None
+    assert store.put("Deployment", live_deployment(version=1)) is None
+    assert names(store) == []
+    assert store.child(TINY, "Deployment") is None
+
+
+def test_fault_13_a_child_that_no_list_has_for_its_label_is_kept_when_it_is_read() -> None:
+    store = Store()
+    store.put("Deployment", live_deployment(version=1))
+    store.retain("Deployment", set(), None, 10)
+    assert store.put("Deployment", live_deployment(version=2)) == TINY
+
+
 def test_a_list_that_has_everything_concerns_nobody() -> None:
     store = Store()
     store.put("Pod", pod("a"))

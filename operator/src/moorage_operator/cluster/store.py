@@ -248,8 +248,7 @@ class Store:
         uid = obj["metadata"]["uid"]
         # A list, or the answer to a write, that is older than this may still be on its way. What is not older is true:
         # an object that loses our label is gone for a watch by label, in the version that it has from then on.
-        self._gone[uid] = int(obj["metadata"]["resourceVersion"])
-        _forget_oldest(self._gone)
+        self._note_gone(uid, int(obj["metadata"]["resourceVersion"]))
         if kind == "Pod":
             state = pod_state(obj)
             self._note_own_preemption(key, state)
@@ -273,7 +272,8 @@ class Store:
     def retain(self, kind: str, uids: Set[str], namespace: str | None, version: int) -> set[Key]:
         """Drops objects of `kind` that a full list of `namespace` at `version` did not have.
 
-        What is newer than the list was made after it, and stays. Returns the models that lost an object.
+        What is newer than the list was made after it, and stays. Returns the models that lost an object. News that is
+        older than the list may still come: kopf hands events on later than it hears of them.
         """
         lost = set[Key]()
         for key, model in self._models.items():
@@ -283,14 +283,22 @@ class Store:
                 gone = [uid for uid in model.pods if uid not in uids and self._pod_versions[uid] <= version]
                 for uid in gone:
                     self._forget_pod(key, uid)
+                    self._note_gone(uid, version)
             else:
                 child = model.children.get(kind)
                 gone = [child.uid] if child and child.uid not in uids and child.version <= version else []
-                if gone:
+                if child and gone:
                     del model.children[kind]
+                    # Not the list's version: a child that has lost our label is in no list, and is read when missed.
+                    self._note_gone(child.uid, child.version + 1)
             if gone:
                 lost.add(key)
         return lost
+
+    def _note_gone(self, uid: str, version: int) -> None:
+        """Keeps that an object is gone, so that nothing older than `version` brings it back."""
+        self._gone[uid] = version
+        _forget_oldest(self._gone)
 
     def _forget_pod(self, key: Key, uid: str, *, marked_preempted: bool | None = None) -> None:
         pod = self._models[key].pods.pop(uid, None)
