@@ -192,8 +192,11 @@ class Operator:
 
     async def _reconcile(self, key: Key) -> None:
         if not self._sync.has(key.namespace):
+            self.writes.succeeded(key)
             return  # it is queued again when what is missing has been listed
         if not self.elector.valid:
+            if self.elector.held_by_other:
+                self.writes.succeeded(key)
             # The process was paused, or the API server is away: whoever leads now, it may not be us. That is no failure
             # of the model, so it does not wait longer each time.
             self._models.add(key, NOT_LEADING_SECONDS)

@@ -7,7 +7,7 @@ import pytest
 from kubernetes.aio.dynamic import Resource
 
 from moorage_operator.cluster.errors import ConflictError, ThrottledError, UnavailableError
-from moorage_operator.cluster.lease import LEASE_SECONDS, RENEW_DEADLINE, RENEW_SECONDS, Elector
+from moorage_operator.cluster.lease import LEASE_SECONDS, RELEASE_SECONDS, RENEW_DEADLINE, RENEW_SECONDS, Elector
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.virtual_time import in_virtual_time, now
 
@@ -315,3 +315,14 @@ async def test_fault_09_who_lost_the_lease_by_refusals_asks_no_sooner_than_it_wa
     await asyncio.sleep(2)
     assert len(kube.reads) == asked + 1
     again.cancel()
+
+
+@in_virtual_time
+async def test_an_api_server_that_does_not_answer_does_not_keep_a_process_from_ending() -> None:
+    kube = SlowKube()
+    first = await leader(kube)
+    kube.delay = 60
+    began = now()
+    await first.release()
+    assert now() - began <= RELEASE_SECONDS
+    assert not first.leading

@@ -184,6 +184,32 @@ async def test_cluster_01_a_refusal_to_write_there_is_no_reason_not_to_be_ready(
 
 
 @in_virtual_time
+async def test_cluster_01_a_refusal_while_the_namespace_is_being_lost_does_not_last() -> None:
+    async with running() as bed:
+        bed.kube.refusals["apply", "Deployment"] = UnavailableError("503")
+        bed.add("one")
+        await asyncio.sleep(1)
+        bed.refuse(PODS)
+        bed.operator.writes.refused(Key("team-a", "one"), UnavailableError("503"))  # it was on its way
+        await asyncio.sleep(40)
+        assert bed.operator.writes.refusal is None
+
+
+@in_virtual_time
+async def test_a_replica_that_does_not_lead_any_more_is_not_kept_from_being_ready_by_what_it_could_not_write() -> None:
+    async with running() as bed:
+        bed.kube.refusals["apply", "Deployment"] = UnavailableError("503")
+        bed.add("one")
+        await asyncio.sleep(1)
+        assert bed.operator.writes.refusal
+        lease = bed.kube.objects["Lease", "moorage-operator"]["spec"]
+        lease |= {"holderIdentity": "another", "leaseTransitions": 1}
+        await asyncio.sleep(60)
+        assert not bed.operator.elector.leading
+        assert bed.operator.writes.refusal is None
+
+
+@in_virtual_time
 async def test_the_echo_of_our_own_status_reads_nothing() -> None:
     async with running() as bed:
         bed.add("one")

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 LEASE_SECONDS: Final = 15
 RENEW_DEADLINE: Final = 10.0
 RENEW_SECONDS: Final = 2.0
+RELEASE_SECONDS: Final = 5.0
+"""How long a process that ends tries to give the Lease up: it is killed some seconds later."""
 
 
 class Elector:
@@ -67,7 +69,7 @@ class Elector:
 
     async def hold(self) -> None:
         """Renews until it cannot any more, and returns then; begin again with `acquire`."""
-        while self.valid and not self._held_by_other():
+        while self.valid and not self.held_by_other:
             await asyncio.sleep(self._pause)
             with suppress(TimeoutError):
                 async with asyncio.timeout(RENEW_DEADLINE):
@@ -81,12 +83,16 @@ class Elector:
             return
         self.leading = False
         try:
-            lease = await self._kube.get(LEASES, self._namespace, self._name)
-            if lease["spec"].get("holderIdentity") == self._identity:
-                spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
-                await self._kube.replace(LEASES, {**_typed(lease), "spec": spec})
-        except (ApiError, UnavailableError) as error:
-            log.warning("the lease could not be released; it expires by itself", extra={"error": str(error)})
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await self._give_up()
+        except (ApiError, UnavailableError, TimeoutError) as error:
+            log.warning("the lease could not be released; it expires by itself", extra={"error": repr(error)})
+
+    async def _give_up(self) -> None:
+        lease = await self._kube.get(LEASES, self._namespace, self._name)
+        if lease["spec"].get("holderIdentity") == self._identity:
+            spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
+            await self._kube.replace(LEASES, {**_typed(lease), "spec": spec})
 
     async def _try(self) -> bool:
         # Others count from the renewal, which may be as old as our request: an answer may be late, or read late.
@@ -114,12 +120,14 @@ class Elector:
         self._note(lease)
         spec = lease.get("spec", {})
         duration = spec.get("leaseDurationSeconds", LEASE_SECONDS)
-        if self._held_by_other() and self._clock() - self._seen_at < duration:
+        if self.held_by_other and self._clock() - self._seen_at < duration:
             return False
         self._note(await self._kube.replace(LEASES, {**_typed(lease), "spec": self._claim(spec)}))
         return True
 
-    def _held_by_other(self) -> bool:
+    @property
+    def held_by_other(self) -> bool:
+        """Whether the Lease was another replica's when it was last read."""
         holder = self._seen[0] if self._seen else None
         return bool(holder) and holder != self._identity
 
