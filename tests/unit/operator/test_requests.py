@@ -31,6 +31,8 @@ class Seen:
 
     def event(self, _resource: Resource, kind: str | None, obj: dict[str, Any]) -> None:
         """An object."""
+        if obj["metadata"]["name"] == "broken":
+            raise KeyError("a bug")
         self.told.append((kind, obj["metadata"]["name"]))
 
     def listed(self, resource: Resource, namespace: str | None, found: Mapping[str, str], version: int) -> None:
@@ -100,6 +102,14 @@ async def test_a_list_that_begins_anew_forgets_the_pages_before(bed: Bed) -> Non
     await bed.get(PODS_PATH)
     await bed.get(PODS_PATH)
     assert bed.seen.told[-1] == ("listed", "Pod", "team-a", {"uid-two": "team-a/two"}, 9)
+
+
+async def test_an_object_that_cannot_be_read_stops_no_list(bed: Bed, caplog: pytest.LogCaptureFixture) -> None:
+    bed.server.answer(page("broken", "one"))
+    assert (await bed.get(PODS_PATH))[0] == 200
+    found = {"uid-broken": "team-a/broken", "uid-one": "team-a/one"}
+    assert bed.seen.told == [(None, "one"), ("listed", "Pod", "team-a", found, 9)]
+    assert "KeyError: 'a bug'" in caplog.text
 
 
 async def test_what_is_not_watched_passes_unread(bed: Bed) -> None:

@@ -1,11 +1,14 @@
 """Takes in lists, page by page: unlike a watch, a list tells what is gone. kopf drops that."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from kubernetes.aio.dynamic import Resource
 
 from moorage_operator.cluster.scope import Watched
+
+log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
@@ -37,6 +40,11 @@ class Listing:
         for obj in page.get("items") or ():
             metadata = obj["metadata"]
             self._found[metadata["uid"]] = f"{metadata.get('namespace', '')}/{metadata['name']}"
-            self._sink.event(resource, None, obj)
+            try:
+                self._sink.event(resource, None, obj)
+            except Exception:
+                # A bug in reading one object must not end kopf's list, and so the process, again and again.
+                extra = {"kind": resource.kind, "object": self._found[metadata["uid"]]}
+                log.exception("an object could not be taken in", extra=extra)
         if not page["metadata"].get("continue"):
             self._sink.listed(resource, namespace, self._found, int(page["metadata"]["resourceVersion"]))
