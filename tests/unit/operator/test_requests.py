@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.dynamic import Resource
 
@@ -139,6 +139,13 @@ async def test_other_refusals_are_kopfs_to_repeat(bed: Bed, code: int) -> None:
     bed.server.answer(status(code, "Reason", "by order"))
     assert (await bed.get(PODS_PATH))[0] == code
     assert bed.seen.told == []
+
+
+async def test_a_list_that_expires_between_two_pages_begins_again(bed: Bed) -> None:
+    bed.server.answer(page("one", more="go-on"), status(410, "Expired", "too old"))
+    await bed.get(PODS_PATH)
+    with pytest.raises(ClientPayloadError):
+        await bed.get(PODS_PATH, **{"continue": "go-on"})
 
 
 async def test_kopf_hears_of_the_api_when_the_crd_is_there(bed: Bed) -> None:

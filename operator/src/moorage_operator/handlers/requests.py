@@ -21,7 +21,7 @@ import msgspec
 from kubernetes.aio.client import ApiClient
 
 from moorage_operator.cluster.connection import authorization
-from moorage_operator.cluster.kinds import FIELD_MANAGER, INFERENCE_MODELS, path_of
+from moorage_operator.cluster.kinds import FIELD_MANAGER, INFERENCE_MODELS, described, path_of
 from moorage_operator.cluster.listing import Listing, Sink
 from moorage_operator.cluster.scope import Watched
 from moorage_operator.cluster.watches import Watches
@@ -126,6 +126,10 @@ class ListsAndWatches:
                     self._sink.lost(watched)
                 await asyncio.sleep(next(pauses))
                 continue
+            if response.status == HTTPStatus.GONE and "continue" in query:
+                response.release()
+                # kopf ends for any other error; for this one it lists from the beginning.
+                raise aiohttp.ClientPayloadError(f"the list of {described(*watched)} has expired between two pages")
             if response.ok:
                 returned = self._watches.answered(watched)
                 if is_list:
