@@ -153,7 +153,7 @@ class Api:
 
     def _other_test_namespaces(self) -> list[str]:
         names = [item["metadata"]["name"] for item in self.request("GET", "/api/v1/namespaces")["items"]]
-        return [name for name in names if name.startswith("test-") and name != self.namespace]
+        return [name for name in names if name.startswith(("test-", "e2e-")) and name != self.namespace]
 
     def wait(
         self, kind: str, name: str, until: Callable[[Object | None], Any], *, what: str, seconds: float = 30

@@ -49,6 +49,7 @@ def test_cluster_17_two_clusters_with_nodes_serve_side_by_side(
 ) -> None:
     if Record.read(Layout.of(cluster.options.name)) is None:
         pytest.skip("kind keeps its clusters apart by itself")
+    api.wait_until_alone()
     serve(api, "first")
     before, running = contents(cluster), status(cluster.options.name)
 
