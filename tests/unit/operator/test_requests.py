@@ -156,6 +156,14 @@ async def test_kopf_hears_of_the_api_when_the_crd_is_there(bed: Bed) -> None:
     assert len((await bed.get("/apis/moorage.dev/v1alpha1"))[1]["resources"]) == 2
 
 
+async def test_cluster_01_an_operator_that_waits_for_the_crd_is_alive(bed: Bed) -> None:
+    bed.watches._started -= 1000
+    bed.server.answer(status(404, "NotFound", ""), {"resources": [{"name": "inferencemodels"}]})
+    await bed.get("/apis/moorage.dev/v1alpha1")
+    assert bed.watches.silent_seconds() < 10
+    assert bed.watches.missing()
+
+
 async def test_fault_11_while_credentials_are_refused_one_request_asks_at_a_time(bed: Bed) -> None:
     refused = [status(401, "Unauthorized", "who are you?")]
     bed.server.answer(*refused * 12, page("one"))

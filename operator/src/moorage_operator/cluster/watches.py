@@ -43,6 +43,10 @@ class Watches:
             UNWATCHED.labels(*_labels(watched)).set(1)
         return news
 
+    def held_up(self) -> None:
+        """None of them can begin yet, but the API server answers: a restart would be of no use."""
+        self._started = self._clock()
+
     def is_refused(self, watched: Watched) -> bool:
         """Whether the last list or watch was refused."""
         return watched in self._refusals

@@ -153,6 +153,7 @@ class ListsAndWatches:
             found = response.status not in (HTTPStatus.OK, HTTPStatus.NOT_FOUND) or _names_us(await _read(response))
             if found:
                 return response
+            self._watches.held_up()
             if not told:
                 log.warning("the API server has no InferenceModels yet; apply Moorage's CRDs")
                 told = True
