@@ -113,3 +113,16 @@ def test_whom_a_replica_set_belongs_to_is_kept_as_long_as_it_has_pods() -> None:
 def _replica_set(name: str, uid: str, owner_uid: str, kind: str = "Deployment") -> dict[str, Any]:
     owner = {"kind": kind, "name": name, "uid": owner_uid, "controller": True}
     return {"metadata": {"name": name, "namespace": NAMESPACE, "uid": uid, "ownerReferences": [owner]}}
+
+
+async def test_pods_with_forged_owners_cost_a_few_reads_only() -> None:
+    bed = Bed()
+    await bed.reconcile()
+    for number in range(500):
+        owner = {"kind": "ReplicaSet", "name": f"forged-{number}", "uid": f"rs-{number}", "controller": True}
+        bed.store.put("Pod", live_pod(f"forged-{number}", ownerReferences=[owner]))
+    bed.store.put("Pod", live_pod("own", ready=True, creationTimestamp="2026-01-03T00:00:00Z"))
+    before = len(bed.kube.reads)
+    await bed.reconcile()
+    assert bed.status["readyReplicas"] == 1
+    assert len(bed.kube.reads) - before < 40
