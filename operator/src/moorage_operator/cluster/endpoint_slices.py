@@ -31,12 +31,12 @@ async def follow(kube: Kube, namespace: str, service: str, gateways: Gateways, w
         try:
             version = await _list(kube, namespace, selector, gateways)
             watches.answered(watched)
-            pauses = backoffs()
             query = {**selector, "resourceVersion": version, "timeoutSeconds": str(WATCH_SECONDS)}
             async for event in kube.watch(ENDPOINT_SLICES, namespace, query, SILENT_SECONDS):
                 if event["type"] == "ERROR":
                     break
                 gateways.event(event["type"], event["object"])
+            pauses = backoffs()
         except (ForbiddenError, NotFoundError) as error:
             watches.refused(watched, error.message)
         except (ApiError, UnavailableError) as error:
