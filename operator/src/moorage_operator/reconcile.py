@@ -165,8 +165,8 @@ class Reconciler:
     def _live_image(self, key: Key) -> str:
         """The image of the live Deployment's first container; empty if it has none."""
         child = self._store.child(key, "Deployment")
-        pod = child.body["spec"]["template"]["spec"] if child else {}
-        containers: list[dict[str, Any]] = pod.get("containers") or [{}]
+        spec = child.body.get("spec") if child else None
+        containers: list[dict[str, Any]] = (spec["template"]["spec"].get("containers") if spec else None) or [{}]
         return str(containers[0].get("image") or "")
 
     def _own_deployment(self, key: Key, model: InferenceModel) -> DeploymentState | None:

@@ -6,7 +6,10 @@ import pytest
 
 from moorage_common.facts import Health, Phase
 from moorage_operator.api.key import Key
+from moorage_operator.cluster.child import MOST_KEPT, Child
 from moorage_operator.cluster.store import Store, key_of
+from moorage_operator.desired.drift import drifted
+from moorage_operator.status.observe import deployment_state
 from tests.unit.operator.support import MODEL_UID, NAMESPACE, live_deployment, live_pod
 
 TINY = Key(NAMESPACE, "tiny")
@@ -70,6 +73,31 @@ def test_fault_13_a_pod_that_its_replica_set_has_let_go_is_no_more_the_models() 
     del released["metadata"]["ownerReferences"]
     assert store.put("Pod", released) == TINY
     assert names(store) == []
+
+
+def test_bad_input_of_a_foreign_object_of_a_childs_name_only_the_owner_is_kept() -> None:
+    store, foreign = Store(), live_deployment(owner_uid=None)
+    foreign["metadata"]["annotations"] = {"large": "x" * 10**6}
+    store.put("Deployment", foreign)
+    assert store.child(TINY, "Deployment") == Child("uid-of-deployment", 1, None, None, state=deployment_state(foreign))
+    of_another = live_deployment(version=2)
+    of_another["metadata"]["ownerReferences"][0]["name"] = "another"
+    store.put("Deployment", of_another)
+    assert (child := store.child(TINY, "Deployment"))
+    assert (child.owner_uid, child.body) == (MODEL_UID, {})
+
+
+def test_bad_input_a_child_that_is_too_large_is_not_kept_and_its_changes_are_noticed() -> None:
+    store, large = Store(), live_deployment()
+    large["metadata"]["annotations"] = {"large": "x" * MOST_KEPT}
+    store.put("Deployment", large)
+    assert (child := store.child(TINY, "Deployment"))
+    assert child.body == {}
+    assert drifted({"spec": {"replicas": 1}}, child.body)
+    large["metadata"]["resourceVersion"] = "2"
+    assert store.put("Deployment", large) is None
+    large["metadata"] |= {"resourceVersion": "3", "annotations": {"large": "y" * MOST_KEPT}}
+    assert store.put("Deployment", large) == TINY
 
 
 def test_news_of_a_child_names_its_model() -> None:
