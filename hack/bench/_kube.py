@@ -159,11 +159,17 @@ class Follower:
 
     async def _watch(self, version: str) -> None:
         decoder = msgspec.json.Decoder(_Event)
-        params = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "3600"}
-        async with self._http.get(self._path, params=params) as stream:
-            async for line in stream.content:
-                event = decoder.decode(line)
-                self._take(event.type, event.object)
+        while True:
+            params = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "3600"}
+            async with self._http.get(self._path, params=params) as stream:
+                async for line in stream.content:
+                    event = decoder.decode(line)
+                    self._take(event.type, event.object)
+            # The API server ends the watches of a kind when its CustomResourceDefinition changes.
+            page = await self._list()
+            for item in page.items:
+                self._take("MODIFIED", item)
+            version = page.metadata.resourceVersion
 
     def _take(self, kind: str, obj: Object) -> None:
         now, name = time.perf_counter(), obj.metadata.name
