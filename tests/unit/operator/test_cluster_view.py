@@ -1,6 +1,8 @@
 """What the events of the watches mean for models: children, nodes, the queue, and preemptions."""
 
+import gc
 import time
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -228,3 +230,19 @@ def test_all_models_that_wait_are_queued_before_any_position_is_read() -> None:
     seen.rebuild_queue(seen.store.models())
     assert seen.queue.position(Key(NAMESPACE, "other")) == QueuePosition(1, 2, f"1 {GPU}")
     assert seen.queue.position(TINY) == QueuePosition(2, 2, f"1 {GPU}")
+
+
+def test_bad_input_events_before_the_first_lists_take_bounded_memory_and_none_of_another_namespace() -> None:
+    seen = ClusterView()
+    seen.event(PODS, None, victim())
+    seen.event(EVENTS, None, event())
+    gc.collect()
+    tracemalloc.start()
+    for number in range(3 * MOST_HELD):
+        forged = {"kind": "Pod", "namespace": "mallory", "name": "tiny-abc-1", "uid": f"{number}"}
+        metadata = {"namespace": "mallory", "annotations": {"x": f"{number}" + "y" * 10**4}}
+        seen.event(EVENTS, None, event(metadata=metadata, involvedObject=forged))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 3 * 10**6, "whole Events would be 30 MB"
+    assert list(seen.complete()) == [TINY]

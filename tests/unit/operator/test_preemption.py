@@ -38,6 +38,7 @@ def test_the_event_tells_victim_preemptor_node_and_time() -> None:
         {"message": "Preempted by pod winner on node \x1b[31mRED"},
         {"message": f"Preempted by pod {'w' * 65} on node node-7"},
         {"involvedObject": {"kind": "Pod", "namespace": NAMESPACE, "name": "tiny\n-1", "uid": "victim"}},
+        {"involvedObject": {"kind": "Pod", "namespace": NAMESPACE, "name": "tiny-1", "uid": "u" * 65}},
         {"message": None},
         {"involvedObject": {"kind": "Node", "name": "n"}},
         {"involvedObject": {"kind": "Pod", "namespace": "elsewhere", "name": "x", "uid": "y"}},

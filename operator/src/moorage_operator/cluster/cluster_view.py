@@ -4,6 +4,7 @@ Fed by the watches; each event returns the models to reconcile.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -17,14 +18,17 @@ from moorage_operator.cluster.store import Store
 from moorage_operator.scaling.scaler import Scaler
 from moorage_operator.scaling.usage import Usage
 from moorage_operator.status.observe import PodState
-from moorage_operator.status.preemption import PodRef, preemption_from_event
+from moorage_operator.status.preemption import PodRef, Preemption, preemption_from_event
 from moorage_operator.status.queue import SchedulingQueue, queue_entry
 
 Object = dict[str, Any]
+Reported = tuple[PodRef, Preemption]
+"""What an Event of a preemption says; the Event itself may be as large as an object can be."""
 
 HELD_SECONDS: Final = 30.0
 """How long a preemption Event waits for the condition of its pod: they come by different watches, in any order."""
 MOST_HELD: Final = 1024
+"""Events that wait for that; and of each namespace, those that wait for the first lists."""
 
 
 class ClusterView:
@@ -50,8 +54,8 @@ class ClusterView:
         self.scaler = Scaler(self.usage, clock)
         self._nodes = Nodes(clock) if sees_nodes else None
         self._autoscaled_nodes = autoscaled_nodes
-        self._early_events: list[Object] | None = []
-        self._held_events: dict[str, tuple[float, Object]] = {}
+        self._early_events: dict[str, deque[Reported]] | None = {}
+        self._held_events: dict[str, tuple[float, Reported]] = {}
         self._nodes_lost = False
 
     @property
@@ -80,7 +84,8 @@ class ClusterView:
             key = Key(obj["metadata"]["namespace"], obj["metadata"]["name"])
             return [key] if self.store.note_model(key, obj["metadata"]["resourceVersion"]) else []
         if resource is EVENTS:
-            return self._preemption_event(obj) if kind != "DELETED" else []
+            reported = preemption_from_event(obj) if kind != "DELETED" else None
+            return self._preemption_event(reported) if reported else []
         if resource is NODES:
             return self._node(kind, obj)
         update = self.store.remove if kind == "DELETED" else self.store.put
@@ -102,8 +107,10 @@ class ClusterView:
 
     def complete(self) -> Iterable[Key]:
         """Handles the end of the first lists; returns the models that the Events before it concern."""
-        early, self._early_events = self._early_events or [], None
-        return [key for event in early for key in self._preemption_event(event, early=True)]
+        early, self._early_events = self._early_events or {}, None
+        return [
+            key for events in early.values() for event in events for key in self._preemption_event(event, early=True)
+        ]
 
     def update_queue(self, key: Key, pods: Iterable[PodState]) -> None:
         """Updates the scheduling queue from all pods of a model."""
@@ -126,14 +133,12 @@ class ClusterView:
         # A model that requests more than any node has is in no queue, so all models are looked at.
         return self.store.models() if changed else []
 
-    def _preemption_event(self, event: Object, *, early: bool = False) -> Iterable[Key]:
+    def _preemption_event(self, event: Reported, *, early: bool = False) -> Iterable[Key]:
+        victim, preemption = event
         if self._early_events is not None:
-            # Its pods may not have been listed yet.
-            self._early_events.append(event)
+            # Its pods may not have been listed yet. Each namespace has a limit, for anybody may write Events in theirs.
+            self._early_events.setdefault(victim.namespace, deque(maxlen=MOST_HELD)).append(event)
             return []
-        if not (parsed := preemption_from_event(event)):
-            return []
-        victim, preemption = parsed
         key, preemptor = self._model_of(victim), self.store.model_of_pod(preemption.by)
         if key is None:
             return []
@@ -154,7 +159,7 @@ class ClusterView:
         """
         return bool(marked) or (marked is None and (early or self.store.model_of_pod(victim.uid) is not None))
 
-    def _hold_event(self, victim: PodRef, event: Object) -> None:
+    def _hold_event(self, victim: PodRef, event: Reported) -> None:
         """Keeps an Event until the condition of its pod confirms it: the two come by different watches."""
         self._held_events[victim.uid] = self._clock() + HELD_SECONDS, event
         while len(self._held_events) > MOST_HELD:

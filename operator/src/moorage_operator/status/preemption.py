@@ -15,6 +15,7 @@ from moorage_operator.api.v1alpha1 import MAX_PREEMPTIONS
 EVENT_REASON: Final = "Preempted"
 UNKNOWN: Final = ""
 _EVENT_MESSAGE: Final = re.compile(r"Preempted by pod ([0-9A-Za-z-]{1,64}) on node ([a-z0-9.-]{1,253})")
+_MOST_UID: Final = 64
 _POD_NAME: Final = re.compile(r"[a-z0-9.-]{1,253}")
 
 
@@ -64,7 +65,7 @@ def preemption_from_event(event: Mapping[str, Any]) -> tuple[PodRef, Preemption]
     # creationTimestamp is the only one of its times that the API server sets; the others are the client's.
     time = event["metadata"].get("creationTimestamp") or ""
     pod = PodRef(*(str(victim.get(field) or "") for field in ("namespace", "name", "uid")))
-    if not _POD_NAME.fullmatch(pod.name):
+    if not _POD_NAME.fullmatch(pod.name) or len(pod.uid) > _MOST_UID:
         return None
     by, node = match.groups()
     return pod, Preemption(pod.name, time, node, by)
