@@ -26,6 +26,11 @@ UNWATCHED: Final = Gauge(
     ["resource", "namespace"],
 )
 
+RESTARTS_IN_PLACE: Final = Counter(
+    "moorage_restarts_in_place_total",
+    "Times that the process began anew, with the same id, because the framework that watches had ended.",
+)
+
 STARTUP_SECONDS: Final = Histogram(
     "moorage_model_startup_seconds",
     "How long pods of models took to become ready, by phase: queued, image, download, load, total.",

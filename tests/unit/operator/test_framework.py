@@ -11,6 +11,7 @@ import kopf
 import pytest
 
 from moorage_operator.handlers import framework
+from moorage_operator.metrics import RESTARTS_IN_PLACE
 from moorage_operator.settings import Settings
 from tests.unit.operator.api_server import kubeconfig
 
@@ -46,7 +47,9 @@ def kopf_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "config", "http://127.0.0.1:1", token="one")))
     monkeypatch.setattr(kopf, "operator", operator)
     monkeypatch.setattr(os, "execv", execv)
-    monkeypatch.setattr(framework, "SHORT_LIFE", 0.3)
+    monkeypatch.setattr(framework, "FIRST_PAUSE", 0.3)
+    for name in (framework.RESTARTS, framework.SHORT_LIVES):
+        monkeypatch.setenv(name, "0")
 
 
 async def test_when_kopf_ends_the_process_begins_anew(kopf_ends: None, caplog: pytest.LogCaptureFixture) -> None:
@@ -55,6 +58,30 @@ async def test_when_kopf_ends_the_process_begins_anew(kopf_ends: None, caplog: p
     assert "kopf has ended; beginning anew" in caplog.text
 
 
-async def test_a_process_that_is_told_to_end_does_not_begin_anew(kopf_ends: None) -> None:
+async def test_restarts_that_follow_each_other_wait_ever_longer_and_are_counted(
+    kopf_ends: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(framework, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(framework, "LONGEST_PAUSE", 0.03)
+    before = RESTARTS_IN_PLACE._value.get()
+    for _ in range(5):
+        with pytest.raises(ExecutionError):
+            await framework.run(Settings())
+    pauses = [record.__dict__["in_seconds"] for record in caplog.records if "beginning anew" in record.message]
+    assert pauses == [0, 0.01, 0.02, 0.03, 0.03]
+    assert framework.restarts() == 5
+    # One process after the other here: each has added what those before it had counted.
+    assert RESTARTS_IN_PLACE._value.get() - before == 0 + 1 + 2 + 3 + 4
+    monkeypatch.setattr(framework, "LONG_LIFE", 0.0)
+    caplog.clear()
+    with pytest.raises(ExecutionError):
+        await framework.run(Settings())
+    assert caplog.records[-1].__dict__["in_seconds"] == 0
+
+
+async def test_a_process_that_is_told_to_end_does_not_begin_anew(
+    kopf_ends: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(framework.SHORT_LIVES, "1")
     asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGTERM)
     await framework.run(Settings())

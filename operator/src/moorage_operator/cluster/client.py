@@ -26,8 +26,8 @@ Object = dict[str, Any]
 NOTHING: Final[Mapping[str, str]] = {}
 PAGE: Final = 100
 """Objects of a list at a time: a decoded page is what makes the heap grow, and the heap does not shrink again."""
-MOST_RETRY_AFTER: Final = 300.0
-"""A server that asks for more seconds is not obeyed: it would take us away altogether."""
+MOST_RETRY_AFTER: Final = 60.0
+"""A server that asks for more seconds is not obeyed: it would take us away altogether, and /livez would end us."""
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
 _APPLY: Final = "application/apply-patch+yaml"

@@ -27,6 +27,7 @@ import kopf
 from moorage_operator.cluster.client import PAGE
 from moorage_operator.cluster.connection import connect
 from moorage_operator.cluster.scope import SELECTORS, Scope
+from moorage_operator.metrics import RESTARTS_IN_PLACE
 from moorage_operator.settings import Settings
 from moorage_operator.workqueue import backoffs
 
@@ -40,8 +41,16 @@ HANG_SECONDS: Final = 1.0
 """How long kopf may take to end when its cleanup is done."""
 EXIT_SECONDS: Final = 8.0
 """The same when it was asked to."""
-SHORT_LIFE: Final = 2.0
-"""A process that ends sooner waits for as long before it begins again."""
+FIRST_PAUSE: Final = 2.0
+"""Seconds before the second of two restarts in place that follow each other closely; it doubles with each."""
+LONGEST_PAUSE: Final = 15.0
+"""With a longer one /livez would be away for so long that the kubelet ends the container."""
+LONG_LIFE: Final = 120.0
+"""A process that has lived for so many seconds begins again at once."""
+SHORT_LIVES: Final = "MOORAGE_SHORT_LIVES"
+"""The environment variable in which a process tells the next one how many before it have ended soon."""
+RESTARTS: Final = "MOORAGE_RESTARTS_IN_PLACE"
+"""The same for all restarts in place."""
 
 NO_FINALIZER: Final = "no finalizer"
 """The API server refuses a finalizer with a space in its name."""
@@ -127,6 +136,7 @@ class FrameworkErrorsAreWarnings(logging.Filter):
 async def run(settings: Settings) -> None:
     """Runs kopf until the process is told to end; if kopf ends by itself, the process begins anew. CredentialsError."""
     began = time.monotonic()
+    RESTARTS_IN_PLACE.inc(restarts())
     scope = Scope(settings.watch_namespaces)
     stop, ready, cleaned = asyncio.Event(), asyncio.Event(), asyncio.Event()
     memo = kopf.Memo(api=await connect(), stop=stop, cleaned=cleaned)
@@ -150,14 +160,28 @@ async def run(settings: Settings) -> None:
     failed = operator.exception() if operator.done() and not operator.cancelled() else None
     if not stop.is_set() and (failed or not operator.done()):
         error = f"{type(failed).__name__}: {failed}"[:500] if failed else "it hangs"
-        log.warning("kopf has ended; beginning anew", extra={"error": error})
-        if time.monotonic() - began < SHORT_LIFE:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), SHORT_LIFE)
+        pause = _pause_before_restart(lived=time.monotonic() - began)
+        log.warning("kopf has ended; beginning anew", extra={"error": error, "in_seconds": pause})
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), pause)
         if not stop.is_set():
             os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - the same program with the same arguments
     if not operator.done():
         _end_at_once()
+
+
+def restarts() -> int:
+    """How often the process has begun anew in place."""
+    return int(os.environ.get(RESTARTS, "0"))
+
+
+def _pause_before_restart(lived: float) -> float:
+    """The seconds until the process begins anew: none for the first time, for an operator that does not watch is of no
+    use; ever more when that does not help, for each start lists everything. Counts the restart for the next process."""
+    short_lives = 0 if lived >= LONG_LIFE else int(os.environ.get(SHORT_LIVES, "0"))
+    os.environ[SHORT_LIVES] = str(short_lives + 1)
+    os.environ[RESTARTS] = str(restarts() + 1)
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(short_lives - 1, 16)) if short_lives else 0.0
 
 
 async def _first(task: "asyncio.Task[None]", event: asyncio.Event) -> None:
