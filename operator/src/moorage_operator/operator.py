@@ -54,7 +54,7 @@ class Operator:
             clock=clock,
         )
         self._store = self._view.store
-        self._models: WorkQueue[Key] = WorkQueue(PAUSE_SECONDS, lane=lambda key: key.namespace)
+        self._models: WorkQueue[Key] = WorkQueue(PAUSE_SECONDS, lambda key: key.namespace, settings.workers)
         self._relists: WorkQueue[Watched] = WorkQueue()
         self._working = asyncio.Event()
         self._prober = FactsProber(self._store, self._models)
@@ -153,7 +153,8 @@ class Operator:
     def _jobs(self) -> list[Coroutine[Any, Any, None]]:
         settings = self._settings
         jobs = [self._lead(), self._resync(), self._relist()]
-        jobs += [self._work() for _ in range(settings.workers)]
+        # One namespace has as many as are set; slow models of one hold up no other.
+        jobs += [self._work() for _ in range(2 * settings.workers)]
         if service := settings.gateway_service:
             jobs += [
                 self.gateways.run(),

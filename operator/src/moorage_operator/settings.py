@@ -40,7 +40,12 @@ class Settings(BaseSettings):
     set_user: bool = Field(
         True, description="Whether models' pods name their user and groups; off where the cluster assigns them."
     )
-    workers: int = Field(8, ge=1, le=64, description="Models that are reconciled at a time.")
+    workers: int = Field(
+        8,
+        ge=1,
+        le=64,
+        description="Models of one namespace that are reconciled at a time; of all namespaces, twice as many.",
+    )
     facts: bool = Field(
         True, description="Whether pods are asked what they really run; off where they cannot be reached."
     )

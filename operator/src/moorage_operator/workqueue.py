@@ -6,7 +6,8 @@ nature: a key that is queued already is not queued again, so it never holds more
 
 import asyncio
 import random
-from collections import deque
+import sys
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import Final, Generic, TypeVar
 
@@ -28,15 +29,22 @@ class WorkQueue(Generic[K]):
     """Keys come in by `add`, go out by `get`, and are given back by `done`.
 
     For `pause` seconds after it was given back a key is not handed out again: what is added meanwhile is one turn.
-    Keys of one `lane` come out in the order in which they came; lanes take turns, so none waits for all of another.
+    Keys of one `group` come out in the order in which they came, and at most `most` of them are in work at a time.
+    Groups take turns, so none waits for all of another; nor for slow ones, if there are more workers than `most`.
     """
 
-    def __init__(self, pause: float = 0.0, lane: Callable[[K], Hashable] = lambda _key: None) -> None:
+    def __init__(
+        self, pause: float = 0.0, group: Callable[[K], Hashable] = lambda _key: None, most: int = sys.maxsize
+    ) -> None:
         self._pause = pause
-        self._lane = lane
+        self._group = group
+        self._most = most
         self._resting: dict[K, asyncio.TimerHandle] = {}
-        self._lanes: dict[Hashable, deque[K]] = {}
-        """Keys that are due, by lane; the first lane is the next."""
+        self._groups: dict[Hashable, deque[K]] = {}
+        """Keys that are due, by group; the first group is the next."""
+        self._full: dict[Hashable, deque[K]] = {}
+        """The same of groups that have `most` keys in work."""
+        self._in_work: Counter[Hashable] = Counter()
         self._queued: set[K] = set()
         self._active: set[K] = set()
         self._again: dict[K, bool] = {}
@@ -64,7 +72,8 @@ class WorkQueue(Generic[K]):
             self._again[key] = urgent or self._again.get(key, False)
         elif key not in self._queued:
             self._queued.add(key)
-            self._lanes.setdefault(self._lane(key), deque()).append(key)
+            group = self._group(key)
+            self._with(group).setdefault(group, deque()).append(key)
             self._wake()
 
     def retry(self, key: K, at_least: float = 0.0) -> float:
@@ -90,32 +99,47 @@ class WorkQueue(Generic[K]):
 
     async def get(self) -> K:
         """The next key; it stays out of the queue until `done`."""
-        while not self._queued:
+        while not self._groups:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             try:
                 await waiter
             except asyncio.CancelledError:
                 # The wake-up that this waiter may have been given must reach another one.
-                if waiter.done() and not waiter.cancelled() and self._queued:
+                if waiter.done() and not waiter.cancelled() and self._groups:
                     self._wake()
                 raise
-        lane = next(iter(self._lanes))
-        keys = self._lanes.pop(lane)
+        group = next(iter(self._groups))
+        keys = self._groups.pop(group)
         key = keys.popleft()
+        self._in_work[group] += 1
         if keys:
-            self._lanes[lane] = keys
+            self._with(group)[group] = keys
         self._queued.discard(key)
         self._active.add(key)
         return key
 
     def done(self, key: K) -> None:
         """Gives `key` back; it is queued at once when it was added meanwhile."""
-        self._active.discard(key)
+        if key in self._active:
+            self._active.discard(key)
+            self._one_less(self._group(key))
         if self._pause:
             self._resting[key] = asyncio.get_running_loop().call_later(self._pause, self._resting.pop, key, None)
         if key in self._again:
             self.add(key, urgent=self._again.pop(key))
+
+    def _with(self, group: Hashable) -> dict[Hashable, deque[K]]:
+        """Where the due keys of a group belong."""
+        return self._groups if self._in_work[group] < self._most else self._full
+
+    def _one_less(self, group: Hashable) -> None:
+        self._in_work[group] -= 1
+        if not self._in_work[group]:
+            del self._in_work[group]
+        if keys := self._full.pop(group, None):
+            self._groups[group] = keys
+            self._wake()
 
     def _schedule(self, key: K, delay: float) -> None:
         loop = asyncio.get_running_loop()

@@ -22,14 +22,34 @@ async def test_keys_come_out_in_the_order_they_came_in() -> None:
 
 
 @in_virtual_time
-async def test_lanes_take_turns_and_each_keeps_its_order() -> None:
-    queue: WorkQueue[str] = WorkQueue(lane=lambda key: key[0])
+async def test_groups_take_turns_and_each_keeps_its_order() -> None:
+    queue: WorkQueue[str] = WorkQueue(group=lambda key: key[0])
     for key in ("a1", "a2", "a3", "a4", "b1", "c1", "b2"):
         queue.add(key)
     assert [await queue.get() for _ in range(5)] == ["a1", "b1", "c1", "a2", "b2"]
     queue.add("d1")
     assert [await queue.get() for _ in range(3)] == ["a3", "d1", "a4"]
     assert len(queue) == 0
+
+
+@in_virtual_time
+async def test_slow_keys_of_one_group_leave_workers_to_the_others() -> None:
+    queue: WorkQueue[str] = WorkQueue(group=lambda key: key[0], most=2)
+    for key in ("a1", "a2", "a3", "a4", "a5"):
+        queue.add(key)
+    workers = [asyncio.create_task(queue.get()) for _ in range(4)]
+    await settle()
+    assert [worker.result() for worker in workers if worker.done()] == ["a1", "a2"]
+    assert len(queue) == 3
+    queue.add("b1")
+    await settle()
+    assert workers[2].result() == "b1"
+    queue.done("a2")
+    await settle()
+    assert workers[3].result() == "a3"
+    queue.done("a1")
+    queue.done("a3")
+    assert [await queue.get() for _ in range(2)] == ["a4", "a5"]
 
 
 @in_virtual_time
@@ -280,8 +300,8 @@ operations = st.lists(
 class Ledger:
     """Works on a queue as workers do and keeps account of what came in and what went out."""
 
-    def __init__(self, pause: float) -> None:
-        self.queue: WorkQueue[int] = WorkQueue(pause)
+    def __init__(self, pause: float, most: int) -> None:
+        self.queue: WorkQueue[int] = WorkQueue(pause, lambda key: key % 2, most)
         self.active: set[int] = set()
         self.owed: set[int] = set()
         self.added = dict.fromkeys(range(4), 0)
@@ -337,12 +357,12 @@ class Ledger:
 
 
 @thorough
-@given(operations, st.sampled_from([0.0, 0.01, 1.0]))
+@given(operations, st.sampled_from([0.0, 0.01, 1.0]), st.sampled_from([1, 2, 9]))
 @in_virtual_time
 async def test_whatever_happens_each_added_key_is_taken_and_none_twice_at_a_time(
-    steps: list[tuple[str, int, float]], pause: float
+    steps: list[tuple[str, int, float]], pause: float, most: int
 ) -> None:
-    ledger = Ledger(pause)
+    ledger = Ledger(pause, most)
     for name, key, delay in steps:
         if name == "wait":
             await asyncio.sleep(delay)
