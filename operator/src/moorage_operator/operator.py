@@ -85,6 +85,8 @@ class Operator:
         return resource is PODS and self._store.is_ready(metadata["uid"])
 
     def _add(self, keys: Iterable[Key], *, urgent: bool = False) -> None:
+        if not self._working.is_set():
+            return  # once we work, all models are looked at; a queue of a standby would never be emptied
         for key in keys:
             self._models.add(key, urgent=urgent)
 
@@ -106,7 +108,9 @@ class Operator:
             self._add(self._store.retain(resource.kind, found.keys(), namespace, version))
         elif resource is INFERENCE_MODELS:
             there = set(found.values())
-            self._add(key for key in self._in(namespace) if "/".join(key) not in there)
+            gone = [key for key in self._in(namespace) if "/".join(key) not in there]
+            self._store.retain_models(found.keys(), namespace, version)
+            self._add(gone)
         if self._sync.listed((resource, namespace)):
             self._begin(namespace)
 
@@ -179,8 +183,9 @@ class Operator:
         if self._working.is_set():
             self._add(self._in(namespace))
             return
-        log.info("reconciling", extra={"models": len(self._models)})
         self._working.set()
+        self._add(self._store.models())
+        log.info("reconciling", extra={"models": len(self._models)})
 
     async def _work(self) -> None:
         await self._working.wait()
@@ -198,6 +203,9 @@ class Operator:
         if not self.elector.valid:
             if self.elector.held_by_other:
                 self.writes.succeeded(key)
+                if not self._store.knows(key):
+                    self._reconciler.forget(key)
+                    return
             # The process was paused, or the API server is away: whoever leads now, it may not be us. That is no failure
             # of the model, so it does not wait longer each time.
             self._models.add(key, NOT_LEADING_SECONDS)
@@ -253,5 +261,5 @@ class Operator:
             for watched in self.scope.watched():
                 if not self.watches.is_refused(watched):
                     self._relists.add(watched)
-            for key in self._store.models():
+            for key in self._store.models() if self._working.is_set() else ():
                 self._models.add(key, random.uniform(0, 60))  # noqa: S311 - jitter is no secret

@@ -117,11 +117,7 @@ class Reconciler:
             log.warning("the model cannot be read", extra={"model": "/".join(key), "error": str(error)})
             return BLOCKED_SECONDS
         except NotFoundError:
-            self._store.forget(key)
-            self._starts.forget(key)
-            self._pod_events.forget(key)
-            self._view.scaler.forget(key)
-            self._view.update_queue(key, ())
+            self.forget(key)
             return None
         if self._store.is_ending(key, live["metadata"]["uid"]):
             return None
@@ -153,6 +149,14 @@ class Reconciler:
             BLOCKED_SECONDS if held_up else None,
         )
         return min((seconds for seconds in again if seconds is not None), default=None)
+
+    def forget(self, key: Key) -> None:
+        """Drops all that is kept of a model that is gone."""
+        self._store.forget(key)
+        self._starts.forget(key)
+        self._pod_events.forget(key)
+        self._view.scaler.forget(key)
+        self._view.update_queue(key, ())
 
     async def _circumstances(self, key: Key, model: InferenceModel, replicas: int | None) -> Circumstances:
         state = self._own_deployment(key, model)

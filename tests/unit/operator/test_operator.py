@@ -12,6 +12,7 @@ from kubernetes.aio.dynamic import Resource
 from moorage_operator.api.key import Key
 from moorage_operator.cluster.errors import ConflictError, ForbiddenError, ThrottledError, UnavailableError
 from moorage_operator.cluster.kinds import DEPLOYMENTS, EVENTS, INFERENCE_MODELS, NODES, PODS, SERVICES
+from moorage_operator.cluster.lease import Elector
 from moorage_operator.cluster.scope import CHILDREN
 from moorage_operator.operator import Operator
 from moorage_operator.settings import Settings
@@ -260,6 +261,29 @@ async def test_a_model_that_went_away_unseen_is_forgotten_after_a_list() -> None
         await bed.list()
         await asyncio.sleep(60)
         assert len(bed.kube.writes) - writes == len([w for w in bed.kube.writes[writes:] if w["kind"] == "Lease"])
+
+
+@pytest.mark.parametrize("has_led", [False, True])
+@in_virtual_time
+async def test_a_standby_forgets_what_is_deleted(has_led: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as bed:
+        if has_led:
+            await asyncio.sleep(1)
+        monkeypatch.setattr(Elector, "valid", False)
+        monkeypatch.setattr(Elector, "held_by_other", True)
+        monkeypatch.setattr(bed.operator.elector, "leading", False)
+        if not has_led:
+            bed.operator._working.clear()
+        for number in range(20):
+            model = bed.add(f"model-{number}")
+            child = live_deployment(f"model-{number}", uid=f"child-{number}", owner_uid=model["metadata"]["uid"])
+            bed.operator.event(DEPLOYMENTS, "ADDED", child)
+            await asyncio.sleep(1)
+            bed.operator.event(INFERENCE_MODELS, "DELETED", bed.kube.objects.pop(("InferenceModel", f"model-{number}")))
+            bed.operator.event(DEPLOYMENTS, "DELETED", child)
+        await asyncio.sleep(700)
+        assert (len(bed.operator._models), bed.operator._store.models()) == (0, [])
+        assert not bed.operator._models._timers
 
 
 @pytest.mark.parametrize(

@@ -368,4 +368,4 @@ async def test_the_event_of_our_own_status_is_known_as_an_echo() -> None:
     bed = Bed()
     await bed.reconcile()
     version = bed.kube.objects["InferenceModel", "tiny"]["metadata"]["resourceVersion"]
-    assert not bed.store.note_model(TINY, version)
+    assert not bed.store.note_model(TINY, MODEL_UID, version)

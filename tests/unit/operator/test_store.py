@@ -331,10 +331,10 @@ def test_facts_of_one_pod_can_be_dropped() -> None:
 
 def test_the_echo_of_our_own_last_write_is_no_news() -> None:
     store = Store()
-    assert store.note_model(TINY, "5")
+    assert store.note_model(TINY, MODEL_UID, "5")
     store.note_written(TINY, "6")
-    assert not store.note_model(TINY, "6")
-    assert store.note_model(TINY, "7")
+    assert not store.note_model(TINY, MODEL_UID, "6")
+    assert store.note_model(TINY, MODEL_UID, "7")
 
 
 def test_a_forgotten_model_leaves_nothing() -> None:
@@ -346,7 +346,7 @@ def test_a_forgotten_model_leaves_nothing() -> None:
     store.forget(TINY)
     assert store.models() == []
     assert (store.pods(TINY), store.child(TINY, "Deployment"), store.facts(TINY)) == ((), None, {})
-    assert store.note_model(TINY, "6")
+    assert store.note_model(TINY, MODEL_UID, "6")
 
 
 def test_a_forgotten_child_is_taken_in_again_whatever_its_version() -> None:
@@ -365,3 +365,18 @@ def test_one_pod_is_found_by_its_uid() -> None:
     assert found.name == "a"
     assert store.pod(TINY, "uid-of-b") is None
     assert store.pod(Key(NAMESPACE, "unknown"), "uid-of-a") is None
+
+
+def test_a_late_deletion_of_an_old_model_forgets_nothing_of_the_new_one() -> None:
+    store = Store()
+    store.note_model(TINY, "old", "1")
+    store.note_model(TINY, "new", "2")
+    store.note_deleted(TINY, "old")
+    assert store.knows(TINY)
+    store.put("Deployment", live_deployment(version=3))
+    store.retain_models({"another"}, NAMESPACE, 1)
+    assert store._models[TINY].uid == "new", "made after that list"
+    store.retain_models({"another"}, NAMESPACE, 3)
+    assert store.knows(TINY), "its Deployment is there until the garbage collector has noticed"
+    store.remove("Deployment", live_deployment(version=4))
+    assert store.models() == []

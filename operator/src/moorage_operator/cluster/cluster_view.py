@@ -81,8 +81,12 @@ class ClusterView:
     def event(self, resource: Resource, kind: str | None, obj: Object) -> Iterable[Key]:
         """Handles an event of a watch, `kind` as `watch.Sink` says; returns the models to reconcile."""
         if resource is INFERENCE_MODELS:
-            key = Key(obj["metadata"]["namespace"], obj["metadata"]["name"])
-            return [key] if self.store.note_model(key, obj["metadata"]["resourceVersion"]) else []
+            metadata = obj["metadata"]
+            key = Key(metadata["namespace"], metadata["name"])
+            if kind == "DELETED":
+                self.store.note_deleted(key, metadata["uid"])
+                return [key]
+            return [key] if self.store.note_model(key, metadata["uid"], metadata["resourceVersion"]) else []
         if resource is EVENTS:
             reported = preemption_from_event(obj) if kind != "DELETED" else None
             return self._preemption_event(reported) if reported else []

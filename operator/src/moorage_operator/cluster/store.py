@@ -24,6 +24,8 @@ GONE_KEPT: Final = 4096
 
 @dataclass
 class _Model:
+    uid: str | None = None
+    version: int = 0
     children: dict[str, Child] = field(default_factory=dict)
     pods: dict[str, PodState] = field(default_factory=dict)
     facts: dict[str, Health | None] = field(default_factory=dict)
@@ -67,10 +69,30 @@ class Store:
         """Whether the model is known, or something is left of it."""
         return key in self._models
 
-    def note_model(self, key: Key, version: str) -> bool:
+    def note_model(self, key: Key, uid: str, version: str) -> bool:
         """Notes that the model exists; False when the event only reflects our own last write."""
         model = self._models.setdefault(key, _Model())
+        model.uid, model.version = uid, int(version)
         return model.written != version
+
+    def note_deleted(self, key: Key, uid: str) -> None:
+        """Notes that the model of that uid is gone; one that is known by another uid is a new one of its name."""
+        model = self._models.get(key)
+        if model and model.uid == uid:
+            model.uid = model.written = None
+            model.preemptions = {}
+            self._drop_if_empty(key)
+
+    def retain_models(self, uids: Set[str], namespace: str | None, version: int) -> None:
+        """Notes that models are gone that a full list of `namespace` at `version` did not have."""
+        for key, model in list(self._models.items()):
+            if namespace in (None, key.namespace) and model.uid and model.uid not in uids and model.version <= version:
+                self.note_deleted(key, model.uid)
+
+    def _drop_if_empty(self, key: Key) -> None:
+        model = self._models[key]
+        if model.uid is None and not (model.children or model.pods or model.preemptions):
+            del self._models[key]
 
     def note_written(self, key: Key, version: str) -> None:
         """Keeps the resourceVersion of our last write to the model's status."""
@@ -255,6 +277,7 @@ class Store:
             self._forget_pod(key, uid, marked_preempted=state.preempted is not None)
         elif (child := self.child(key, kind)) and child.uid == uid:
             del self._models[key].children[kind]
+        self._drop_if_empty(key)
         return key
 
     def forget_child(self, key: Key, kind: str) -> None:
@@ -276,7 +299,7 @@ class Store:
         older than the list may still come: kopf hands events on later than it hears of them.
         """
         lost = set[Key]()
-        for key, model in self._models.items():
+        for key, model in list(self._models.items()):
             if namespace not in (None, key.namespace):
                 continue
             if kind == "Pod":
@@ -293,6 +316,7 @@ class Store:
                     self._note_gone(child.uid, child.version + 1)
             if gone:
                 lost.add(key)
+                self._drop_if_empty(key)
         return lost
 
     def _note_gone(self, uid: str, version: int) -> None:
