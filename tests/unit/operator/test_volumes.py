@@ -114,6 +114,22 @@ async def test_nobody_is_asked_before_ten_seconds_and_then_once_in_ten() -> None
     assert asker.again(TINY, ()) is None
 
 
+async def test_a_pod_that_is_stuck_for_long_is_asked_for_ever_more_rarely_until_the_answer_is_another() -> None:
+    kube, clock = FakeKube(), Clock()
+    asker = PodEvents(kube, lambda: "2026-01-02T03:05:00Z", clock)
+    pods = (pod_state(creating()),)
+    kube.put("Event", event("FailedMount", MOUNT))
+    pauses: list[float | None] = []
+    for number in range(6):
+        if number == 5:
+            kube.objects.clear()
+        await asker.explained(TINY, pods)
+        pauses.append(asker.again(TINY, pods))
+        clock.advance(pauses[-1] or 0)
+    assert pauses == [10, 20, 40, 60, 60, 10]
+    assert len(kube.reads) == 6
+
+
 async def test_a_right_that_is_missing_costs_the_words_only() -> None:
     kube = FakeKube()
     kube.refusals["list", "Event"] = ForbiddenError(403, "Forbidden", 'User "x" cannot list')

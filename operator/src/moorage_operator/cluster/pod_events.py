@@ -1,6 +1,6 @@
 """Asks for the Events on pods that are stuck before their first container: only these say what volume is missing.
 
-Nothing is watched: while a pod is stuck, one list in 10 seconds for each model.
+Nothing is watched: while a pod is stuck, one list in 10 seconds for each model, and ever fewer while they say the same.
 """
 
 import time
@@ -18,12 +18,15 @@ from moorage_operator.status.volumes import problem_in, seconds_left
 
 ASK_SECONDS: Final = 10.0
 """How often one model's Events are listed at most."""
+MOST_SECONDS: Final = 60.0
+"""The same while they have said nothing new for a while."""
 
 
 class _Answer(NamedTuple):
     pod: str
     at: float
     problem: Problem | None
+    pause: float = ASK_SECONDS
 
 
 class PodEvents:
@@ -50,7 +53,8 @@ class PodEvents:
 
     async def _problem(self, key: Key, pod: PodState) -> Problem | None:
         known = self._answers.get(key)
-        if known and known.pod == pod.uid and self._clock() - known.at < ASK_SECONDS:
+        known = known if known and known.pod == pod.uid else None
+        if known and self._clock() - known.at < known.pause:
             return known.problem
         selector = {"fieldSelector": f"involvedObject.uid={pod.uid},type=Warning"}
         problem = None
@@ -61,13 +65,15 @@ class PodEvents:
                 break
         except ForbiddenError:
             problem = None
-        self._answers[key] = _Answer(pod.uid, self._clock(), problem)
+        same = known is not None and known.problem == problem
+        pause = min(MOST_SECONDS, 2 * known.pause) if known and same else ASK_SECONDS
+        self._answers[key] = _Answer(pod.uid, self._clock(), problem, pause)
         return problem
 
     def again(self, key: Key, pods: tuple[PodState, ...]) -> float | None:
         """The seconds after which to look at the model again although no event may come; None when nothing starts."""
         answer = self._answers.get(key)
-        asked = max(0.0, ASK_SECONDS - (self._clock() - answer.at)) if answer else 0.0
+        asked = max(0.0, answer.pause - (self._clock() - answer.at)) if answer else 0.0
         return min((left or asked for _, left in self._starting(pods)), default=None)
 
     def forget(self, key: Key) -> None:
