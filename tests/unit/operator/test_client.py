@@ -24,6 +24,7 @@ from moorage_operator.cluster.errors import (
     UnavailableError,
 )
 from moorage_operator.cluster.kinds import DEPLOYMENTS, INFERENCE_MODELS, NODES, PODS
+from moorage_operator.health import SILENT_LIMIT
 from tests.unit.operator.api_server import ApiServer, api_server, kubeconfig, status
 
 TOKEN = "a-token-that-nobody-may-see"
@@ -129,6 +130,7 @@ async def test_fault_09_a_server_that_asks_to_wait_is_understood(
         with pytest.raises(UnavailableError) as away:
             await kube.get(PODS, "team-a", "tiny-1")
         assert away.value.retry_after == 5
+        assert MOST_RETRY_AFTER < SILENT_LIMIT, "/livez would end us first"
 
 
 @pytest.mark.parametrize("body", [b"<html>bad gateway</html>", b"[]", b"", b'"text"'])

@@ -141,6 +141,22 @@ async def test_other_refusals_are_kopfs_to_repeat(bed: Bed, code: int) -> None:
     assert bed.seen.told == []
 
 
+async def test_fault_09_kopf_is_not_asked_to_wait_for_longer_than_we_would(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "MOST_RETRY_AFTER", 0.1)
+    bed.server.answer(status(429, "TooManyRequests", "later", Retry_After="999999"), page("one"))
+    assert (await bed.get(PODS_PATH))[0] == 200
+
+
+@pytest.mark.parametrize("body", [b"<html>a proxy</html>", b"", b"[]", b"{}", b'{"metadata": null}'])
+async def test_an_answer_that_is_no_list_is_asked_for_again(body: bytes, bed: Bed) -> None:
+    bed.server.answer(web.Response(body=body), page("one"))
+    assert (await bed.get(PODS_PATH))[0] == 200
+    assert len(bed.server.requests) == 2
+    assert bed.seen.told == [(None, "one"), ("listed", "Pod", "team-a", {"uid-one": "team-a/one"}, 9)]
+
+
 async def test_a_list_that_expires_between_two_pages_begins_again(bed: Bed) -> None:
     bed.server.answer(page("one", more="go-on"), status(410, "Expired", "too old"))
     await bed.get(PODS_PATH)

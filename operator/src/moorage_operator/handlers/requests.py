@@ -20,6 +20,7 @@ import kopf
 import msgspec
 from kubernetes.aio.client import ApiClient
 
+from moorage_operator.cluster.client import MOST_RETRY_AFTER
 from moorage_operator.cluster.connection import authorization
 from moorage_operator.cluster.kinds import FIELD_MANAGER, INFERENCE_MODELS, described, path_of
 from moorage_operator.cluster.listing import Listing, Sink
@@ -115,7 +116,7 @@ class ListsAndWatches:
             return await self._until_it_serves_us(request, handler)
         if (watched := self._paths.get(path)) is None:
             return await handler(request)
-        pauses = backoffs(LONGEST_PAUSE)
+        pauses, page = backoffs(LONGEST_PAUSE), None
         while True:
             response = await handler(request)
             is_list, content = "watch" not in query, b""
@@ -126,23 +127,32 @@ class ListsAndWatches:
                     self._sink.lost(watched)
                 await asyncio.sleep(next(pauses))
                 continue
+            if _asked_to_wait(response) > MOST_RETRY_AFTER:
+                # kopf would wait for as long as it is asked to.
+                response.release()
+                await asyncio.sleep(MOST_RETRY_AFTER)
+                continue
+            if response.ok and is_list and (page := _list(content)) is None:
+                log.warning("the answer is no list; trying again", extra={"what": described(*watched)})
+                await asyncio.sleep(next(pauses))
+                continue
             if response.status == HTTPStatus.GONE and "continue" in query:
                 response.release()
                 # kopf ends for any other error; for this one it lists from the beginning.
                 raise aiohttp.ClientPayloadError(f"the list of {described(*watched)} has expired between two pages")
             if response.ok:
                 returned = self._watches.answered(watched)
-                if is_list:
-                    self._take_in(watched, content, first="continue" not in query)
+                if is_list and page:
+                    self._take_in(watched, page, first="continue" not in query)
                 elif returned:
                     self._sink.recovered(watched)
             return response
 
-    def _take_in(self, watched: Watched, content: bytes, *, first: bool) -> None:
+    def _take_in(self, watched: Watched, page: dict[str, Any], *, first: bool) -> None:
         if first:
             self._listings[watched] = Listing(watched, self._sink)
         if listing := self._listings.get(watched):
-            listing.page(msgspec.json.decode(content))
+            listing.page(page)
 
     async def _until_it_serves_us(self, request: Request, handler: Handler) -> Response:
         """kopf asks once which kinds there are; it must not be told before InferenceModels are among them."""
@@ -163,6 +173,20 @@ class ListsAndWatches:
 async def _read(response: Response) -> bytes:
     async with asyncio.timeout(ANSWER_SECONDS):
         return await response.read()
+
+
+def _asked_to_wait(response: Response) -> float:
+    asked = response.headers.get("Retry-After", "")
+    return float(asked) if not response.ok and asked.isdigit() else 0.0
+
+
+def _list(content: bytes) -> dict[str, Any] | None:
+    """The list that an answer is; None for what a proxy may answer in place of the API server."""
+    try:
+        answer = msgspec.json.decode(content)
+    except msgspec.DecodeError:
+        return None
+    return answer if isinstance(answer, dict) and "resourceVersion" in (answer.get("metadata") or ()) else None
 
 
 def _names_us(content: bytes) -> bool:
