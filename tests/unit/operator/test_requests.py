@@ -1,7 +1,7 @@
 """The session that kopf gets: what it tells of lists, and what happens where the API server refuses."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from moorage_operator.cluster.kinds import NODES, PODS
 from moorage_operator.cluster.scope import Watched
 from moorage_operator.cluster.watches import Watches
 from moorage_operator.handlers import requests
-from moorage_operator.handlers.requests import session
+from moorage_operator.handlers.requests import ListsAndWatches, session
 from tests.unit.operator.api_server import ApiServer, api_server, kubeconfig, status
 
 PODS_PATH = "/api/v1/namespaces/team-a/pods"
@@ -51,12 +51,18 @@ class Seen:
 class Bed:
     """A server, the session, and what it tells."""
 
-    def __init__(self, server: ApiServer, seen: Seen, watches: Watches, get: Any) -> None:
-        self.server, self.seen, self.watches, self._get = server, seen, watches, get
+    def __init__(self, server: ApiServer, seen: Seen, watches: Watches, log_in: Callable[[], Any]) -> None:
+        self.server, self.seen, self.watches, self._log_in = server, seen, watches, log_in
+        self.session = log_in()
+
+    async def log_in_again(self) -> None:
+        """As kopf does when its session does not work any more."""
+        await self.session.close()
+        self.session = self._log_in()
 
     async def get(self, path: str, **query: str) -> tuple[int, Any]:
         """A request of kopf's; its status and JSON."""
-        async with self._get(self.server.url + path, params=query) as response:
+        async with self.session.get(self.server.url + path, params=query) as response:
             return response.status, await response.json()
 
 
@@ -73,11 +79,12 @@ async def made(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "config", server.url, token="one")))
     api, seen, watched = await connect(), Seen(), [IN_TEAM_A, (NODES, None)]
     watches = Watches(watched)
-    logged_in = session(api, watched, watches, seen).aiohttp_session
+    lists = ListsAndWatches(watched, watches, seen)
+    bed = Bed(server, seen, watches, lambda: session(api, lists).aiohttp_session)
     try:
-        yield Bed(server, seen, watches, logged_in.get)
+        yield bed
     finally:
-        await logged_in.close()
+        await bed.session.close()
         await api.close()
 
 
@@ -102,6 +109,14 @@ async def test_a_list_that_begins_anew_forgets_the_pages_before(bed: Bed) -> Non
     await bed.get(PODS_PATH)
     await bed.get(PODS_PATH)
     assert bed.seen.told[-1] == ("listed", "Pod", "team-a", {"uid-two": "team-a/two"}, 9)
+
+
+async def test_a_list_goes_on_after_another_login(bed: Bed) -> None:
+    bed.server.answer(page("one", more="go-on"), page("two"))
+    await bed.get(PODS_PATH)
+    await bed.log_in_again()
+    await bed.get(PODS_PATH, **{"continue": "go-on"})
+    assert bed.seen.told[-1] == ("listed", "Pod", "team-a", {"uid-one": "team-a/one", "uid-two": "team-a/two"}, 9)
 
 
 async def test_an_object_that_cannot_be_read_stops_no_list(bed: Bed, caplog: pytest.LogCaptureFixture) -> None:

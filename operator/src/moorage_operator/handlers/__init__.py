@@ -20,7 +20,7 @@ from moorage_operator.cluster.kinds import (
     SERVICES,
 )
 from moorage_operator.handlers.framework import configure
-from moorage_operator.handlers.requests import session
+from moorage_operator.handlers.requests import ListsAndWatches, session
 from moorage_operator.operator import Operator
 from moorage_operator.settings import Settings
 
@@ -34,6 +34,7 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
     except CredentialsError as error:
         raise kopf.PermanentError(str(error)) from error
     memo.operator = Operator(Settings(), Kube(memo.api))
+    memo.lists = ListsAndWatches(memo.operator.scope.watched(), memo.operator.watches, memo.operator)
     if memo.operator.scope.clusterwide:
         kopf.on.event(NODES.group, NODES.api_version, NODES.name)(node)
     await memo.operator.start()
@@ -42,8 +43,7 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
 @kopf.on.login()
 async def login(memo: kopf.Memo, **_: Any) -> kopf.AiohttpSession:
     """The session that kopf lists and watches with."""
-    operator = memo.operator
-    return session(memo.api, operator.scope.watched(), operator.watches, operator)
+    return session(memo.api, memo.lists)
 
 
 @kopf.on.event(INFERENCE_MODELS.group, INFERENCE_MODELS.api_version, INFERENCE_MODELS.name)

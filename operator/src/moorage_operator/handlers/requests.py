@@ -45,8 +45,8 @@ Request = aiohttp.ClientRequest
 Response = aiohttp.ClientResponse
 
 
-def session(api: ApiClient, watched: Iterable[Watched], watches: Watches, sink: Sink) -> kopf.AiohttpSession:
-    """What kopf logs in with: a session that proves who we are, and that tells `watches` and `sink` what it hears."""
+def session(api: ApiClient, lists: "ListsAndWatches") -> kopf.AiohttpSession:
+    """What kopf logs in with: a session that proves who we are. `lists` outlives it: a list may go on in the next."""
     return kopf.AiohttpSession(
         server=api.configuration.host,
         aiohttp_session=aiohttp.ClientSession(
@@ -55,7 +55,7 @@ def session(api: ApiClient, watched: Iterable[Watched], watches: Watches, sink: 
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": FIELD_MANAGER},
             # The first is the outer one: what it sends again, and only after a pause, gets fresh credentials each time.
-            middlewares=(ListsAndWatches(watched, watches, sink), Login(api)),
+            middlewares=(lists, Login(api)),
             proxy=api.configuration.proxy,
             trust_env=True,
         ),
