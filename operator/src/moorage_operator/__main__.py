@@ -1,8 +1,14 @@
 """`python -m moorage_operator`: runs the operator until it is told to end."""
 
+import signal
+import sys
+
+if __name__ == "__main__":
+    # Before the imports below, which take a second: as process 1 we would not hear SIGTERM meanwhile.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
 import asyncio
 import logging
-import sys
 
 # Registers the handlers with kopf.
 import moorage_operator.handlers

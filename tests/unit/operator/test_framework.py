@@ -4,6 +4,8 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,15 @@ def test_kopf_removes_the_finalizers_of_nobody() -> None:
     assert FINALIZER.fullmatch(settings.persistence.finalizer)
     framework.configure(settings)
     assert not FINALIZER.fullmatch(settings.persistence.finalizer)
+
+
+def test_a_process_that_is_told_to_end_while_it_imports_ends(tmp_path: Path) -> None:
+    told = "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(30)\n"
+    (tmp_path / "kopf.py").write_text(told)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "moorage_operator"]
+    # Without a handler of ours it would be -15 here, and as process 1 nothing at all.
+    assert subprocess.run(command, env=environment, timeout=20, check=False).returncode == 0
 
 
 class ExecutionError(Exception):
