@@ -103,7 +103,7 @@ class Operator:
     def listed(self, resource: Resource, namespace: str | None, found: Mapping[str, str], version: int) -> None:
         """Takes in that a list is complete: what is not in it is gone."""
         if resource is NODES:
-            self._add(self._view.listed_nodes({name.lstrip("/") for name in found.values()}))
+            self._add(self._view.listed_nodes(found.keys(), version))
         elif resource in CHILDREN:
             self._add(self._store.retain(resource.kind, found.keys(), namespace, version))
         elif resource is INFERENCE_MODELS:

@@ -27,7 +27,8 @@ LOST = {
 
 def node(name: str = "n1", gpus: str = "8") -> Object:
     """A node with GPUs."""
-    return {"metadata": {"name": name}, "status": {"allocatable": {GPU: gpus, "cpu": "64", "memory": "100Gi"}}}
+    metadata = {"name": name, "uid": f"uid-of-{name}", "resourceVersion": "1"}
+    return {"metadata": metadata, "status": {"allocatable": {GPU: gpus, "cpu": "64", "memory": "100Gi"}}}
 
 
 def victim(**fields: Any) -> Object:
@@ -203,7 +204,7 @@ def test_nodes_are_summed_up_and_a_change_concerns_every_model() -> None:
     assert seen.event(NODES, "ADDED", node("n2", "4")) == []
     assert seen.event(NODES, "DELETED", node()) == [TINY]
     assert seen.most == {GPU: 4}
-    seen.listed_nodes(set())
+    seen.listed_nodes(set(), 1)
     assert (seen.most, seen.attainable) == ({}, {GPU: 8}), "what a node had may come back"
 
 

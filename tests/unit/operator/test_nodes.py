@@ -9,10 +9,13 @@ GPU = "nvidia.com/gpu"
 MIB = 1024**2
 
 
-def node(name: str, gpus: int, memory: str | None = None, resource: str = GPU) -> Object:
+def node(
+    name: str, gpus: int, memory: str | None = None, resource: str = GPU, *, uid: str = "", version: int = 1
+) -> Object:
     """A node with GPUs whose memory a label tells."""
     labels = {} if memory is None else {f"{resource}.memory": memory}
-    return {"metadata": {"name": name, "labels": labels}, "status": {"allocatable": {resource: str(gpus), "cpu": "8"}}}
+    metadata = {"name": name, "uid": uid or name, "resourceVersion": str(version), "labels": labels}
+    return {"metadata": metadata, "status": {"allocatable": {resource: str(gpus), "cpu": "8"}}}
 
 
 def test_the_memory_of_a_gpu_is_kept_by_how_many_a_node_has() -> None:
@@ -29,7 +32,7 @@ def test_a_label_that_comes_or_goes_is_a_change() -> None:
     assert nodes.gpu_memory == {}
     assert nodes.put(node("n", 8, "81559"))
     assert not nodes.put(node("n", 8, "81559"))
-    assert nodes.remove("n")
+    assert nodes.remove(node("n", 8))
     assert (nodes.gpu_memory, nodes.most) == ({}, {})
 
 
@@ -58,7 +61,7 @@ def test_what_a_node_had_counts_for_a_day() -> None:
     nodes.put(node("large", 8))
     nodes.put(node("small", 2))
     assert nodes.most_lately() == {GPU: 8}
-    nodes.remove("large")
+    nodes.remove(node("large", 8))
     assert (nodes.most, nodes.most_lately()) == ({GPU: 2}, {GPU: 8})
     clock.advance(DAY_SECONDS / 2)
     nodes.put(node("small", 0))
@@ -75,8 +78,29 @@ def test_nodes_that_come_and_go_for_ever_take_bounded_memory() -> None:
     clock = Clock()
     nodes = Nodes(clock)
     for count in range(1, 100):
-        nodes.put(node("n", count))
-        nodes.remove("n")
+        nodes.put(node("n", count, uid=f"{count}"))
+        nodes.remove(node("n", count, uid=f"{count}"))
         clock.advance(DAY_SECONDS / 10)
     assert nodes.most_lately() == {GPU: 99}
     assert len(nodes._lost[GPU]) <= 10
+
+
+def test_late_news_of_a_node_changes_nothing() -> None:
+    nodes = Nodes()
+    nodes.put(node("n", 8, version=5))
+    assert not nodes.put(node("n", 4, version=4))
+    assert nodes.most == {GPU: 8}
+    nodes.remove(node("n", 8, version=6))
+    assert not nodes.put(node("n", 8, version=5))
+    assert nodes.most == {}
+
+
+def test_the_late_deletion_of_a_node_that_was_made_again_changes_nothing() -> None:
+    nodes = Nodes()
+    nodes.put(node("n", 8, uid="old", version=1))
+    nodes.put(node("n", 4, uid="new", version=3))
+    assert not nodes.remove(node("n", 8, uid="old", version=2))
+    assert nodes.most == {GPU: 4}
+    assert not nodes.retain(set(), 2), "it was made after that list"
+    assert nodes.retain(set(), 3)
+    assert nodes.most == {}

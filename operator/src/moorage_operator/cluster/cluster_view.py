@@ -5,7 +5,7 @@ Fed by the watches; each event returns the models to reconcile.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
 from typing import Any, Final
 
@@ -98,10 +98,10 @@ class ClusterView:
             self._release_event(obj["metadata"]["uid"])
         return [changed] if changed else []
 
-    def listed_nodes(self, names: set[str]) -> Iterable[Key]:
-        """Handles a full list of nodes."""
+    def listed_nodes(self, uids: Set[str], version: int) -> Iterable[Key]:
+        """Handles a full list of nodes at `version`."""
         returned, self._nodes_lost = self._nodes_lost, False
-        changed = self._nodes is not None and self._nodes.retain(names)
+        changed = self._nodes is not None and self._nodes.retain(uids, version)
         return self.store.models() if returned else self.queue.keys() if changed else []
 
     def lost_nodes(self) -> Iterable[Key]:
@@ -133,7 +133,7 @@ class ClusterView:
     def _node(self, kind: str | None, node: Object) -> Iterable[Key]:
         if self._nodes is None:
             return []
-        changed = self._nodes.remove(node["metadata"]["name"]) if kind == "DELETED" else self._nodes.put(node)
+        changed = self._nodes.remove(node) if kind == "DELETED" else self._nodes.put(node)
         # A model that requests more than any node has is in no queue, so all models are looked at.
         return self.store.models() if changed else []
 

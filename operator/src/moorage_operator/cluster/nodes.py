@@ -6,7 +6,7 @@ NVIDIA's k8s-device-plugin, docs/gpu-feature-discovery).
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any, Final
 
 _MIB: Final = 1024**2
@@ -14,6 +14,9 @@ _MOST_DIGITS: Final = 12
 
 DAY_SECONDS: Final = 24 * 3600.0
 """How long what a node had still counts after it went: an autoscaler that took it away can bring another one."""
+
+
+GONE_KEPT: Final = 1024
 
 
 class Nodes:
@@ -24,6 +27,10 @@ class Nodes:
         self._lost: dict[str, dict[int, float]] = {}
         """When an amount ceased to be the most of a resource that one node has."""
 
+        self._known: dict[str, tuple[str, int]] = {}
+        """The uid and resourceVersion of each node; news of the watch and lists come in any order."""
+        self._gone: dict[str, None] = {}
+        """The uids of deleted nodes, so that no late news restores one."""
         self._offers: dict[str, dict[str, tuple[int, int]]] = {}
         self.most: dict[str, int] = {}
         """The most of each extended resource that one node has for pods."""
@@ -33,24 +40,38 @@ class Nodes:
 
     def put(self, node: Mapping[str, Any]) -> bool:
         """Takes in a node; returns whether what is offered is another now."""
+        metadata = node["metadata"]
+        uid, version = metadata["uid"], int(metadata["resourceVersion"])
+        if uid in self._gone or version < self._known.get(metadata["name"], ("", 0))[1]:
+            return False
+        self._known[metadata["name"]] = uid, version
         allocatable: Mapping[str, str] = node.get("status", {}).get("allocatable") or {}
-        labels: Mapping[str, str] = node["metadata"].get("labels") or {}
-        self._offers[node["metadata"]["name"]] = {
+        labels: Mapping[str, str] = metadata.get("labels") or {}
+        self._offers[metadata["name"]] = {
             name: (int(amount), _memory(labels, name))
             for name, amount in allocatable.items()
             if "/" in name and amount.isdigit()
         }
         return self._changed()
 
-    def remove(self, name: str) -> bool:
+    def remove(self, node: Mapping[str, Any]) -> bool:
         """Takes in that a node is gone; returns whether what is offered is another now."""
-        self._offers.pop(name, None)
+        self._drop(node["metadata"]["name"], node["metadata"]["uid"])
         return self._changed()
 
-    def retain(self, names: set[str]) -> bool:
-        """Drops nodes that a full list did not have; returns whether what is offered is another now."""
-        self._offers = {name: offer for name, offer in self._offers.items() if name in names}
+    def retain(self, uids: Set[str], version: int) -> bool:
+        """Drops nodes that a full list at `version` did not have; returns whether what is offered is another now."""
+        for name, (uid, known) in list(self._known.items()):
+            if uid not in uids and known <= version:
+                self._drop(name, uid)
         return self._changed()
+
+    def _drop(self, name: str, uid: str) -> None:
+        self._gone[uid] = None
+        while len(self._gone) > GONE_KEPT:
+            del self._gone[next(iter(self._gone))]
+        if self._known.get(name, ("", 0))[0] == uid:
+            del self._known[name], self._offers[name]
 
     def most_lately(self) -> dict[str, int]:
         """The most of each extended resource that one node has, or had in the last day."""
