@@ -291,6 +291,7 @@ class Reconciler:
             "status": after,
         }
         written = await self._kube.apply(INFERENCE_MODELS, manifest, force=True, subresource="status")
+        self._events.count(key, model.status, after)
         self._store.note_written(key, written["metadata"]["resourceVersion"])
         ready = after["conditions"][0]
         log.info("status", extra={"model": "/".join(key), "phase": after["phase"], "reason": ready["reason"]})

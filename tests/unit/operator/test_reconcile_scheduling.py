@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from moorage_operator.cluster.errors import ForbiddenError
+from moorage_operator.cluster.errors import ForbiddenError, UnavailableError
 from moorage_operator.cluster.kinds import DEPLOYMENTS, EVENTS, PODS
+from moorage_operator.metrics import PREEMPTIONS
 from moorage_operator.reconcile import BLOCKED_SECONDS
 from tests.unit.operator.support import Object, by_type, live_model, live_pod
 from tests.unit.operator.test_cluster_view import LOST
@@ -84,6 +85,17 @@ async def test_both_models_are_told_of_a_preemption_once() -> None:
         "big Preempting": "Preempted pod tiny-abc-1 of team-a/tiny on node node-7",
     }
     assert await bed.reconcile() == []
+
+
+async def test_a_preemption_is_counted_once_although_the_status_was_refused_at_first() -> None:
+    bed = await preempted()
+    before = PREEMPTIONS.labels(*TINY)._value.get()
+    bed.kube.refusals["apply", "InferenceModel"] = UnavailableError("503")
+    with pytest.raises(UnavailableError):
+        await bed.reconcile()
+    del bed.kube.refusals["apply", "InferenceModel"]
+    assert await bed.reconcile() == ["status"]
+    assert PREEMPTIONS.labels(*TINY)._value.get() - before == 1
 
 
 async def test_an_event_that_exists_already_is_no_error() -> None:

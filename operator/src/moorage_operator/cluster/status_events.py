@@ -33,6 +33,12 @@ class StatusEvents:
             event = Event(found.type, found.reason, printable(found.message), found.cause)
             await self._recorder.record(key, model.metadata.uid, event, now)
 
+    def count(self, key: Key, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """Counts what is new in `after`, a status that was written: one that is refused is written again."""
+        found = new_entries(before.get("preemption") or {}, after.get("preemption") or {})
+        if named := sum(bool(entry["by"]) for entry in found):
+            PREEMPTIONS.labels(*key).inc(named)
+
     async def _record_preemptions(self, key: Key, model: InferenceModel, after: Mapping[str, Any], now: str) -> None:
         """Records each new preemption on the preempted model and on the preemptor."""
         for entry in new_entries(model.status.get("preemption") or {}, after.get("preemption") or {}):
@@ -41,7 +47,6 @@ class StatusEvents:
             pod, on = entry["pod"], f" on node {entry['node']}" if entry["node"] else ""
             victim = Event("Warning", "Preempted", f"Pod {pod} was preempted by {entry['by']}{on}", pod)
             await self._recorder.record(key, model.metadata.uid, victim, now)
-            PREEMPTIONS.labels(*key).inc()
             if not entry["by"].startswith("pod ") and self._store.preemption_confirmed(key, pod):
                 preemptor = Event("Normal", "Preempting", f"Preempted pod {pod} of {'/'.join(key)}{on}", pod)
                 await self._recorder.record_by_name(Key(*entry["by"].split("/", 1)), preemptor, now)
