@@ -1,6 +1,7 @@
 """kopf as the frame of the process: what it is kept from doing, and how the process begins anew or ends."""
 
 import asyncio
+import copy
 import os
 import re
 import signal
@@ -61,6 +62,19 @@ def kopf_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(framework, "FIRST_PAUSE", 0.3)
     for name in (framework.RESTARTS, framework.SHORT_LIVES):
         monkeypatch.setenv(name, "0")
+
+
+async def test_kopf_makes_no_copy_of_our_memo_for_each_object(kopf_ends: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    memos = []
+
+    async def operator(*, memo: kopf.Memo, **_: Any) -> None:
+        memos.append(memo)
+        await memo.api.close()
+        memo.stop.set()
+
+    monkeypatch.setattr(kopf, "operator", operator)
+    await framework.run(Settings())
+    assert copy.copy(memos[0]) is memos[0]
 
 
 async def test_when_kopf_ends_the_process_begins_anew(kopf_ends: None, caplog: pytest.LogCaptureFixture) -> None:

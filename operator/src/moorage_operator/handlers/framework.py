@@ -56,6 +56,13 @@ NO_FINALIZER: Final = "no finalizer"
 """The API server refuses a finalizer with a space in its name."""
 
 
+class _Shared(kopf.Memo):
+    """kopf copies it for each object, and ours keep nothing of their own: 5 MB for 25,000 objects."""
+
+    def __copy__(self) -> "_Shared":
+        return self
+
+
 class _NoDiffBase(kopf.DiffBaseStorage):
     """Handlers of events need no difference to what was there before."""
 
@@ -139,7 +146,7 @@ async def run(settings: Settings) -> None:
     RESTARTS_IN_PLACE.inc(restarts())
     scope = Scope(settings.watch_namespaces)
     stop, ready, cleaned = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    memo = kopf.Memo(api=await connect(), stop=stop, cleaned=cleaned)
+    memo = _Shared(api=await connect(), stop=stop, cleaned=cleaned)
     operator = asyncio.create_task(
         kopf.operator(
             clusterwide=scope.clusterwide,
