@@ -3,11 +3,18 @@
 import os
 import stat
 from pathlib import Path
+from typing import Any, cast
 
+import aiohttp
 import pytest
 
 from moorage_operator.cluster import connection
+from moorage_operator.cluster.client import Kube
 from moorage_operator.cluster.connection import CredentialsError, authorization, connect
+from moorage_operator.cluster.errors import UnavailableError
+from moorage_operator.cluster.kinds import PODS
+from moorage_operator.cluster.watches import Watches
+from moorage_operator.handlers.requests import ListsAndWatches, session
 from tests.unit.operator.api_server import kubeconfig
 
 PLUGIN = """#!/bin/sh
@@ -80,3 +87,26 @@ async def test_a_kubeconfig_that_cannot_be_used_is_named(
 async def test_no_kubeconfig_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CredentialsError, match="no service account is mounted"):
         await header(monkeypatch, tmp_path / "none")
+
+
+async def test_fault_11_a_kubeconfig_that_is_broken_for_a_while_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = kubeconfig(tmp_path / "config", "http://127.0.0.1:1", token="one")
+    monkeypatch.setenv("KUBECONFIG", str(config))
+    api = await connect()
+    try:
+        config.write_text("clusters: {")
+        os.utime(config, (1, 1))
+        with pytest.raises(UnavailableError, match="cannot be renewed"):
+            await Kube(api).get(PODS, "team-a", "tiny-1")
+        os.utime(config, (2, 2))
+        lists = ListsAndWatches((), Watches(()), cast(Any, None))
+        async with session(api, lists).aiohttp_session as logged_in:
+            with pytest.raises(aiohttp.ClientConnectionError, match="cannot be renewed"):
+                await logged_in.get("http://127.0.0.1:1/api")
+        kubeconfig(config, "http://127.0.0.1:1", token="two")
+        os.utime(config, (3, 3))
+        assert await authorization(api) == {"Authorization": "Bearer two"}
+    finally:
+        await api.close()

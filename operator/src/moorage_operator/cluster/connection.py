@@ -14,10 +14,14 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 from yaml import YAMLError
 
+from moorage_operator.cluster.errors import UnavailableError
 from moorage_operator.cluster.kinds import FIELD_MANAGER
 
 FRESH_SECONDS: Final = 10.0
 """How long credentials of a kubeconfig are used before they are looked at again."""
+
+_UNUSABLE: Final = (ConfigException, YAMLError, OSError, ValueError, TypeError, AttributeError)
+"""What the package's loaders raise for a kubeconfig that cannot be used, or a plugin that fails."""
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
@@ -36,7 +40,7 @@ async def connect() -> ApiClient:
             load_incluster_config(client_configuration=configuration)
         else:
             await _load_kubeconfig(configuration)
-    except (ConfigException, YAMLError, OSError, ValueError, TypeError, AttributeError) as error:
+    except _UNUSABLE as error:
         raise CredentialsError(
             "cannot connect to the API server: no service account is mounted, and the kubeconfig "
             f"{os.environ.get('KUBECONFIG') or '~/.kube/config'} cannot be used: {error}"
@@ -63,8 +67,14 @@ async def _load_kubeconfig(configuration: Configuration) -> None:
             # A plugin's credentials are kept until they expire, a token's file is read again.
             await loader.load_and_set(current)
 
+    async def refresh_later(current: Configuration) -> None:
+        try:
+            await refresh(current)
+        except _UNUSABLE as error:
+            raise UnavailableError(f"the kubeconfig's credentials cannot be renewed: {str(error)[:500]}") from error
+
     await refresh(configuration)
-    configuration.refresh_api_key_hook = refresh  # type: ignore[assignment]  # the package declares it as None
+    configuration.refresh_api_key_hook = refresh_later  # type: ignore[assignment]  # the package declares it as None
 
 
 def _kubeconfigs() -> list[Path]:
@@ -74,6 +84,9 @@ def _kubeconfigs() -> list[Path]:
 
 
 async def authorization(client: ApiClient) -> dict[str, str]:
-    """The header that proves who we are, as fresh as it can be; empty where a client certificate does."""
+    """The header that proves who we are, as fresh as it can be; empty where a client certificate does.
+
+    UnavailableError where the kubeconfig, or its plugin, does not give them any more.
+    """
     token = (await client.configuration.auth_settings()).get("BearerToken")
     return {"Authorization": token["value"]} if token else {}

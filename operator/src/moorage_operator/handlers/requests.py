@@ -22,6 +22,7 @@ from kubernetes.aio.client import ApiClient
 
 from moorage_operator.cluster.client import MOST_RETRY_AFTER
 from moorage_operator.cluster.connection import authorization
+from moorage_operator.cluster.errors import UnavailableError
 from moorage_operator.cluster.kinds import FIELD_MANAGER, INFERENCE_MODELS, described, path_of
 from moorage_operator.cluster.listing import Listing, Sink
 from moorage_operator.cluster.scope import Watched
@@ -90,7 +91,11 @@ class Login:
                 response.release()
 
     async def _send(self, request: Request, handler: Handler) -> Response:
-        request.headers.update(await authorization(self._api))
+        try:
+            request.headers.update(await authorization(self._api))
+        except UnavailableError as error:
+            # kopf repeats what aiohttp's own errors end, and ends for any other.
+            raise aiohttp.ClientConnectionError(str(error)) from error
         async with asyncio.timeout(ANSWER_SECONDS):
             response = await handler(request)
         if response.status != HTTPStatus.UNAUTHORIZED:
