@@ -155,9 +155,13 @@ class OperatorProcess:
         if self.process is None:
             return 0
         self.process.send_signal(number)
-        code = self.process.wait(timeout=20)
-        self.process = None
-        return code
+        try:
+            return self.process.wait(timeout=20)
+        finally:
+            # One that does not end must not go on beside the operators of the tests that follow.
+            self.process.kill()
+            self.process.wait()
+            self.process = None
 
     def errors(self) -> list[str]:
         """The lines of its log at level error."""
