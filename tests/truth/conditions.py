@@ -162,9 +162,6 @@ def _progressing(case: Case) -> OneOf:
     if memory.all_arrived(case.world, case.model):
         return complete
     if case.past.arrived == case.model["metadata"]["generation"] and len(case.current) == len(case.staying):
-        if case.model["spec"].get("scaling") and not case.ready:
-            # It had arrived, but perhaps with no pods; a model that is woken and waits says that it is rolled out anew.
-            return OneOf(complete.values + _on_its_way(case).values)
         return complete  # a pod that is lost later is no change of the spec
     if case.past.short is not False and len(case.current) == len(case.staying) and _was_available(case):
         # It had arrived for a moment; whether the status could say so before the loss is a matter of milliseconds.

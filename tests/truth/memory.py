@@ -42,7 +42,13 @@ class Past:
     """Whether replicas are missing after a preemption; None: all were ready for a moment, perhaps unseen."""
 
     arrived: int = 0
-    """The generation of the last spec that is known to have reached all pods, and whose status has said so."""
+    """The generation of the last spec that is known to have reached all pods, and whose status has said so.
+
+    0 when their number has changed since.
+    """
+
+    arrived_pods: int = 0
+    """How many pods those were."""
 
 
 class Memory:
@@ -124,8 +130,11 @@ class Memory:
             past.short = False if has_said or past.short is False else None
         complete = said.get("Progressing", {})
         generation = model["metadata"]["generation"]
-        if complete.get("reason") == "Complete" and complete.get("observedGeneration") == generation:
-            past.arrived = generation if all_arrived(world, model) else past.arrived
+        told = complete.get("reason") == "Complete" and complete.get("observedGeneration") == generation
+        if told and all_arrived(world, model):
+            past.arrived, past.arrived_pods = generation, wanted(world, model)
+        if wanted(world, model) != past.arrived_pods:
+            past.arrived = 0
 
 
 def asked(model: Object) -> int:

@@ -103,6 +103,19 @@ def test_it_is_one_when_anything_has_changed_since(generation: int, deployment: 
     assert seen["Progressing"] == "True RollingOut"
 
 
+def test_a_model_that_is_woken_is_rolled_out_until_its_pod_is_ready() -> None:
+    scaled = {"minReplicas": 0, "maxReplicas": 1}
+    asleep = DeploymentState(1, 1, 0, 0, 0, 0, revision="old", was_complete=True, asleep=True)
+    sleeping = status(model(scaling=scaled), Observation(asleep, (), replicas=0), NOW)
+    assert summary(sleeping)["Progressing"] == "False Complete"
+    # Also where the Deployment's controller is so quick that the operator never sees it unsettled.
+    for observed, pods in ((1, 0), (2, 0), (2, 1)):
+        woken = replace(asleep, generation=2, observed_generation=observed, replicas=1, asleep=False)
+        woken = replace(woken, current_replicas=pods, updated_replicas=pods)
+        seen = status(model(scaling=scaled, status=sleeping), Observation(woken, (LOST,) * pods, replicas=1), NOW)
+        assert summary(seen)["Progressing"] == "True RollingOut"
+
+
 def test_a_status_that_somebody_forged_is_not_believed() -> None:
     seen = status(model(status=complete()), Observation(replace(ARRIVED, was_complete=False), (LOST,)), NOW)
     assert summary(seen)["Progressing"] == "True RollingOut"

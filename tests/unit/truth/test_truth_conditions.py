@@ -315,7 +315,12 @@ def test_a_pod_that_is_lost_after_a_change_has_arrived_is_no_change(scene: Scene
     assert scene.false_fields() == {"conditions.Progressing"}
     starting(model, Progressing=("False", "Complete"))
     assert scene.lies() == []
-    # More replicas are a change, however.
+    # More replicas are a change, however, also those that the operator has decided on.
+    model["spec"]["scaling"] = {"minReplicas": 1, "maxReplicas": 2}
+    scene.child("Deployment", model)["spec"]["replicas"] = 2
+    starting(model, Progressing=("False", "Complete"))
+    assert scene.false_fields() == {"conditions.Progressing", "readyOfDesired"}
+    del model["spec"]["scaling"]
     model["spec"]["replicas"] = scene.child("Deployment", model)["spec"]["replicas"] = 2
     model["metadata"]["generation"] = 2
     starting(model, Progressing=("False", "Complete"))

@@ -151,9 +151,15 @@ class View:
 
     @property
     def arrived(self) -> bool:
-        """Whether the spec was rolled out to all pods, by the last status: a pod that is lost later is no rollout."""
+        """Whether the spec was rolled out to as many pods, by the last status: a pod that is lost later is no rollout.
+
+        Another number of replicas is one, as it is for a Deployment: also that of a model that is woken.
+        """
         deployment, before = self.seen.deployment, self.before(ConditionType.PROGRESSING)
         if deployment is None or deployment.replicas != self.desired_replicas:
+            return False
+        _, _, desired_before = str(self.model.status.get("readyOfDesired", "")).partition("/")
+        if desired_before != str(self.desired_replicas):
             return False
         completed = before.get("reason") == Reason.COMPLETE
         same_spec = before.get("observedGeneration") == self.model.metadata.generation
