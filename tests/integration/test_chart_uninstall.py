@@ -86,7 +86,7 @@ def test_cluster_12_models_go_on_after_an_uninstall(
     eventually(lambda: running(api) - {before["metadata"]["uid"]}, "another pod runs, without any operator")
 
 
-def test_cluster_12_whoever_wants_no_classes_to_stay_can_say_so(helm: Helm, api: Api) -> None:
+def test_cluster_12_classes_are_deleted_when_keep_is_off(helm: Helm, api: Api) -> None:
     helm.install("first")
     helm.install("first", "priorityClasses.keep=false")
     helm.uninstall("first")

@@ -301,4 +301,5 @@ def test_a_restart_forgets_nothing_of_a_preemption_and_writes_nothing(
     api.wait("InferenceModel", "low", has_recovered, what="back")
     truth.hold()
     written = described(audit.writes(since))
-    assert not [line for line in written if "create" in line and api.namespace in line], written
+    events = [(event["reason"], event["message"]) for event in api.request("GET", api.path("Event"))["items"]]
+    assert not [line for line in written if "create" in line and api.namespace in line], (written, events)

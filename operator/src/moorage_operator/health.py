@@ -13,8 +13,8 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from moorage_operator.cluster.cache.watches import Watches
 from moorage_operator.cluster.lease import LEASE_SECONDS, Elector
-from moorage_operator.cluster.watches import Watches
 
 SILENT_LIMIT: Final = 210.0
 

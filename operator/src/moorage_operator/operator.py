@@ -10,17 +10,17 @@ from aiohttp import web
 from kubernetes.aio.dynamic import Resource
 
 from moorage_operator.api.key import Key
+from moorage_operator.cluster.cache.cluster_view import ClusterView
+from moorage_operator.cluster.cache.listing import Listing
+from moorage_operator.cluster.cache.scope import CHILDREN, SELECTORS, Scope, Watched
+from moorage_operator.cluster.cache.sync import REQUIRED, Sync
+from moorage_operator.cluster.cache.watches import Watches
 from moorage_operator.cluster.client import NOTHING, Kube
-from moorage_operator.cluster.cluster_view import ClusterView
 from moorage_operator.cluster.endpoint_slices import follow
 from moorage_operator.cluster.errors import ApiError, ConflictError, ThrottledError, UnavailableError
 from moorage_operator.cluster.facts import FactsProber
 from moorage_operator.cluster.kinds import DEPLOYMENTS, ENDPOINT_SLICES, INFERENCE_MODELS, NODES, PODS, described
 from moorage_operator.cluster.lease import Elector
-from moorage_operator.cluster.listing import Listing
-from moorage_operator.cluster.scope import CHILDREN, SELECTORS, Scope, Watched
-from moorage_operator.cluster.sync import REQUIRED, Sync
-from moorage_operator.cluster.watches import Watches
 from moorage_operator.health import Health, WriteHealth, serve
 from moorage_operator.reconcile import Reconciler
 from moorage_operator.scaling.gateways import Gateways
@@ -208,7 +208,7 @@ class Operator:
                 if not self._store.knows(key):
                     self._reconciler.forget(key)
                     return
-            # The process was paused, or the API server is away: whoever leads now, it may not be us. That is no failure
+            # The process was paused, or the API server is away: another replica may lead now. That is no failure
             # of the model, so it does not wait longer each time.
             self._models.add(key, NOT_LEADING_SECONDS)
             return

@@ -16,9 +16,9 @@ from moorage_operator.api.conditions import Problem, Reason
 from moorage_operator.api.key import Key
 from moorage_operator.api.v1alpha1 import API_VERSION, KIND, InferenceModel
 from moorage_operator.cluster.admission import rules_of
-from moorage_operator.cluster.child import Child
+from moorage_operator.cluster.cache.child import Child
+from moorage_operator.cluster.cache.cluster_view import ClusterView
 from moorage_operator.cluster.client import Kube
-from moorage_operator.cluster.cluster_view import ClusterView
 from moorage_operator.cluster.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from moorage_operator.cluster.failed_pods import delete_failed
 from moorage_operator.cluster.kinds import BY_KIND, INFERENCE_MODELS
@@ -272,19 +272,19 @@ class Reconciler:
     def _observe(
         self, key: Key, pods: tuple[PodState, ...], blocked: Problem | None, scale: Scale | None
     ) -> Observation:
-        child = self._store.child(key, "Deployment")
+        child, reports = self._store.child(key, "Deployment"), self._store.reports(key)
         return Observation(
             deployment=child.state if child else None,
             pods=pods,
-            facts=self._store.facts(key) if self._ask else None,
+            facts=dict(reports.facts) if self._ask else None,
             blocked=blocked,
             replicas=scale.replicas if scale else None,
             woken=scale is not None and scale.woken,
             queue_position=self._view.queue.position(key),
             most=self._view.most,
             attainable=self._view.attainable,
-            shapes=self._store.shapes(key),
-            downloads=self._store.downloads(key),
+            shapes=dict(reports.shapes),
+            downloads=dict(reports.downloads),
             gpu_memory=self._view.gpu_memory,
             preemptions=self._store.preemptions(key),
         )

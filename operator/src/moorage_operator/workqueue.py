@@ -79,7 +79,7 @@ class WorkQueue(Generic[K]):
     def retry(self, key: K, at_least: float = 0.0) -> float:
         """Queues `key` after a time that doubles with each failure in a row, with jitter; returns it in seconds.
 
-        For `at_least` seconds the key is held: whoever asked for them must not see it sooner, whatever is added.
+        For `at_least` seconds the key is held: no worker gets it sooner, whatever is added.
         """
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         backoff = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(failures - 1, 16))

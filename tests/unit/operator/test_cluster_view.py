@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from moorage_operator.api.key import Key
-from moorage_operator.cluster.cluster_view import HELD_SECONDS, MOST_HELD, ClusterView
+from moorage_operator.cluster.cache.cluster_view import HELD_SECONDS, MOST_HELD, ClusterView
 from moorage_operator.cluster.kinds import DEPLOYMENTS, EVENTS, INFERENCE_MODELS, NODES, PODS
 from moorage_operator.status.observe import QueuePosition
 from moorage_operator.status.preemption import Preemption

@@ -9,11 +9,11 @@ import aiohttp
 import pytest
 
 from moorage_operator.cluster import connection
+from moorage_operator.cluster.cache.watches import Watches
 from moorage_operator.cluster.client import Kube
 from moorage_operator.cluster.connection import CredentialsError, authorization, connect
 from moorage_operator.cluster.errors import UnavailableError
 from moorage_operator.cluster.kinds import PODS
-from moorage_operator.cluster.watches import Watches
 from moorage_operator.handlers.requests import ListsAndWatches, session
 from tests.unit.operator.api_server import kubeconfig
 

@@ -282,10 +282,10 @@ async def test_a_pod_that_fetches_is_asked_again_and_again_and_each_news_is_told
     bed.fetches()
     await bed.work(SOONEST * 12 + 1)
     assert len(bed.asked) == 13
-    assert bed.store.downloads(TINY) == {"uid-of-a": Download(13, 100, 1, 20)}
+    assert bed.store.reports(TINY).downloads == {"uid-of-a": Download(13, 100, 1, 20)}
     assert await bed.news() == 1
     bed.fetches(running=False)
-    assert bed.store.downloads(TINY) == {}
+    assert bed.store.reports(TINY).downloads == {}
     await bed.work(600)
     assert len(bed.asked) == 13
 
@@ -313,12 +313,12 @@ async def test_a_pod_that_does_not_tell_is_asked_ever_later_while_it_fetches(mon
     assert len(RETRY_LOADING) < len(bed.asked) <= len(RETRY_LOADING) + 600 / RETRY_LOADING[-1]
     bed.answer = Health(Phase.DOWNLOADING, download=FAR)
     await bed.work(60)
-    assert bed.store.downloads(TINY) == {"uid-of-a": FAR}
+    assert bed.store.reports(TINY).downloads == {"uid-of-a": FAR}
 
 
 def test_what_a_pod_says_that_does_not_fetch_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     bed = FetchBed(monkeypatch)
     bed.store.put("Pod", live_pod("a"))
-    bed.store.put_download(TINY, "uid-of-a", FAR)
-    bed.store.put_download(TINY, "uid-of-stranger", FAR)
-    assert bed.store.downloads(TINY) == {}
+    bed.store.reports(TINY).put_download("uid-of-a", FAR)
+    bed.store.reports(TINY).put_download("uid-of-stranger", FAR)
+    assert bed.store.reports(TINY).downloads == {}

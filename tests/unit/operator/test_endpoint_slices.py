@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 from kubernetes.aio.dynamic import Resource
 
+from moorage_operator.cluster.cache.watches import Watches
 from moorage_operator.cluster.endpoint_slices import follow
 from moorage_operator.cluster.errors import ForbiddenError, UnavailableError
 from moorage_operator.cluster.kinds import ENDPOINT_SLICES
-from moorage_operator.cluster.watches import Watches
 from moorage_operator.scaling.gateways import Gateways
 from moorage_operator.scaling.usage import Usage
 from tests.unit.operator.fake_kube import FakeKube

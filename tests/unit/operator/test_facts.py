@@ -10,8 +10,8 @@ from moorage_common.facts import EngineFacts, Health, Phase
 from moorage_common.shape import Shape
 from moorage_operator.api.key import Key
 from moorage_operator.cluster import facts
+from moorage_operator.cluster.cache.store import Store
 from moorage_operator.cluster.facts import LOOK_SECONDS, RETRY_LOADING, RETRY_READY, FactsProber
-from moorage_operator.cluster.store import Store
 from moorage_operator.workqueue import WorkQueue
 from tests.unit.operator.support import NAMESPACE, live_pod
 from tests.unit.operator.virtual_time import in_virtual_time, settle
@@ -75,7 +75,7 @@ async def test_a_pod_is_asked_once_when_it_is_ready(monkeypatch: pytest.MonkeyPa
     bed.pod(ready=True)
     await bed.work()
     assert bed.asked == ["10.0.0.7"]
-    assert bed.store.facts(TINY) == {"uid-of-a": LOADED}
+    assert bed.store.reports(TINY).facts == {"uid-of-a": LOADED}
     assert await bed.models.get() == TINY
     bed.pod(ready=True, annotations={"new": "news"})
     await bed.work()
@@ -88,7 +88,7 @@ async def test_a_pod_that_was_not_ready_meanwhile_is_asked_again(monkeypatch: py
     bed.pod(ready=True)
     await bed.work()
     bed.pod(ready=False)
-    assert bed.store.facts(TINY) == {}
+    assert bed.store.reports(TINY).facts == {}
     bed.pod(ready=True)
     await bed.work()
     assert len(bed.asked) == 2
@@ -103,7 +103,7 @@ async def test_a_pod_that_does_not_answer_is_asked_a_few_times_and_then_left_alo
     bed.pod(ready=True)
     await bed.work(60)
     assert len(bed.asked) == 1 + len(RETRY_READY)
-    assert bed.store.facts(TINY) == {"uid-of-a": None}
+    assert bed.store.reports(TINY).facts == {"uid-of-a": None}
     assert len(bed.models) == 1
 
 
@@ -114,8 +114,8 @@ async def test_a_pod_that_loads_is_asked_for_the_shape_and_not_for_facts(monkeyp
     bed.pod(container=RUNS)
     await bed.work()
     assert bed.asked == ["10.0.0.7"]
-    assert bed.store.shapes(TINY) == {"uid-of-a": KEPT}
-    assert bed.store.facts(TINY) == {}
+    assert bed.store.reports(TINY).shapes == {"uid-of-a": KEPT}
+    assert bed.store.reports(TINY).facts == {}
     assert await bed.news() == 1
     bed.pod(container=RUNS, annotations={"new": "news"})
     await bed.work(600)
@@ -131,7 +131,7 @@ async def test_a_pod_whose_process_does_not_listen_yet_is_tried_again_until_it_t
     bed.pod(container=RUNS)
     await bed.work(60)
     assert len(bed.asked) == 3
-    assert bed.store.shapes(TINY) == {"uid-of-a": KEPT}
+    assert bed.store.reports(TINY).shapes == {"uid-of-a": KEPT}
     assert await bed.news() == 1, "only the answer is news"
 
 
@@ -156,13 +156,13 @@ async def test_a_loading_pod_that_never_tells_is_left_alone_without_a_write_but_
     bed.pod(container=RUNS)
     await bed.work(3600)
     assert len(bed.asked) == 1 + len(RETRY_LOADING)
-    assert bed.store.shapes(TINY) == {"uid-of-a": None}
+    assert bed.store.reports(TINY).shapes == {"uid-of-a": None}
     assert await bed.news() == 0
     bed.answer = Health(Phase.READY, EngineFacts("llama.cpp"), SHAPE)
     bed.pod(ready=True, container=RUNS)
     await bed.work()
-    assert bed.store.facts(TINY) == {"uid-of-a": LOADED}, "the shape is kept once"
-    assert bed.store.shapes(TINY) == {"uid-of-a": KEPT}
+    assert bed.store.reports(TINY).facts == {"uid-of-a": LOADED}, "the shape is kept once"
+    assert bed.store.reports(TINY).shapes == {"uid-of-a": KEPT}
 
 
 @in_virtual_time
@@ -175,7 +175,7 @@ async def test_a_container_that_starts_anew_is_asked_again_if_it_was_in_vain(mon
     bed.answer = LOADING
     bed.pod(container=RUNS)
     await bed.work()
-    assert bed.store.shapes(TINY) == {"uid-of-a": KEPT}
+    assert bed.store.reports(TINY).shapes == {"uid-of-a": KEPT}
     asked = len(bed.asked)
     bed.pod(container={"state": {"waiting": {"reason": "CrashLoopBackOff"}}})
     bed.pod(container=RUNS)
@@ -201,7 +201,7 @@ async def test_pods_that_say_the_same_share_one_shape(monkeypatch: pytest.Monkey
         bed.store.put("Pod", live_pod(name, container=RUNS))
     bed.prober.schedule(TINY, bed.store.pods(TINY))
     await bed.work()
-    one, other = bed.store.shapes(TINY).values()
+    one, other = bed.store.reports(TINY).shapes.values()
     assert one is other
 
 
@@ -233,7 +233,7 @@ async def test_a_bug_in_reading_one_answer_does_not_stop_the_asking_of_others(
     bed.pod(ready=True)
     await settle()
     assert not running.done()
-    assert bed.store.facts(TINY) == {"uid-of-a": LOADED}
+    assert bed.store.reports(TINY).facts == {"uid-of-a": LOADED}
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
@@ -251,11 +251,11 @@ async def test_a_pod_that_unloads_its_model_is_asked_every_few_seconds_whether_i
     assert await bed.news() == 1, "what a pod has said already is no news"
     bed.answer = msgspec.structs.replace(stays, status=Phase.UNLOADED)
     await bed.work(LOOK_SECONDS)
-    assert bed.store.facts(TINY) == {"uid-of-a": bed.answer}
+    assert bed.store.reports(TINY).facts == {"uid-of-a": bed.answer}
     assert await bed.news() == 1
     bed.answer = stays
     await bed.work(LOOK_SECONDS)
-    assert bed.store.facts(TINY) == {"uid-of-a": stays}
+    assert bed.store.reports(TINY).facts == {"uid-of-a": stays}
 
 
 @in_virtual_time

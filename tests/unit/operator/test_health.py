@@ -3,11 +3,11 @@
 from kubernetes.aio.dynamic import Resource
 from prometheus_client import REGISTRY
 
+from moorage_operator.cluster.cache.scope import NAMESPACED, Scope
+from moorage_operator.cluster.cache.watches import Watches
 from moorage_operator.cluster.errors import UnavailableError
 from moorage_operator.cluster.kinds import INFERENCE_MODELS, PODS
 from moorage_operator.cluster.lease import LEASE_SECONDS, Elector
-from moorage_operator.cluster.scope import NAMESPACED, Scope
-from moorage_operator.cluster.watches import Watches
 from moorage_operator.health import SILENT_LIMIT, Health, WriteHealth
 from tests.unit.operator.fake_kube import FakeKube
 from tests.unit.operator.support import Clock

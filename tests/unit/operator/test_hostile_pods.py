@@ -9,7 +9,7 @@ from moorage_common.facts import Termination
 from moorage_operator.api.conditions import Reason
 from moorage_operator.api.key import Key
 from moorage_operator.cluster import facts
-from moorage_operator.cluster.store import Store
+from moorage_operator.cluster.cache.store import Store
 from moorage_operator.status.observe import pod_state
 from tests.unit.operator.support import NAMESPACE, live_pod, summary
 from tests.unit.operator.test_reconcile import Bed

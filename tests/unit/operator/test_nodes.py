@@ -2,7 +2,7 @@
 
 import pytest
 
-from moorage_operator.cluster.nodes import DAY_SECONDS, Nodes
+from moorage_operator.cluster.cache.nodes import DAY_SECONDS, Nodes
 from tests.unit.operator.support import Clock, Object
 
 GPU = "nvidia.com/gpu"

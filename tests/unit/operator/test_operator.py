@@ -10,10 +10,10 @@ import pytest
 from kubernetes.aio.dynamic import Resource
 
 from moorage_operator.api.key import Key
+from moorage_operator.cluster.cache.scope import CHILDREN
 from moorage_operator.cluster.errors import ConflictError, ForbiddenError, ThrottledError, UnavailableError
 from moorage_operator.cluster.kinds import DEPLOYMENTS, EVENTS, INFERENCE_MODELS, NODES, PODS, SERVICES
 from moorage_operator.cluster.lease import Elector
-from moorage_operator.cluster.scope import CHILDREN
 from moorage_operator.operator import Operator
 from moorage_operator.settings import Settings
 from moorage_operator.status.observe import QueuePosition

@@ -7,7 +7,7 @@ import pytest
 
 from moorage_common.facts import Health, Phase
 from moorage_operator.api.key import Key
-from moorage_operator.cluster.cluster_view import ClusterView
+from moorage_operator.cluster.cache.cluster_view import ClusterView
 from moorage_operator.cluster.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
 from moorage_operator.desired.config import DesiredConfig
 from moorage_operator.reconcile import BLOCKED_SECONDS, Reconciler
@@ -360,7 +360,7 @@ async def test_the_status_tells_of_the_models_own_pods_only() -> None:
 async def test_facts_are_told_unless_they_are_switched_off(facts: bool, loaded: str) -> None:
     bed = Bed(facts=facts)
     bed.store.put("Pod", live_pod("own", ready=True))
-    bed.store.put_facts(TINY, "uid-of-own", Health(Phase.READY))
+    bed.store.reports(TINY).put_facts("uid-of-own", Health(Phase.READY))
     await bed.reconcile()
     assert summary(bed.status)["ModelLoaded"] == loaded
 

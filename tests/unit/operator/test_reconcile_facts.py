@@ -5,9 +5,9 @@ from typing import Any
 from moorage_common.facts import EngineFacts, Health, Phase, Termination
 from moorage_common.facts import LoadError as Error
 from moorage_common.shape import Shape
-from moorage_operator.cluster.cluster_view import ClusterView
+from moorage_operator.cluster.cache.cluster_view import ClusterView
+from moorage_operator.cluster.cache.store import Store
 from moorage_operator.cluster.kinds import NODES
-from moorage_operator.cluster.store import Store
 from moorage_operator.reconcile import Reconciler
 from moorage_operator.status.observe import pod_state
 from tests.unit.operator.support import CONFIG, Object, by_type, live_pod, ticks
@@ -28,8 +28,8 @@ def ready_pod(bed: Bed, name: str = "own") -> Object:
 def tell(bed: Bed, store: Store, name: str = "own", health: Health | None = ON_CPU) -> None:
     """A ready pod has been asked."""
     store.put("Pod", ready_pod(bed, name))
-    store.put_shape(TINY, f"uid-of-{name}", SHAPE)
-    store.put_facts(TINY, f"uid-of-{name}", health)
+    store.reports(TINY).put_shape(f"uid-of-{name}", SHAPE)
+    store.reports(TINY).put_facts(f"uid-of-{name}", health)
 
 
 def events(bed: Bed) -> list[tuple[str, str]]:

@@ -11,10 +11,10 @@ from aiohttp import ClientPayloadError, web
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.dynamic import Resource
 
+from moorage_operator.cluster.cache.scope import Watched
+from moorage_operator.cluster.cache.watches import Watches
 from moorage_operator.cluster.connection import connect
 from moorage_operator.cluster.kinds import NODES, PODS
-from moorage_operator.cluster.scope import Watched
-from moorage_operator.cluster.watches import Watches
 from moorage_operator.handlers import requests
 from moorage_operator.handlers.requests import ListsAndWatches, session
 from tests.unit.operator.api_server import ApiServer, api_server, kubeconfig, status

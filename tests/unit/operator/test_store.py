@@ -6,8 +6,8 @@ import pytest
 
 from moorage_common.facts import Health, Phase
 from moorage_operator.api.key import Key
-from moorage_operator.cluster.child import MOST_KEPT, Child
-from moorage_operator.cluster.store import Store, key_of
+from moorage_operator.cluster.cache.child import MOST_KEPT, Child
+from moorage_operator.cluster.cache.store import Store, key_of
 from moorage_operator.desired.drift import drifted
 from moorage_operator.status.observe import deployment_state
 from tests.unit.operator.support import MODEL_UID, NAMESPACE, live_deployment, live_pod
@@ -296,37 +296,37 @@ def test_what_was_made_after_a_list_stays(kind: str) -> None:
 def test_facts_are_forgotten_with_their_pod() -> None:
     store = Store()
     store.put("Pod", pod("a"))
-    store.put_facts(TINY, "uid-of-a", READY)
-    assert store.facts(TINY) == {"uid-of-a": READY}
+    store.reports(TINY).put_facts("uid-of-a", READY)
+    assert store.reports(TINY).facts == {"uid-of-a": READY}
     store.remove("Pod", pod("a", version=2))
-    assert store.facts(TINY) == {}
+    assert store.reports(TINY).facts == {}
 
 
 def test_facts_are_forgotten_with_a_pod_that_a_list_does_not_have() -> None:
     store = Store()
     store.put("Pod", pod("a"))
-    store.put_facts(TINY, "uid-of-a", None)
+    store.reports(TINY).put_facts("uid-of-a", None)
     store.retain("Pod", set(), None, ALL)
-    assert store.facts(TINY) == {}
+    assert store.reports(TINY).facts == {}
 
 
 def test_facts_of_a_pod_that_is_gone_are_not_kept() -> None:
     store = Store()
-    store.put_facts(TINY, "uid-of-a", READY)
+    store.reports(TINY).put_facts("uid-of-a", READY)
     assert store.models() == []
     store.put("Pod", pod("b"))
-    store.put_facts(TINY, "uid-of-a", READY)
-    assert store.facts(TINY) == {}
+    store.reports(TINY).put_facts("uid-of-a", READY)
+    assert store.reports(TINY).facts == {}
 
 
 def test_facts_of_one_pod_can_be_dropped() -> None:
     store = Store()
     for name in ("a", "b"):
         store.put("Pod", pod(name))
-        store.put_facts(TINY, f"uid-of-{name}", READY)
-    store.drop_facts(TINY, "uid-of-a")
-    store.drop_facts(Key(NAMESPACE, "unknown"), "uid-of-b")
-    assert store.facts(TINY) == {"uid-of-b": READY}
+        store.reports(TINY).put_facts(f"uid-of-{name}", READY)
+    store.reports(TINY).drop_facts("uid-of-a")
+    store.reports(Key(NAMESPACE, "unknown")).drop_facts("uid-of-b")
+    assert store.reports(TINY).facts == {"uid-of-b": READY}
 
 
 def test_the_echo_of_our_own_last_write_is_no_news() -> None:
@@ -345,7 +345,7 @@ def test_a_forgotten_model_leaves_nothing() -> None:
     store.forget(TINY)
     store.forget(TINY)
     assert store.models() == []
-    assert (store.pods(TINY), store.child(TINY, "Deployment"), store.facts(TINY)) == ((), None, {})
+    assert (store.pods(TINY), store.child(TINY, "Deployment"), store.reports(TINY).facts) == ((), None, {})
     assert store.note_model(TINY, MODEL_UID, "6")
 
 

@@ -41,7 +41,7 @@ def connect(environment: Mapping[str, str] = os.environ, account: Path = SERVICE
 
 
 def server_alone(environment: Mapping[str, str] = os.environ, account: Path = SERVICE_ACCOUNT) -> Connection:
-    """Where the API server is, without a credential: for whoever acts with those of others, and must not with ours.
+    """Where the API server is, without a credential: for callers that must act with credentials of others.
 
     Not even a client certificate, which the API server would believe rather than a token that comes with it.
     """

@@ -126,8 +126,8 @@ def _preemption_schema() -> Schema:
     }
 
 
-def status_schema() -> Schema:
-    """The schema of `status`. Only the operator writes it."""
+def _resolved_schema() -> Schema:
+    """The schema of `status.resolved`."""
     resolved = {
         "engine": _field("string", "Name of the engine.", maxLength=api.MAX_FACT_LENGTH),
         "engineVersion": _field("string", "Version of the engine.", maxLength=api.MAX_FACT_LENGTH),
@@ -137,6 +137,15 @@ def status_schema() -> Schema:
         "weightsBytes": _field("integer", "Size of the weights in bytes.", format="int64"),
         "memoryBytes": _field("integer", "Memory of the engine in bytes when it became ready.", format="int64"),
     }
+    return {
+        "type": "object",
+        "description": "What the engine reported after it loaded the model.",
+        "properties": resolved,
+    }
+
+
+def status_schema() -> Schema:
+    """The schema of `status`. Only the operator writes it."""
     return {
         "type": "object",
         "description": "Most recently observed status. Read-only.",
@@ -169,11 +178,7 @@ def status_schema() -> Schema:
                 "string", "The preemptor of the last preempted pod, until all replicas are ready again.", maxLength=512
             ),
             "preemption": _preemption_schema(),
-            "resolved": {
-                "type": "object",
-                "description": "What the engine reported after it loaded the model.",
-                "properties": resolved,
-            },
+            "resolved": _resolved_schema(),
             "shape": shape_schema(),
             "estimate": estimate_schema(),
             "startup": startup_schema(),

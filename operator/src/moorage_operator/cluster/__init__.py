@@ -1,1 +1,1 @@
-"""The cluster as the operator sees it and talks to it: store and view, the Lease, Events, what pods report."""
+"""Requests to the API server and to pods, the Lease, Events; `cache` has what is watched and kept in memory."""

@@ -7,10 +7,10 @@ import asyncio
 import logging
 from typing import Final
 
+from moorage_operator.cluster.cache.watches import Watches
 from moorage_operator.cluster.client import Kube
 from moorage_operator.cluster.errors import ApiError, ForbiddenError, NotFoundError, UnavailableError
 from moorage_operator.cluster.kinds import ENDPOINT_SLICES
-from moorage_operator.cluster.watches import Watches
 from moorage_operator.scaling.gateways import Gateways
 from moorage_operator.workqueue import backoffs
 

@@ -19,7 +19,7 @@ import msgspec
 from moorage_common.facts import Health, Phase
 from moorage_common.labels import RUNTIME_PORT
 from moorage_operator.api.key import Key
-from moorage_operator.cluster.store import Store
+from moorage_operator.cluster.cache.store import Store
 from moorage_operator.status.observe import PodState
 from moorage_operator.workqueue import WorkQueue
 
@@ -75,18 +75,18 @@ class FactsProber:
 
     def schedule(self, key: Key, pods: Iterable[PodState]) -> None:
         """Queries pods that load or have become ready; forgets the facts of those that are not ready."""
-        facts, shapes = self._store.facts(key), self._store.shapes(key)
+        reports = self._store.reports(key)
         for pod in pods:
             if pod.ready:
-                if pod.uid not in facts:
+                if pod.uid not in reports.facts:
                     self._put(Query(key, pod.uid, About.FACTS))
                 continue
-            self._store.drop_facts(key, pod.uid)
+            reports.drop_facts(pod.uid)
             if pod.downloading:
                 self._put(Query(key, pod.uid, About.PROGRESS))
             if not pod.running:
-                self._store.drop_missing_shape(key, pod.uid)
-            elif pod.uid not in shapes:
+                reports.drop_missing_shape(pod.uid)
+            elif pod.uid not in reports.shapes:
                 self._put(Query(key, pod.uid, About.SHAPE))
 
     def _put(self, query: Query, delay: float = 0.0) -> None:
@@ -143,8 +143,9 @@ class FactsProber:
         if download is None:
             return RETRY_LOADING[min(failures, len(RETRY_LOADING) - 1)]
         self._queue.succeeded(query)
-        if download != self._store.downloads(query.model).get(query.uid):
-            self._store.put_download(query.model, query.uid, download)
+        reports = self._store.reports(query.model)
+        if download != reports.downloads.get(query.uid):
+            reports.put_download(query.uid, download)
             self._models.add(query.model)
         left = download.seconds_left
         return SOONEST if left is None else min(LATEST, max(SOONEST, left * SHARE))
@@ -152,23 +153,23 @@ class FactsProber:
     def _take_in_phase(self, query: Query, health: Health | None) -> float:
         """Keeps whether a model is in memory; returns the seconds until the next query."""
         self._queue.succeeded(query)
-        known = self._store.facts(query.model).get(query.uid)
+        known = self._store.reports(query.model).facts.get(query.uid)
         if health and known and health.status is not known.status:
             self._keep(query, health)
             self._models.add(query.model)
         return LOOK_SECONDS
 
     def _keep(self, query: Query, health: Health | None) -> None:
-        self._store.put_facts(query.model, query.uid, health and msgspec.structs.replace(health, shape=None))
+        self._store.reports(query.model).put_facts(query.uid, health and msgspec.structs.replace(health, shape=None))
 
     def _take_in(self, query: Query, health: Health | None) -> None:
         key, uid = query.model, query.uid
         shape = msgspec.structs.replace(health.shape, tensor_bytes={}) if health and health.shape else None
-        known = self._store.shapes(key)
+        reports = self._store.reports(key)
         # Most pods of a model report the same shape; one copy of it is enough.
-        shape = next((other for other in known.values() if other == shape), shape)
-        if shape is not None or uid not in known:
-            self._store.put_shape(key, uid, shape)
+        shape = next((other for other in reports.shapes.values() if other == shape), shape)
+        if shape is not None or uid not in reports.shapes:
+            reports.put_shape(uid, shape)
         if query.about is About.FACTS:
             self._keep(query, health)
             if health and health.unload_after is not None:

@@ -3,10 +3,10 @@
 from typing import Final
 
 from moorage_operator.api.key import Key
+from moorage_operator.cluster.cache.store import Store
 from moorage_operator.cluster.client import Kube
 from moorage_operator.cluster.errors import InvalidNameError, NotFoundError
 from moorage_operator.cluster.kinds import REPLICA_SETS
-from moorage_operator.cluster.store import Store
 from moorage_operator.status.observe import PodState, controller_of
 
 MOST_READ: Final = 10

@@ -5,9 +5,9 @@ from typing import Any
 
 from moorage_operator.api.key import Key
 from moorage_operator.api.v1alpha1 import InferenceModel
+from moorage_operator.cluster.cache.store import Store
 from moorage_operator.cluster.client import Kube
 from moorage_operator.cluster.events import Event, EventRecorder, sleep_event
-from moorage_operator.cluster.store import Store
 from moorage_operator.metrics import PREEMPTIONS
 from moorage_operator.status.condition_events import condition_events
 from moorage_operator.status.observe import Observation

@@ -111,7 +111,7 @@ async def is_leading(memo: kopf.Memo, **_: Any) -> bool:
 
 @kopf.on.cleanup()
 async def stop(memo: kopf.Memo, **_: Any) -> None:
-    """Ends the background tasks; gives the Lease up, unless the process is about to begin anew in place."""
+    """Ends the background tasks; gives the Lease up, unless the process is about to restart in place."""
     asked_to = memo.get("stop")
     await memo.operator.stop(release=asked_to is None or asked_to.is_set())
     await memo.api.close()

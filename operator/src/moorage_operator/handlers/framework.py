@@ -24,9 +24,9 @@ from typing import Any, Final
 
 import kopf
 
+from moorage_operator.cluster.cache.scope import SELECTORS, Scope
 from moorage_operator.cluster.client import PAGE
 from moorage_operator.cluster.connection import connect
-from moorage_operator.cluster.scope import SELECTORS, Scope
 from moorage_operator.metrics import RESTARTS_IN_PLACE
 from moorage_operator.settings import Settings
 from moorage_operator.workqueue import backoffs
@@ -128,7 +128,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
 
 
 class FrameworkErrorsAreWarnings(logging.Filter):
-    """kopf logs as an error what is mended: a request that it will send again, a watch whose end makes us begin anew.
+    """kopf logs as an error what is mended: a request that it will send again, a watch whose end restarts the process.
 
     Errors of handlers have loggers of their own and stay errors.
     """
@@ -141,7 +141,7 @@ class FrameworkErrorsAreWarnings(logging.Filter):
 
 
 async def run(settings: Settings) -> None:
-    """Runs kopf until the process is told to end; if kopf ends by itself, the process begins anew. CredentialsError."""
+    """Runs kopf until the process is told to end; if kopf ends by itself, it restarts in place. CredentialsError."""
     began = time.monotonic()
     RESTARTS_IN_PLACE.inc(restarts())
     scope = Scope(settings.watch_namespaces)
@@ -183,7 +183,7 @@ def restarts() -> int:
 
 
 def _pause_before_restart(lived: float) -> float:
-    """The seconds until the process begins anew: none for the first time, for an operator that does not watch is of no
+    """The seconds until the restart in place: none for the first time, for an operator that does not watch is of no
     use; ever more when that does not help, for each start lists everything. Counts the restart for the next process."""
     short_lives = 0 if lived >= LONG_LIFE else int(os.environ.get(SHORT_LIVES, "0"))
     os.environ[SHORT_LIVES] = str(short_lives + 1)

@@ -20,13 +20,13 @@ import kopf
 import msgspec
 from kubernetes.aio.client import ApiClient
 
+from moorage_operator.cluster.cache.listing import EventHandler, Listing
+from moorage_operator.cluster.cache.scope import Watched
+from moorage_operator.cluster.cache.watches import Watches
 from moorage_operator.cluster.client import MOST_RETRY_AFTER
 from moorage_operator.cluster.connection import authorization
 from moorage_operator.cluster.errors import UnavailableError
 from moorage_operator.cluster.kinds import FIELD_MANAGER, INFERENCE_MODELS, described, path_of
-from moorage_operator.cluster.listing import Listing, Sink
-from moorage_operator.cluster.scope import Watched
-from moorage_operator.cluster.watches import Watches
 from moorage_operator.workqueue import backoffs
 
 log = logging.getLogger(__name__)
@@ -109,9 +109,9 @@ class Login:
 class ListsAndWatches:
     """Waits where a list or watch is refused, and takes in the lists that are answered."""
 
-    def __init__(self, watched: Iterable[Watched], watches: Watches, sink: Sink) -> None:
+    def __init__(self, watched: Iterable[Watched], watches: Watches, handler: EventHandler) -> None:
         self._paths = {path_of(*one): one for one in watched}
-        self._watches, self._sink = watches, sink
+        self._watches, self._handler = watches, handler
         self._listings: dict[Watched, Listing] = {}
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
@@ -129,7 +129,7 @@ class ListsAndWatches:
                 content = await _read(response)
             if response.status in _REFUSED:
                 if self._watches.refused(watched, _message(response.status, content)):
-                    self._sink.lost(watched)
+                    self._handler.lost(watched)
                 await asyncio.sleep(next(pauses))
                 continue
             if _asked_to_wait(response) > MOST_RETRY_AFTER:
@@ -150,12 +150,12 @@ class ListsAndWatches:
                 if is_list and page:
                     self._take_in(watched, page, first="continue" not in query)
                 elif returned:
-                    self._sink.recovered(watched)
+                    self._handler.recovered(watched)
             return response
 
     def _take_in(self, watched: Watched, page: dict[str, Any], *, first: bool) -> None:
         if first:
-            self._listings[watched] = Listing(watched, self._sink)
+            self._listings[watched] = Listing(watched, self._handler)
         if listing := self._listings.get(watched):
             listing.page(page)
 

@@ -107,7 +107,7 @@ class Scaler:
 
 
 def _found(deployment: DeploymentState | None) -> int | None:
-    """The replicas that there are; one that is at 0 without being asleep was stopped, and begins anew."""
+    """The replicas that there are; one that is at 0 without being asleep was stopped, and starts as a new one."""
     if deployment is None or (deployment.replicas == 0 and not deployment.asleep):
         return None
     return deployment.replicas

@@ -8,13 +8,11 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
-from moorage_common.download import Download
-from moorage_common.facts import Health
 from moorage_common.labels import MODEL_LABEL
-from moorage_common.shape import Shape
 from moorage_operator.api.key import Key
 from moorage_operator.api.v1alpha1 import MAX_PREEMPTIONS
-from moorage_operator.cluster.child import Child, child_of
+from moorage_operator.cluster.cache.child import Child, child_of
+from moorage_operator.cluster.cache.reports import Reports
 from moorage_operator.status.observe import PodState, pod_state
 from moorage_operator.status.preemption import Preemption
 
@@ -28,13 +26,13 @@ class _Model:
     version: int = 0
     children: dict[str, Child] = field(default_factory=dict)
     pods: dict[str, PodState] = field(default_factory=dict)
-    facts: dict[str, Health | None] = field(default_factory=dict)
-    shapes: dict[str, Shape | None] = field(default_factory=dict)
-    downloads: dict[str, Download] = field(default_factory=dict)
     replica_sets: dict[str, str] = field(default_factory=dict)
     preemptions: dict[str, Preemption] = field(default_factory=dict)
     written: str | None = None
     ending: str | None = None
+
+    def __post_init__(self) -> None:
+        self.reports = Reports(self.pods)
 
 
 class _GonePod(NamedTuple):
@@ -165,49 +163,10 @@ class Store:
         while len(kept) > MAX_PREEMPTIONS:
             del kept[next(iter(kept))]
 
-    def facts(self, key: Key) -> dict[str, Health | None]:
-        """What the pods of a model have reported, by pod uid."""
+    def reports(self, key: Key) -> Reports:
+        """What the pods of a model have reported; nothing, for a model that is not known."""
         model = self._models.get(key)
-        return dict(model.facts) if model else {}
-
-    def put_facts(self, key: Key, pod_uid: str, health: Health | None) -> None:
-        """Keeps what a pod has reported, until the pod is gone."""
-        model = self._models.get(key)
-        if model and pod_uid in model.pods:
-            model.facts[pod_uid] = health
-
-    def drop_facts(self, key: Key, pod_uid: str) -> None:
-        """Forgets what a pod has reported, because its state has changed."""
-        if model := self._models.get(key):
-            model.facts.pop(pod_uid, None)
-
-    def shapes(self, key: Key) -> dict[str, Shape | None]:
-        """The shape of the model that its pods have reported, by pod uid; None for a pod that did not answer."""
-        model = self._models.get(key)
-        return dict(model.shapes) if model else {}
-
-    def put_shape(self, key: Key, pod_uid: str, shape: Shape | None) -> None:
-        """Keeps the shape that a pod has reported, until the pod is gone."""
-        model = self._models.get(key)
-        if model and pod_uid in model.pods:
-            model.shapes[pod_uid] = shape
-
-    def drop_missing_shape(self, key: Key, pod_uid: str) -> None:
-        """Forgets that a pod did not report its shape: its container is about to restart."""
-        model = self._models.get(key)
-        if model and model.shapes.get(pod_uid, ...) is None:
-            del model.shapes[pod_uid]
-
-    def downloads(self, key: Key) -> dict[str, Download]:
-        """The progress of downloads that the pods of a model have reported, by pod uid."""
-        model = self._models.get(key)
-        return dict(model.downloads) if model else {}
-
-    def put_download(self, key: Key, pod_uid: str, download: Download) -> None:
-        """Keeps the progress of a download, until the pod is gone or ends its download."""
-        model = self._models.get(key)
-        if model and pod_uid in model.pods and model.pods[pod_uid].downloading:
-            model.downloads[pod_uid] = download
+        return model.reports if model else Reports({})
 
     def owner_of_replica_set(self, key: Key, uid: str) -> str | None:
         """The uid of the Deployment that a ReplicaSet was last seen to belong to."""
@@ -253,7 +212,7 @@ class Store:
         changed = model.pods.get(uid) != state
         model.pods[uid] = state
         if not state.downloading:
-            model.downloads.pop(uid, None)
+            model.reports.downloads.pop(uid, None)
         self._pod_keys[uid] = key
         self._note_own_preemption(key, state)
         return key if changed else None
@@ -326,9 +285,7 @@ class Store:
 
     def _forget_pod(self, key: Key, uid: str, *, marked_preempted: bool | None = None) -> None:
         pod = self._models[key].pods.pop(uid, None)
-        self._models[key].facts.pop(uid, None)
-        self._models[key].shapes.pop(uid, None)
-        self._models[key].downloads.pop(uid, None)
+        self._models[key].reports.forget(uid)
         self._pod_versions.pop(uid, None)
         if self._pod_keys.pop(uid, None):
             self._gone_pods[uid] = _GonePod(key, pod.name if pod else "", marked_preempted)

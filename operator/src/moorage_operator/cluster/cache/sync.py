@@ -2,9 +2,9 @@
 
 from typing import Final
 
+from moorage_operator.cluster.cache.scope import Scope, Watched
+from moorage_operator.cluster.cache.watches import Watches
 from moorage_operator.cluster.kinds import DEPLOYMENTS, INFERENCE_MODELS, PODS
-from moorage_operator.cluster.scope import Scope, Watched
-from moorage_operator.cluster.watches import Watches
 
 REQUIRED: Final = (INFERENCE_MODELS, DEPLOYMENTS, PODS)
 """What a status is made of. Without the other kinds it says less, or that we lack a right, but nothing wrong."""

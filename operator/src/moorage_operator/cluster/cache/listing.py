@@ -6,12 +6,12 @@ from typing import Any, Protocol
 
 from kubernetes.aio.dynamic import Resource
 
-from moorage_operator.cluster.scope import Watched
+from moorage_operator.cluster.cache.scope import Watched
 
 log = logging.getLogger(__name__)
 
 
-class Sink(Protocol):
+class EventHandler(Protocol):
     """Takes in what lists and watches show."""
 
     def event(self, resource: Resource, kind: str | None, obj: dict[str, Any]) -> None:
@@ -30,8 +30,8 @@ class Sink(Protocol):
 class Listing:
     """One list of `watched` in the making."""
 
-    def __init__(self, watched: Watched, sink: Sink) -> None:
-        self._watched, self._sink = watched, sink
+    def __init__(self, watched: Watched, handler: EventHandler) -> None:
+        self._watched, self._handler = watched, handler
         self._found: dict[str, str] = {}
 
     def page(self, page: Mapping[str, Any]) -> None:
@@ -41,10 +41,10 @@ class Listing:
             metadata = obj["metadata"]
             self._found[metadata["uid"]] = f"{metadata.get('namespace', '')}/{metadata['name']}"
             try:
-                self._sink.event(resource, None, obj)
+                self._handler.event(resource, None, obj)
             except Exception:
                 # A bug in reading one object must not end kopf's list, and so the process, again and again.
                 extra = {"kind": resource.kind, "object": self._found[metadata["uid"]]}
                 log.exception("an object could not be taken in", extra=extra)
         if not page["metadata"].get("continue"):
-            self._sink.listed(resource, namespace, self._found, int(page["metadata"]["resourceVersion"]))
+            self._handler.listed(resource, namespace, self._found, int(page["metadata"]["resourceVersion"]))

@@ -8,8 +8,8 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 
+from moorage_operator.cluster.cache.scope import Watched
 from moorage_operator.cluster.kinds import described, path_of
-from moorage_operator.cluster.scope import Watched
 from moorage_operator.metrics import UNWATCHED
 
 log = logging.getLogger(__name__)

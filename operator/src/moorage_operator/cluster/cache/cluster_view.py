@@ -12,9 +12,9 @@ from typing import Any, Final
 from kubernetes.aio.dynamic import Resource
 
 from moorage_operator.api.key import Key
+from moorage_operator.cluster.cache.nodes import Nodes
+from moorage_operator.cluster.cache.store import Store
 from moorage_operator.cluster.kinds import EVENTS, INFERENCE_MODELS, NODES, PODS
-from moorage_operator.cluster.nodes import Nodes
-from moorage_operator.cluster.store import Store
 from moorage_operator.scaling.scaler import Scaler
 from moorage_operator.scaling.usage import Usage
 from moorage_operator.status.observe import PodState
@@ -79,7 +79,7 @@ class ClusterView:
         return self._nodes.gpu_memory if self._nodes and not self._nodes_lost else {}
 
     def event(self, resource: Resource, kind: str | None, obj: Object) -> Iterable[Key]:
-        """Handles an event of a watch, `kind` as `watch.Sink` says; returns the models to reconcile."""
+        """Handles an event of a watch, `kind` as `listing.EventHandler` says; returns the models to reconcile."""
         if resource is INFERENCE_MODELS:
             metadata = obj["metadata"]
             key = Key(metadata["namespace"], metadata["name"])
