@@ -1,7 +1,7 @@
 """Makes the cluster match one InferenceModel: `Reconciler.reconcile(key)`, level-triggered.
 
 the model as its watch has shown it → desired() → apply what differs → observe → status() → write it if it differs.
-Whatever happened before, and however often it is called, it ends in the same state; where nothing differs it writes
+Whatever happened before, and however often it is called, it ends in the same state; if there is nothing to do, it writes
 nothing.
 """
 

@@ -33,10 +33,6 @@ class FakeKube(Kube):
         self.objects[kind, obj["metadata"]["name"]] = {"kind": kind, **copy.deepcopy(obj)}
         return self.objects[kind, obj["metadata"]["name"]]
 
-    def next_version(self) -> str:
-        """A resourceVersion that is newer than all so far."""
-        return str(next(self._versions))
-
     def written(self) -> list[str]:
         """The kinds of what was written, `status` for the status of a model."""
         return ["status" if "status" in write else write["kind"] for write in self.writes]

@@ -61,7 +61,6 @@ class Bed:
     def add(self, name: str, kind: str = "ADDED", **fields: Any) -> Object:
         """A model is there; the watch tells."""
         live = self.kube.put("InferenceModel", live_model(name, uid=f"uid-of-{name}", **fields))
-        live["metadata"]["resourceVersion"] = self.kube.next_version()
         self.operator.event(INFERENCE_MODELS, kind, live)
         return live
 
@@ -174,8 +173,7 @@ async def test_cluster_01_models_of_a_lost_namespace_are_not_in_the_queue(monkey
 @in_virtual_time
 async def test_cluster_01_a_refusal_to_write_there_is_no_reason_not_to_be_ready() -> None:
     async with running() as bed:
-        for verb in ("get", "apply"):
-            bed.kube.refusals[verb, "InferenceModel"] = ForbiddenError(403, "Forbidden", "no RoleBinding any more")
+        bed.kube.refusals["get", "InferenceModel"] = ForbiddenError(403, "Forbidden", "no RoleBinding any more")
         bed.add("one")
         await settle()
         assert bed.operator.writes.refusal is None
@@ -323,7 +321,7 @@ async def test_the_operator_is_not_ready_while_writes_do_not_get_through(error: 
 @in_virtual_time
 async def test_a_bug_is_not_hidden(caplog: pytest.LogCaptureFixture) -> None:
     async with running() as bed:
-        bed.kube.refusals["apply", "InferenceModel"] = RuntimeError("a bug")
+        bed.kube.refusals["get", "InferenceModel"] = RuntimeError("a bug")
         bed.add("one")
         await settle()
         assert "RuntimeError: a bug" in caplog.text

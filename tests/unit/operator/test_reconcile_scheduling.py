@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from moorage_operator.cluster.errors import ForbiddenError, UnavailableError
-from moorage_operator.cluster.kinds import DEPLOYMENTS, EVENTS, INFERENCE_MODELS, PODS
+from moorage_operator.cluster.kinds import DEPLOYMENTS, EVENTS, PODS
 from moorage_operator.metrics import PREEMPTIONS
 from moorage_operator.reconcile import BLOCKED_SECONDS
 from tests.unit.operator.support import Object, by_type, live_model, live_pod
@@ -59,7 +59,7 @@ async def test_a_model_that_is_gone_leaves_the_queue() -> None:
     await bed.reconcile()
     bed.view.event(PODS, "ADDED", starved())
     await bed.reconcile()
-    bed.view.event(INFERENCE_MODELS, "DELETED", bed.kube.objects.pop(("InferenceModel", "tiny")))
+    del bed.kube.objects["InferenceModel", "tiny"]
     await bed.reconcile()
     assert bed.view.queue.keys() == []
 
@@ -102,8 +102,7 @@ async def test_an_event_that_exists_already_is_no_error() -> None:
     bed = await preempted()
     await bed.reconcile()
     # A crash between the Events and the status.
-    del bed.kube.objects["InferenceModel", "tiny"]["status"]
-    bed.store.put_model(bed.kube.objects["InferenceModel", "tiny"])
+    bed.kube.objects["InferenceModel", "tiny"].pop("status")
     assert await bed.reconcile() == ["status"]
     assert bed.status["preemptedBy"] == "team-a/big"
 
@@ -235,9 +234,9 @@ async def test_fault_16_in_a_namespace_that_is_being_deleted_nothing_is_tried_tw
     reads = len(bed.kube.reads)
     bed.kube.refusals.clear()
     assert await bed.reconcile() == []
-    assert bed.kube.reads[reads:] == []
+    assert bed.kube.reads[reads:] == [("InferenceModel", "tiny")]
     # A namespace of that name that is made later has a model of its own.
-    bed.store.put_model(bed.kube.put("InferenceModel", live_model(uid="another")))
+    bed.kube.put("InferenceModel", live_model(uid="another"))
     bed.kube.objects.pop(("Deployment", "tiny"))
     bed.store.forget_child(TINY, "Deployment")
     assert "Service" in await bed.reconcile()

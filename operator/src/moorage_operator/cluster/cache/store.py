@@ -79,7 +79,7 @@ class Store:
         if model.uid == uid and version < model.version:
             return False  # our write, which nobody came before, has shown what is in it
         model.uid, model.version, model.encoded = uid, version, encoded(live)
-        return model.written is None or int(model.written) != version
+        return model.written != metadata["resourceVersion"]
 
     def model(self, key: Key) -> dict[str, Any] | None:
         """What a reconcile reads of a model, as it was last shown; None if it is not known."""
