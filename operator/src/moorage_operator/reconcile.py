@@ -1,8 +1,7 @@
-"""Makes the cluster match one InferenceModel: `Reconciler.reconcile(key)`, level-triggered.
+"""Makes the cluster match one InferenceModel: `Reconciler.reconcile(key)`, level-triggered, from live state.
 
-the model as its watch has shown it → desired() → apply what differs → observe → status() → write it if it differs.
-Whatever happened before, and however often it is called, it ends in the same state; if there is nothing to do, it writes
-nothing.
+get the model → desired() → apply what differs → observe → status() → write it if it differs. Whatever happened before,
+and however often it is called, it ends in the same state; when nothing is to be done it writes nothing.
 """
 
 import logging
@@ -49,6 +48,9 @@ NAMESPACE_GONE: Final = 'namespaces "'
 """How the API server's message begins when a namespace is gone. Objects can outlive it when the API server restarts
 meanwhile: the namespace controller then lists the kinds to delete, and a custom one is not yet among them."""
 
+MOST_CREATED: Final = 256
+"""Models whose watched object is kept for their first reconcile; the others are read."""
+
 NO_VERSION: Final = "1"
 """A resourceVersion that no object has: etcd begins to count there. An apply with it can only create."""
 
@@ -73,10 +75,6 @@ class _NamespaceEndsError(Exception):
     """The namespace is gone or being deleted: whatever is written would be refused, or be gone in a moment."""
 
 
-class _MayBeOldError(Exception):
-    """A child is to be written, and the model may be gone unseen: its pods would come back for a moment."""
-
-
 class _BlockedError(Exception):
     """A child cannot be applied for a reason that the user must see."""
 
@@ -86,7 +84,7 @@ class _BlockedError(Exception):
 
 
 class Reconciler:
-    """Holds what a reconcile needs; it keeps no state between calls but the view's.
+    """Holds what a reconcile needs; it keeps no state between calls but the view's, and models that were just created.
 
     `ask` is given the pods of a model whenever they have been looked at, to ask those that are ready what they run.
     """
@@ -109,19 +107,22 @@ class Reconciler:
         self._config = config
         self._ask = ask
         self._clock = clock
+        self._created: dict[Key, dict[str, Any]] = {}
+
+    def note_event(self, kind: str | None, live: dict[str, Any]) -> None:
+        """Takes in a watch event of a model: one that was just created is reconciled by it, without a request."""
+        key = Key(live["metadata"]["namespace"], live["metadata"]["name"])
+        self._created.pop(key, None)
+        if kind == "ADDED" and len(self._created) < MOST_CREATED:
+            self._created[key] = live
 
     async def reconcile(self, key: Key) -> float | None:
         """Brings one model's children and status up to date. Raises what `Kube` does: call again later.
 
         Returns the seconds after which to look again although no event may come, or None.
         """
-        if live := self._store.model(key):
-            try:
-                return await self._reconcile(key, live, fresh=False)
-            except (_MayBeOldError, ConflictError, ForbiddenError, NotFoundError):
-                pass  # the model may have changed, or be gone, and its watch be late: it is read
         try:
-            live = await self._kube.get(INFERENCE_MODELS, key.namespace, key.name)
+            live = self._created.pop(key, None) or await self._kube.get(INFERENCE_MODELS, key.namespace, key.name)
         except ForbiddenError as error:
             # Its namespace is lost, which the watches find when they are renewed. That is no failure of ours.
             log.warning("the model cannot be read", extra={"model": "/".join(key), "error": str(error)})
@@ -129,9 +130,6 @@ class Reconciler:
         except NotFoundError:
             self.forget(key)
             return None
-        return await self._reconcile(key, live, fresh=True)
-
-    async def _reconcile(self, key: Key, live: dict[str, Any], *, fresh: bool) -> float | None:
         if self._store.is_ending(key, live["metadata"]["uid"]):
             return None
         try:
@@ -143,11 +141,8 @@ class Reconciler:
         loading = model.spec.scaling is not None and any(pod.loading for pod in await self._own_pods(key, model))
         scale = self._view.scaler.scale(key, model, self._own_deployment(key, model), loading=loading)
         replicas = scale.replicas if scale else None
-        # A new model is not read again before its children are made; an older one may be gone, and its watch be late.
-        fresh = fresh or not model.status
         try:
-            deleted = bool(model.metadata.deletion_timestamp)
-            blocked = None if deleted else await self._apply_children(key, model, replicas, fresh=fresh)
+            blocked = None if model.metadata.deletion_timestamp else await self._apply_children(key, model, replicas)
         except _NamespaceEndsError:
             self._store.note_ending(key, model.metadata.uid)
             return None
@@ -168,6 +163,7 @@ class Reconciler:
 
     def forget(self, key: Key) -> None:
         """Drops all that is kept of a model that is gone."""
+        self._created.pop(key, None)
         self._store.forget(key)
         self._starts.forget(key)
         self._pod_events.forget(key)
@@ -193,14 +189,12 @@ class Reconciler:
         child = self._store.child(key, "Deployment")
         return child.state if child and child.owner_uid == model.metadata.uid else None
 
-    async def _apply_children(
-        self, key: Key, model: InferenceModel, replicas: int | None, *, fresh: bool
-    ) -> Problem | None:
+    async def _apply_children(self, key: Key, model: InferenceModel, replicas: int | None) -> Problem | None:
         children = desired(model, self._config, await self._circumstances(key, model, replicas))
         blocked = None if self._config.image(model.spec) else self._no_image(model)
         for manifest in children:
             try:
-                await self._apply(key, model, with_hash(manifest), fresh=fresh)
+                await self._apply(key, model, with_hash(manifest))
             except _BlockedError as error:
                 blocked = blocked or error.problem
                 # One that exists but may not be changed does not hold up the others; one that is missing does, for they
@@ -217,7 +211,7 @@ class Reconciler:
             f"or set runtime.images[{device!r}] in the values of Moorage's Helm chart",
         )
 
-    async def _apply(self, key: Key, model: InferenceModel, manifest: dict[str, Any], *, fresh: bool) -> None:
+    async def _apply(self, key: Key, model: InferenceModel, manifest: dict[str, Any]) -> None:
         kind = manifest["kind"]
         known = self._store.child(key, kind)
         if (known and known.owner_uid != model.metadata.uid) or (not known and _had_conflict(model)):
@@ -225,8 +219,6 @@ class Reconciler:
         # Lists leave out the kind of their items, so only what is below it is compared.
         if known and not drifted({"metadata": manifest["metadata"], "spec": manifest["spec"]}, known.body):
             return
-        if not fresh:
-            raise _MayBeOldError
         # Either makes the write fail rather than land on another object of that name: a foreign one that sets none of
         # our fields, such as a Service without a selector, would be merged with ours.
         precondition = {"uid": known.uid} if known else {"resourceVersion": NO_VERSION}
@@ -304,16 +296,14 @@ class Reconciler:
         if after == model.status:
             return
         await self._events.record(key, model, seen, after, now)
-        uid, version = model.metadata.uid, model.metadata.resource_version
         manifest = {
             "apiVersion": API_VERSION,
             "kind": KIND,
-            # The version makes the write fail if the model was changed since it was shown.
-            "metadata": {"name": key.name, "namespace": key.namespace, "uid": uid, "resourceVersion": version},
+            "metadata": {"name": key.name, "namespace": key.namespace, "uid": model.metadata.uid},
             "status": after,
         }
         written = await self._kube.apply(INFERENCE_MODELS, manifest, force=True, subresource="status")
         self._events.count(key, model.status, after)
-        self._store.put_written(key, written)
+        self._store.note_written(key, written["metadata"]["resourceVersion"])
         ready = after["conditions"][0]
         log.info("status", extra={"model": "/".join(key), "phase": after["phase"], "reason": ready["reason"]})

@@ -1,4 +1,4 @@
-"""What the kubelet and clients are told by the probes."""
+"""What the kubelet, and whoever looks, is told by the probes."""
 
 from typing import Any
 

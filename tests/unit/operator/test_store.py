@@ -329,51 +329,24 @@ def test_facts_of_one_pod_can_be_dropped() -> None:
     assert store.reports(TINY).facts == {"uid-of-b": READY}
 
 
-def shown(version: str, uid: str = MODEL_UID) -> dict[str, Any]:
-    """A model at that version."""
-    metadata = {"name": "tiny", "namespace": NAMESPACE, "uid": uid, "resourceVersion": version}
-    return {"metadata": metadata, "spec": {}}
-
-
 def test_the_echo_of_our_own_last_write_is_no_news() -> None:
     store = Store()
-    assert store.put_model(shown("5"))
-    store.put_written(TINY, shown("6"))
-    assert not store.put_model(shown("6"))
-    assert not store.put_model(shown("5")), "older than what we wrote on top of it"
-    assert store.put_model(shown("7"))
-
-
-def test_of_a_model_is_kept_what_a_reconcile_reads() -> None:
-    store = Store()
-    live = shown("5") | {"spec": {"framework": "vllm"}, "status": {"phase": "Ready"}}
-    live["metadata"] |= {"managedFields": [{}], "annotations": {"a": "b", "moorage.dev/restarted-at": "now"}}
-    store.put_model(live)
-    kept = store.model(TINY)
-    assert kept is not None
-    assert (kept["spec"], kept["status"]) == (live["spec"], live["status"])
-    assert kept["metadata"] == shown("5")["metadata"] | {"annotations": {"moorage.dev/restarted-at": "now"}}
-    store.note_deleted(TINY, MODEL_UID)
-    assert store.model(TINY) is None
-
-
-def test_a_model_that_is_too_large_is_read_each_time() -> None:
-    store = Store()
-    store.put_model(shown("5") | {"spec": {"args": ["x" * 70_000]}})
-    assert store.knows(TINY)
-    assert store.model(TINY) is None
+    assert store.note_model(TINY, MODEL_UID, "5")
+    store.note_written(TINY, "6")
+    assert not store.note_model(TINY, MODEL_UID, "6")
+    assert store.note_model(TINY, MODEL_UID, "7")
 
 
 def test_a_forgotten_model_leaves_nothing() -> None:
     store = Store()
-    store.put_written(TINY, shown("6"))
+    store.note_written(TINY, "6")
     store.put("Pod", pod("a", version=3))
     store.put("Deployment", live_deployment(version=3))
     store.forget(TINY)
     store.forget(TINY)
     assert store.models() == []
     assert (store.pods(TINY), store.child(TINY, "Deployment"), store.reports(TINY).facts) == ((), None, {})
-    assert store.put_model(shown("6"))
+    assert store.note_model(TINY, MODEL_UID, "6")
 
 
 def test_a_forgotten_child_is_taken_in_again_whatever_its_version() -> None:
@@ -396,8 +369,8 @@ def test_one_pod_is_found_by_its_uid() -> None:
 
 def test_a_late_deletion_of_an_old_model_forgets_nothing_of_the_new_one() -> None:
     store = Store()
-    store.put_model(shown("1", uid="old"))
-    store.put_model(shown("2", uid="new"))
+    store.note_model(TINY, "old", "1")
+    store.note_model(TINY, "new", "2")
     store.note_deleted(TINY, "old")
     assert store.knows(TINY)
     store.put("Deployment", live_deployment(version=3))

@@ -325,7 +325,6 @@ class Metadata(ApiModel):
     name: str
     namespace: str
     uid: str
-    resource_version: str = ""
     generation: int = 1
     creation_timestamp: str = ""
     deletion_timestamp: str = ""

@@ -86,7 +86,7 @@ class ClusterView:
             if kind == "DELETED":
                 self.store.note_deleted(key, metadata["uid"])
                 return [key]
-            return [key] if self.store.put_model(obj) else []
+            return [key] if self.store.note_model(key, metadata["uid"], metadata["resourceVersion"]) else []
         if resource is EVENTS:
             reported = preemption_from_event(obj) if kind != "DELETED" else None
             return self._preemption_event(reported) if reported else []

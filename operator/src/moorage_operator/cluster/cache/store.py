@@ -8,13 +8,10 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from moorage_common.labels import MODEL_LABEL
 from moorage_operator.api.key import Key
 from moorage_operator.api.v1alpha1 import MAX_PREEMPTIONS
 from moorage_operator.cluster.cache.child import Child, child_of
-from moorage_operator.cluster.cache.model import encoded
 from moorage_operator.cluster.cache.reports import Reports
 from moorage_operator.status.observe import PodState, pod_state
 from moorage_operator.status.preemption import Preemption
@@ -27,7 +24,6 @@ GONE_KEPT: Final = 4096
 class _Model:
     uid: str | None = None
     version: int = 0
-    encoded: bytes | None = None
     children: dict[str, Child] = field(default_factory=dict)
     pods: dict[str, PodState] = field(default_factory=dict)
     replica_sets: dict[str, str] = field(default_factory=dict)
@@ -71,27 +67,17 @@ class Store:
         """Whether the model is known, or something is left of it."""
         return key in self._models
 
-    def put_model(self, live: Mapping[str, Any]) -> bool:
-        """Keeps a live model; False when it only reflects our own last write, or is older."""
-        metadata = live["metadata"]
-        model = self._models.setdefault(Key(metadata["namespace"], metadata["name"]), _Model())
-        uid, version = metadata["uid"], int(metadata["resourceVersion"])
-        if model.uid == uid and version < model.version:
-            return False  # our write, which nobody came before, has shown what is in it
-        model.uid, model.version, model.encoded = uid, version, encoded(live)
-        return model.written != metadata["resourceVersion"]
-
-    def model(self, key: Key) -> dict[str, Any] | None:
-        """What a reconcile reads of a model, as it was last shown; None if it is not known."""
-        model = self._models.get(key)
-        decoded: dict[str, Any] | None = msgspec.json.decode(model.encoded) if model and model.encoded else None
-        return decoded
+    def note_model(self, key: Key, uid: str, version: str) -> bool:
+        """Notes that the model exists; False when the event only reflects our own last write."""
+        model = self._models.setdefault(key, _Model())
+        model.uid, model.version = uid, int(version)
+        return model.written != version
 
     def note_deleted(self, key: Key, uid: str) -> None:
         """Notes that the model of that uid is gone; one that is known by another uid is a new one of its name."""
         model = self._models.get(key)
         if model and model.uid == uid:
-            model.uid = model.written = model.encoded = None
+            model.uid = model.written = None
             model.preemptions = {}
             self._drop_if_empty(key)
 
@@ -106,10 +92,9 @@ class Store:
         if model.uid is None and not (model.children or model.pods or model.preemptions):
             del self._models[key]
 
-    def put_written(self, key: Key, written: Mapping[str, Any]) -> None:
-        """Keeps the answer to our last write to the model's status."""
-        self._models.setdefault(key, _Model()).written = written["metadata"]["resourceVersion"]
-        self.put_model(written)
+    def note_written(self, key: Key, version: str) -> None:
+        """Keeps the resourceVersion of our last write to the model's status."""
+        self._models.setdefault(key, _Model()).written = version
 
     def note_ending(self, key: Key, uid: str) -> None:
         """Keeps that the model goes with its namespace, which nothing can stop."""
