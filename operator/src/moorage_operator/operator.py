@@ -74,8 +74,6 @@ class Operator:
         """Takes in an event of a watch; the models that it concerns are reconciled."""
         before = self._is_done(resource, obj)
         keys = self._view.event(resource, kind, obj)
-        if resource is INFERENCE_MODELS and self._working.is_set():
-            self._reconciler.note_event(kind, obj)
         self._add(keys, urgent=self._is_done(resource, obj) != before)
 
     def _is_done(self, resource: Resource, obj: dict[str, Any]) -> bool:

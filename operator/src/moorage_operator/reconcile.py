@@ -48,9 +48,6 @@ NAMESPACE_GONE: Final = 'namespaces "'
 """How the API server's message begins when a namespace is gone. Objects can outlive it when the API server restarts
 meanwhile: the namespace controller then lists the kinds to delete, and a custom one is not yet among them."""
 
-MOST_CREATED: Final = 256
-"""Models whose watched object is kept for their first reconcile; the others are read."""
-
 NO_VERSION: Final = "1"
 """A resourceVersion that no object has: etcd begins to count there. An apply with it can only create."""
 
@@ -84,7 +81,7 @@ class _BlockedError(Exception):
 
 
 class Reconciler:
-    """Holds what a reconcile needs; it keeps no state between calls but the view's, and models that were just created.
+    """Holds what a reconcile needs; it keeps no state between calls but the view's.
 
     `ask` is given the pods of a model whenever they have been looked at, to ask those that are ready what they run.
     """
@@ -107,14 +104,6 @@ class Reconciler:
         self._config = config
         self._ask = ask
         self._clock = clock
-        self._created: dict[Key, dict[str, Any]] = {}
-
-    def note_event(self, kind: str | None, live: dict[str, Any]) -> None:
-        """Takes in a watch event of a model: one that was just created is reconciled by it, without a request."""
-        key = Key(live["metadata"]["namespace"], live["metadata"]["name"])
-        self._created.pop(key, None)
-        if kind == "ADDED" and len(self._created) < MOST_CREATED:
-            self._created[key] = live
 
     async def reconcile(self, key: Key) -> float | None:
         """Brings one model's children and status up to date. Raises what `Kube` does: call again later.
@@ -122,7 +111,7 @@ class Reconciler:
         Returns the seconds after which to look again although no event may come, or None.
         """
         try:
-            live = self._created.pop(key, None) or await self._kube.get(INFERENCE_MODELS, key.namespace, key.name)
+            live = await self._kube.get(INFERENCE_MODELS, key.namespace, key.name)
         except ForbiddenError as error:
             # Its namespace is lost, which the watches find when they are renewed. That is no failure of ours.
             log.warning("the model cannot be read", extra={"model": "/".join(key), "error": str(error)})
@@ -163,7 +152,6 @@ class Reconciler:
 
     def forget(self, key: Key) -> None:
         """Drops all that is kept of a model that is gone."""
-        self._created.pop(key, None)
         self._store.forget(key)
         self._starts.forget(key)
         self._pod_events.forget(key)

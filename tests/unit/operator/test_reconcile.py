@@ -1,6 +1,5 @@
 """One reconcile: what it writes, what it leaves alone, and what it says where it cannot write."""
 
-import copy
 from typing import Any
 
 import pytest
@@ -370,24 +369,3 @@ async def test_the_event_of_our_own_status_is_known_as_an_echo() -> None:
     await bed.reconcile()
     version = bed.kube.objects["InferenceModel", "tiny"]["metadata"]["resourceVersion"]
     assert not bed.store.note_model(TINY, MODEL_UID, version)
-
-
-async def test_a_new_model_is_reconciled_by_the_object_that_the_watch_has_shown() -> None:
-    bed = Bed()
-    live = copy.deepcopy(bed.kube.objects["InferenceModel", "tiny"])
-    bed.kube.refusals["get", "InferenceModel"] = UnavailableError("no model is read")
-    bed.reconciler.note_event("ADDED", live)
-    assert await bed.reconcile() == [*CHILDREN, "status"]
-    with pytest.raises(UnavailableError):  # once only: from then on it may have changed
-        await bed.reconcile()
-
-
-@pytest.mark.parametrize("later", ["MODIFIED", "DELETED"])
-async def test_a_new_model_that_was_changed_or_deleted_before_its_first_reconcile_is_read(later: str) -> None:
-    bed = Bed()
-    live = copy.deepcopy(bed.kube.objects["InferenceModel", "tiny"])
-    bed.kube.refusals["get", "InferenceModel"] = UnavailableError("it is read")
-    bed.reconciler.note_event("ADDED", live)
-    bed.reconciler.note_event(later, live)
-    with pytest.raises(UnavailableError):
-        await bed.reconcile()
