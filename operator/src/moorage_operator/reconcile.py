@@ -249,8 +249,8 @@ class Reconciler:
             return self._store.child(key, kind)
         raise _BlockedError(
             Reason.NAME_CONFLICT,
-            f"{kind} {key.name} already exists in namespace {key.namespace} and has another owner; "
-            f"delete or rename it, or give the InferenceModel another name",
+            f"{kind} {key.name} already exists in namespace {key.namespace} and is not controlled by this "
+            f"InferenceModel; delete or rename it, or give the InferenceModel another name",
         )
 
     async def _own_pods(self, key: Key, model: InferenceModel) -> tuple[PodState, ...]:

@@ -178,7 +178,7 @@ class Source(ApiModel):
             ),
             rule(
                 f"!has(self.size) || {_is_fetched('self.uri')}",
-                "only what is fetched (hf://, https://, s3://) is stored in a volume of a size: remove size",
+                "size is for what is fetched (hf://, https://, s3://): remove size",
                 field_path=".size",
             ),
             rule(
